@@ -1,0 +1,74 @@
+"""The tree of expected failures, each with the HTTP status it is answered with.
+
+Error (500)
+├── BadRequest (400)
+├── NotFound (404)
+├── Conflict (409)
+│   └── ThreadBusy
+├── TooLarge (413)
+├── Invalid (422)
+├── Unavailable (503)
+├── Fenced              a write or a step came from an attempt that no longer owns its run
+├── ConfigError         langgraph.json, or a graph that it names, cannot be used
+└── EngineError         an embedded engine, or a role of the server, cannot be started
+"""
+
+
+class Error(Exception):
+    """An expected failure. `str()` of it is the `detail` that a client reads."""
+
+    status: int = 500
+
+
+class BadRequest(Error):
+    """The request cannot be carried out as it is."""
+
+    status = 400
+
+
+class NotFound(Error):
+    """What the request names does not exist."""
+
+    status = 404
+
+
+class Conflict(Error):
+    """What the request names is in a state that refuses it."""
+
+    status = 409
+
+
+class ThreadBusy(Conflict):
+    """A run of the thread is in flight."""
+
+
+class TooLarge(Error):
+    """The request body is larger than the server takes."""
+
+    status = 413
+
+
+class Invalid(Error):
+    """The request does not have the right form."""
+
+    status = 422
+
+
+class Unavailable(Error):
+    """An engine that the request needs cannot be reached."""
+
+    status = 503
+
+
+class Fenced(Error):
+    """A write or a step came from an attempt that no longer owns its run."""
+
+    status = 409
+
+
+class ConfigError(Error):
+    """langgraph.json, or a graph that it names, cannot be used."""
+
+
+class EngineError(Error):
+    """An embedded engine, or a role of the server, cannot be started."""
