@@ -1,0 +1,101 @@
+"""The rows that the server keeps, as every layer passes them around."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+Json = Any
+JsonObject = dict[str, Any]
+
+RunStatus = Literal["pending", "running", "success", "error", "timeout", "interrupted"]
+ThreadStatus = Literal["idle", "busy", "interrupted", "error"]
+Strategy = Literal["reject", "enqueue", "interrupt", "rollback"]
+
+IN_FLIGHT: tuple[RunStatus, ...] = ("pending", "running")
+STRATEGIES: tuple[Strategy, ...] = ("reject", "enqueue", "interrupt", "rollback")
+
+
+@dataclass(frozen=True)
+class Assistant:
+    """A graph with a configuration."""
+
+    assistant_id: UUID
+    graph_id: str
+    name: str
+    description: str | None
+    config: JsonObject
+    context: JsonObject
+    metadata: JsonObject
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class Thread:
+    """A conversation: what is known of it while no run works."""
+
+    thread_id: UUID
+    status: ThreadStatus
+    resting: ThreadStatus
+    metadata: JsonObject
+    config: JsonObject
+    values: Json
+    interrupts: JsonObject | None
+    error: JsonObject | None
+    ended_seq: int
+    ended_run_id: UUID | None
+    temporary: bool
+    hidden: bool
+    created_at: datetime
+    updated_at: datetime
+    state_updated_at: datetime
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution of an assistant on a thread."""
+
+    run_id: UUID
+    thread_id: UUID
+    assistant_id: UUID
+    graph_id: str
+    seq: int
+    status: RunStatus
+    strategy: Strategy
+    metadata: JsonObject
+    kwargs: JsonObject
+    error: JsonObject | None
+    checkpoint_id: str | None
+    attempt: int
+    step: int
+    retries: int
+    opening: JsonObject | None
+    last_step: int | None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether the run is pending or running."""
+        return self.status in IN_FLIGHT
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """A run that asks to be admitted."""
+
+    run_id: UUID
+    thread_id: UUID
+    assistant: Assistant
+    strategy: Strategy
+    metadata: JsonObject
+    kwargs: JsonObject
+    after_seconds: float = 0
+    create_thread: bool = False
+    temporary: bool = False
+    thread_metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])

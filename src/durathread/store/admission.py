@@ -1,0 +1,187 @@
+"""The transactions that decide about double texting: admission and cancellation.
+
+Both lock the thread's row first, so for each thread they happen one after the other, and what they decide is durable
+before anybody hears of it. Temporal only carries it out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, LiteralString
+from uuid import UUID
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from durathread.errors import NotFound, ThreadBusy
+from durathread.records import JsonObject, NewRun, Run, Thread
+from durathread.store import runs
+from durathread.store.pool import Connection
+from durathread.store.saver import delete_for_runs
+from durathread.store.threads import LOCK
+
+Action = Literal["interrupt", "rollback"]
+
+CREATE_THREAD = """
+INSERT INTO thread (thread_id, metadata, temporary) VALUES (%s, %s, %s) ON CONFLICT (thread_id) DO NOTHING
+"""
+INSERT_RUN: LiteralString = f"""
+INSERT INTO run (run_id, thread_id, assistant_id, graph_id, strategy, metadata, kwargs, created_at)
+VALUES (%(run)s, %(thread)s, %(assistant)s, %(graph)s, %(strategy)s, %(metadata)s, %(kwargs)s,
+        now() + make_interval(secs => %(after)s))
+RETURNING {runs.COLUMNS}
+"""
+BUSY_THREAD = """
+UPDATE thread SET status = 'busy', metadata = %(metadata)s, config = %(config)s, error = coalesce(%(error)s, error),
+    updated_at = now()
+WHERE thread_id = %(thread)s
+"""
+INTERRUPT_RUNS = """
+UPDATE run SET status = 'interrupted', error = %(error)s, updated_at = now(), ended_at = now() WHERE run_id = ANY(%(runs)s)
+"""
+DELETE_RUNS = "DELETE FROM run WHERE run_id = ANY(%(runs)s)"
+THREAD_ERROR = "UPDATE thread SET error = %(error)s, updated_at = now() WHERE thread_id = %(thread)s"
+IN_FLIGHT: LiteralString = (
+    f"SELECT {runs.COLUMNS} FROM run WHERE thread_id = %s AND status IN ('pending', 'running') ORDER BY seq"
+)
+WITHDRAW = "DELETE FROM run WHERE run_id = %s AND status = 'pending' AND attempt = 0"
+
+BUSY = "Thread is already running a task. Wait for it to finish or choose a different multitask strategy."
+
+
+@dataclass(frozen=True)
+class Admission:
+    """A run that was admitted, and the runs that ended to make way for it."""
+
+    run: Run
+    superseded: tuple[Run, ...]
+
+
+async def admit(conn: Connection, new: NewRun) -> Admission:
+    """Insert a run, after what its strategy does to the runs in flight. The caller holds a transaction.
+
+    Raises:
+        NotFound: the thread does not exist, and shall not be created.
+        ThreadBusy: the strategy is `reject`, and a run is in flight.
+    """
+    if new.create_thread:
+        await conn.execute(CREATE_THREAD, (new.thread_id, Jsonb(dict(new.thread_metadata)), new.temporary))
+    async with conn.cursor(row_factory=class_row(Thread)) as cur:
+        thread = await (await cur.execute(LOCK, (new.thread_id,))).fetchone()
+    if thread is None:
+        raise NotFound("Thread or assistant not found.")
+    async with conn.cursor(row_factory=class_row(Run)) as cur:
+        before = tuple(await (await cur.execute(IN_FLIGHT, (new.thread_id,))).fetchall())
+    if before and new.strategy == "reject":
+        raise ThreadBusy(BUSY)
+    error = None
+    if new.strategy in ("interrupt", "rollback") and before:
+        error = superseded_error(new.strategy, f"superseded by run {new.run_id} (multitask_strategy={new.strategy})")
+        await _end(conn, before, action="interrupt" if new.strategy == "interrupt" else "rollback", error=error)
+    else:
+        before = ()
+    run = await _insert(conn, new, thread)
+    if thread.status != "busy" or error:
+        await conn.execute(BUSY_THREAD, _busy(new, thread, error))
+    return Admission(run, before)
+
+
+async def cancel(conn: Connection, thread_id: UUID, *, run_ids: Sequence[UUID], action: Action, reason: str) -> list[Run]:
+    """End those of the runs that are in flight, and return them as they were. The caller holds a transaction."""
+    await conn.execute(LOCK, (thread_id,))
+    async with conn.cursor(row_factory=class_row(Run)) as cur:
+        found = [run for run in await (await cur.execute(IN_FLIGHT, (thread_id,))).fetchall() if run.run_id in run_ids]
+    if not found:
+        return []
+    error = superseded_error(action, reason)
+    await _end(conn, found, action=action, error=error)
+    worked = any(run.status == "running" for run in found)
+    if worked:
+        await conn.execute(THREAD_ERROR, {"error": Jsonb(error), "thread": thread_id})
+    # A run that worked leaves state behind: the thread stays busy until that is settled.
+    if action == "rollback" or not worked:
+        await runs.rest_thread(conn, thread_id)
+    return found
+
+
+async def withdraw(conn: Connection, run: Run) -> bool:
+    """Take back an admission that Temporal never heard of. The caller holds a transaction."""
+    await conn.execute(LOCK, (run.thread_id,))
+    gone = await conn.execute(WITHDRAW, (run.run_id,))
+    await runs.rest_thread(conn, run.thread_id)
+    return gone.rowcount == 1
+
+
+def superseded_error(action: str, message: str) -> JsonObject:
+    """Say on a thread why its run was cut short."""
+    return {"error": "UserRollback" if action == "rollback" else "UserInterrupt", "message": message}
+
+
+async def _end(conn: Connection, found: Sequence[Run], *, action: Action, error: JsonObject) -> None:
+    ids = [run.run_id for run in found]
+    if action == "interrupt":
+        await conn.execute(INTERRUPT_RUNS, {"runs": ids, "error": Jsonb(error)})
+        return
+    # The rows go first: from then on no attempt passes the fence.
+    await conn.execute(DELETE_RUNS, {"runs": ids})
+    await delete_for_runs(conn, [str(run) for run in ids], thread_id=str(found[0].thread_id))
+
+
+async def _insert(conn: Connection, new: NewRun, thread: Thread) -> Run:
+    args = {
+        "run": new.run_id,
+        "thread": new.thread_id,
+        "assistant": new.assistant.assistant_id,
+        "graph": new.assistant.graph_id,
+        "strategy": new.strategy,
+        "metadata": Jsonb(_metadata(new, thread)),
+        "kwargs": Jsonb(_kwargs(new, thread)),
+        "after": new.after_seconds,
+    }
+    async with conn.cursor(row_factory=class_row(Run)) as cur:
+        row = await (await cur.execute(INSERT_RUN, args)).fetchone()
+    assert row is not None
+    return row
+
+
+def _metadata(new: NewRun, thread: Thread) -> JsonObject:
+    """assistant < thread < config < request; the assistant's id is forced."""
+    config: JsonObject = new.kwargs.get("config") or {}
+    merged = {**new.assistant.metadata, **thread.metadata, **(config.get("metadata") or {}), **new.metadata}
+    return {**merged, "assistant_id": str(new.assistant.assistant_id)}
+
+
+def _kwargs(new: NewRun, thread: Thread) -> JsonObject:
+    """Merge the thread's and the server's keys into the request's `configurable`."""
+    config: JsonObject = new.kwargs.get("config") or {}
+    configurable = {
+        **new.assistant.config.get("configurable", {}),
+        **thread.config.get("configurable", {}),
+        **config.get("configurable", {}),
+        "run_id": str(new.run_id),
+        "thread_id": str(new.thread_id),
+        "graph_id": new.assistant.graph_id,
+        "assistant_id": str(new.assistant.assistant_id),
+    }
+    rest = {key: value for key, value in new.assistant.config.items() if key != "configurable"}
+    return {**new.kwargs, "config": {**rest, **config, "configurable": configurable}}
+
+
+def _busy(new: NewRun, thread: Thread, error: JsonObject | None) -> dict[str, Any]:
+    config: JsonObject = new.kwargs.get("config") or {}
+    sticky = {key: value for key, value in config.items() if key not in ("configurable", "metadata")}
+    configurable = {
+        **thread.config.get("configurable", {}),
+        **new.assistant.config.get("configurable", {}),
+    }
+    return {
+        "thread": new.thread_id,
+        "metadata": Jsonb(
+            {
+                **thread.metadata,
+                "graph_id": new.assistant.graph_id,
+                "assistant_id": str(new.assistant.assistant_id),
+            }
+        ),
+        "config": Jsonb({**thread.config, **sticky, "configurable": configurable}),
+        "error": Jsonb(error) if error else None,
+    }

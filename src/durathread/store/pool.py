@@ -1,0 +1,71 @@
+"""The one Postgres pool of a process, for rows and checkpoints alike."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+import orjson
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from durathread.errors import Unavailable
+
+Connection: TypeAlias = AsyncConnection[DictRow]
+Pool: TypeAlias = AsyncConnectionPool[Connection]
+
+# How long a caller waits for a connection before it is told that the database is unavailable, in seconds.
+PATIENCE = 5.0
+
+OUTAGES = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+
+
+@asynccontextmanager
+async def open_pool(database_url: str, *, size: int) -> AsyncIterator[Pool]:
+    """Open a pool whose connections commit each statement unless a transaction is begun."""
+    pool: Pool = AsyncConnectionPool(
+        database_url,
+        connection_class=AsyncConnection[DictRow],
+        kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row},
+        min_size=2,
+        max_size=size,
+        timeout=PATIENCE,
+        open=False,
+        check=None,
+    )
+    await pool.open(wait=False)
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+@asynccontextmanager
+async def connection(pool: Pool) -> AsyncIterator[Connection]:
+    """Lend a connection.
+
+    Raises:
+        Unavailable: the database cannot be reached, or was lost on the way.
+    """
+    try:
+        async with pool.connection() as conn:
+            yield conn
+    except OUTAGES as error:
+        raise Unavailable("The database is unavailable.") from error
+
+
+@asynccontextmanager
+async def transaction(pool: Pool) -> AsyncIterator[Connection]:
+    """Lend a connection with a transaction begun, which commits unless the block raises."""
+    async with connection(pool) as conn, conn.transaction():
+        yield conn
+
+
+def _dumps(value: object) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
+
+
+set_json_dumps(_dumps)
+set_json_loads(orjson.loads)

@@ -1,0 +1,192 @@
+"""Runs: what reads them, and what an attempt at one of their steps may change."""
+
+from collections.abc import Sequence
+from typing import Any, LiteralString
+from uuid import UUID
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from durathread.records import JsonObject, Run, RunStatus, ThreadStatus
+from durathread.store.pool import Connection
+
+COLUMNS: LiteralString = (
+    "run_id, thread_id, assistant_id, graph_id, seq, status, strategy, metadata, kwargs, error, checkpoint_id, attempt, "
+    "step, retries, opening, last_step, created_at, updated_at, started_at, ended_at"
+)
+
+GET: LiteralString = f"SELECT {COLUMNS} FROM run WHERE run_id = %s"
+LIST: LiteralString = f"""
+SELECT {COLUMNS} FROM run WHERE thread_id = %(thread)s AND (%(status)s::text IS NULL OR status = %(status)s)
+ORDER BY created_at DESC, seq DESC LIMIT %(limit)s OFFSET %(offset)s
+"""
+# Tokens grow with each attempt that Temporal starts, so an attempt that comes late finds a larger one and stops.
+CLAIM: LiteralString = f"""
+UPDATE run SET attempt = %(token)s, status = 'running', started_at = coalesce(started_at, now()), step = %(step)s,
+    retries = retries + (step = %(step)s)::int
+WHERE run_id = %(run)s AND status IN ('pending', 'running') AND attempt < %(token)s
+RETURNING {COLUMNS}
+"""
+NOTE_OPENING = "UPDATE run SET opening = %(opening)s WHERE run_id = %(run)s AND attempt = %(token)s"
+NOTE_LAST_STEP = "UPDATE run SET last_step = %(last)s WHERE run_id = %(run)s AND attempt = %(token)s"
+
+LOCK_THREAD_OF_RUN = "SELECT 1 FROM thread WHERE thread_id = (SELECT thread_id FROM run WHERE run_id = %(run)s) FOR UPDATE"
+END_OWNED = """
+UPDATE run SET status = %(status)s, error = %(error)s, checkpoint_id = %(checkpoint)s, updated_at = now(), ended_at = now()
+WHERE run_id = %(run)s AND attempt = %(token)s AND status = 'running' RETURNING 1 AS ended
+"""
+# `ended_at = now()`: only if END_OWNED of this very transaction has ended the run.
+END_OF_THREAD = """
+UPDATE thread t SET
+    resting = %(resting)s,
+    status = CASE WHEN EXISTS (SELECT 1 FROM run o WHERE o.thread_id = t.thread_id AND o.status IN ('pending', 'running'))
+             THEN 'busy' ELSE %(resting)s END,
+    "values" = CASE WHEN %(known)s THEN %(values)s::jsonb ELSE t."values" END,
+    interrupts = CASE WHEN %(known)s THEN %(interrupts)s::jsonb ELSE coalesce(t.interrupts, '{}') END,
+    error = %(error)s,
+    metadata = t.metadata || jsonb_build_object('graph_id', r.graph_id),
+    ended_seq = r.seq, ended_run_id = r.run_id, hidden = t.temporary, updated_at = now(), state_updated_at = now()
+FROM run r
+WHERE r.run_id = %(run)s AND t.thread_id = r.thread_id AND r.ended_at = now() AND t.ended_seq < r.seq
+"""
+FORGET_REPLACED = "DELETE FROM replaced_write WHERE replaced_by = %(run_text)s"
+
+END_UNOWNED = f"""
+UPDATE run SET status = %(status)s, error = %(error)s, updated_at = now(), ended_at = now()
+WHERE run_id = %(run)s AND status IN ('pending', 'running') RETURNING {COLUMNS}
+"""
+SETTLE_THREAD = """
+UPDATE thread t SET
+    resting = %(resting)s,
+    status = CASE WHEN EXISTS (SELECT 1 FROM run o WHERE o.thread_id = t.thread_id AND o.status IN ('pending', 'running'))
+             THEN 'busy' ELSE %(resting)s END,
+    "values" = CASE WHEN %(known)s THEN %(values)s::jsonb ELSE t."values" END,
+    interrupts = CASE WHEN %(known)s THEN %(interrupts)s::jsonb ELSE coalesce(t.interrupts, '{}') END,
+    error = r.error, ended_seq = r.seq, ended_run_id = r.run_id, hidden = t.temporary,
+    updated_at = now(), state_updated_at = now()
+FROM run r
+WHERE r.run_id = %(run)s AND t.thread_id = r.thread_id AND t.ended_seq < r.seq
+"""
+# A thread whose superseded run was deleted has nothing to settle but its status.
+REST_THREAD = """
+UPDATE thread t SET status = t.resting, updated_at = now()
+WHERE t.thread_id = %(thread)s AND t.status = 'busy'
+  AND NOT EXISTS (SELECT 1 FROM run o WHERE o.thread_id = t.thread_id AND o.status IN ('pending', 'running'))
+"""
+STRANDED: LiteralString = f"""
+SELECT {COLUMNS} FROM run WHERE status IN ('pending', 'running')
+  AND greatest(created_at, updated_at, coalesce(started_at, created_at)) < now() - make_interval(secs => %(age)s)
+ORDER BY seq LIMIT %(limit)s
+"""
+IN_FLIGHT = "SELECT run_id FROM run WHERE thread_id = %s AND status IN ('pending', 'running') ORDER BY seq"
+
+
+async def get(conn: Connection, run_id: UUID) -> Run | None:
+    """Read a run."""
+    async with conn.cursor(row_factory=class_row(Run)) as cur:
+        return await (await cur.execute(GET, (run_id,))).fetchone()
+
+
+async def listed(conn: Connection, thread_id: UUID, *, status: str | None, limit: int, offset: int) -> list[Run]:
+    """List the runs of a thread, newest first."""
+    async with conn.cursor(row_factory=class_row(Run)) as cur:
+        args = {"thread": thread_id, "status": status, "limit": limit, "offset": offset}
+        return await (await cur.execute(LIST, args)).fetchall()
+
+
+async def in_flight(conn: Connection, thread_id: UUID) -> list[UUID]:
+    """Name the runs of a thread that are pending or running, in order of admission."""
+    return [row["run_id"] for row in await (await conn.execute(IN_FLIGHT, (thread_id,))).fetchall()]
+
+
+async def stranded(conn: Connection, *, age: float, limit: int) -> list[Run]:
+    """Find runs that have been in flight, untouched, for `age` seconds."""
+    async with conn.cursor(row_factory=class_row(Run)) as cur:
+        return await (await cur.execute(STRANDED, {"age": age, "limit": limit})).fetchall()
+
+
+async def claim(conn: Connection, run_id: UUID, *, token: int, step: int) -> Run | None:
+    """Make an attempt the only one that may write for a run; None if the run is over or a later attempt has it."""
+    async with conn.cursor(row_factory=class_row(Run)) as cur:
+        return await (await cur.execute(CLAIM, {"run": run_id, "token": token, "step": step})).fetchone()
+
+
+async def note_opening(conn: Connection, run_id: UUID, *, token: int, opening: JsonObject) -> None:
+    """Keep what a repeated first step must know."""
+    await conn.execute(NOTE_OPENING, {"run": run_id, "token": token, "opening": Jsonb(opening)})
+
+
+async def note_last_step(conn: Connection, run_id: UUID, *, token: int, last: int) -> None:
+    """Keep the number of the last superstep that the recursion limit allows."""
+    await conn.execute(NOTE_LAST_STEP, {"run": run_id, "token": token, "last": last})
+
+
+async def end_owned(
+    conn: Connection,
+    run_id: UUID,
+    *,
+    token: int,
+    status: RunStatus,
+    resting: ThreadStatus,
+    error: JsonObject | None,
+    values: Any,
+    interrupts: JsonObject | None,
+    checkpoint_id: str | None,
+) -> bool:
+    """End a run and write its outcome to its thread, if the attempt still owns it; say whether it did.
+
+    Values of None leave the thread's values and interrupts as they are.
+    """
+    args = {
+        "run": run_id,
+        "run_text": str(run_id),
+        "token": token,
+        "status": status,
+        "resting": resting,
+        "error": Jsonb(error) if error else None,
+        "known": values is not None,
+        "values": Jsonb(values),
+        "interrupts": Jsonb(interrupts or {}),
+        "checkpoint": checkpoint_id,
+    }
+    async with conn.pipeline(), conn.transaction():
+        await conn.execute(LOCK_THREAD_OF_RUN, args)
+        ended = await conn.execute(END_OWNED, args)
+        await conn.execute(END_OF_THREAD, args)
+        await conn.execute(FORGET_REPLACED, args)
+        return await ended.fetchone() is not None
+
+
+async def end_unowned(conn: Connection, run_id: UUID, *, status: RunStatus, error: JsonObject | None) -> Run | None:
+    """End a run whose attempt cannot; None if it has ended already. The caller holds a transaction."""
+    args = {"run": run_id, "status": status, "error": Jsonb(error) if error else None}
+    await conn.execute(LOCK_THREAD_OF_RUN, args)
+    async with conn.cursor(row_factory=class_row(Run)) as cur:
+        return await (await cur.execute(END_UNOWNED, args)).fetchone()
+
+
+async def settle_thread(
+    conn: Connection, run_id: UUID, *, resting: ThreadStatus, values: Any, interrupts: JsonObject | None
+) -> None:
+    """Write to a thread what an ended run left, unless a later run has ended since. The caller holds a transaction."""
+    args = {
+        "run": run_id,
+        "resting": resting,
+        "known": values is not None,
+        "values": Jsonb(values),
+        "interrupts": Jsonb(interrupts or {}),
+    }
+    await conn.execute(LOCK_THREAD_OF_RUN, args)
+    await conn.execute(SETTLE_THREAD, args)
+
+
+async def rest_thread(conn: Connection, thread_id: UUID) -> None:
+    """Give a thread without runs in flight the status that it rests in."""
+    await conn.execute(REST_THREAD, {"thread": thread_id})
+
+
+async def named(conn: Connection, run_ids: Sequence[UUID]) -> list[Run]:
+    """Read several runs."""
+    async with conn.cursor(row_factory=class_row(Run)) as cur:
+        query: LiteralString = f"SELECT {COLUMNS} FROM run WHERE run_id = ANY(%s) ORDER BY seq"
+        return await (await cur.execute(query, (list(run_ids),))).fetchall()

@@ -1,0 +1,216 @@
+"""The checkpointer: LangGraph's Postgres saver, every write of which passes a fence."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, LiteralString, TypeVar, cast
+
+import psycopg
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, CheckpointTuple
+from langgraph.checkpoint.base import DeltaChannelHistory as History
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+
+from durathread.errors import Fenced, ThreadBusy
+from durathread.store.pool import Connection, Pool, transaction
+
+T = TypeVar("T")
+
+NOT_OWNER = "DT001"
+NOT_IDLE = "DT002"
+
+ASSERT_OWNER = "SELECT assert_owner(%s, %s)"
+ASSERT_IDLE = "SELECT assert_idle(%s)"
+
+# What a run wrote, and what its writes replaced on checkpoints of earlier runs.
+DELETE_CHECKPOINTS = "DELETE FROM checkpoints WHERE metadata ->> 'run_id' = ANY(%(runs)s) RETURNING thread_id, checkpoint_ns, checkpoint_id"
+DELETE_CHECKPOINTS_OF_THREAD = (
+    "DELETE FROM checkpoints WHERE thread_id = %(thread)s AND metadata ->> 'run_id' = ANY(%(runs)s) "
+    "RETURNING thread_id, checkpoint_ns, checkpoint_id"
+)
+DELETE_WRITES = """
+DELETE FROM checkpoint_writes w USING unnest(%(threads)s::text[], %(namespaces)s::text[], %(ids)s::text[]) AS d(t, n, c)
+WHERE w.thread_id = d.t AND w.checkpoint_ns = d.n AND w.checkpoint_id = d.c
+"""
+DELETE_WRITES_OF_RUNS = "DELETE FROM checkpoint_writes WHERE run_id = ANY(%(runs)s)"
+RESTORE_WRITES = """
+INSERT INTO checkpoint_writes
+    (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, type, blob, task_path, run_id)
+SELECT r.thread_id, r.checkpoint_ns, r.checkpoint_id, r.task_id, r.idx, r.channel, r.type, r.blob, r.task_path, r.run_id
+FROM replaced_write r
+WHERE r.replaced_by = ANY(%(runs)s) AND (r.run_id IS NULL OR r.run_id <> ALL(%(runs)s))
+  AND EXISTS (SELECT 1 FROM checkpoints c WHERE c.thread_id = r.thread_id AND c.checkpoint_ns = r.checkpoint_ns
+              AND c.checkpoint_id = r.checkpoint_id)
+ON CONFLICT DO NOTHING
+"""
+FORGET_REPLACED = "DELETE FROM replaced_write WHERE replaced_by = ANY(%(runs)s)"
+DELETE_BLOBS = """
+DELETE FROM checkpoint_blobs b WHERE b.thread_id = ANY(%(threads)s) AND NOT EXISTS (
+    SELECT 1 FROM checkpoints c WHERE c.thread_id = b.thread_id AND c.checkpoint_ns = b.checkpoint_ns
+    AND c.checkpoint -> 'channel_versions' ->> b.channel = b.version
+)
+"""
+COPY_TABLES: tuple[tuple[LiteralString, LiteralString], ...] = (
+    (
+        "checkpoints",
+        "checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata",
+    ),
+    ("checkpoint_blobs", "checkpoint_ns, channel, version, type, blob"),
+    ("checkpoint_writes", "checkpoint_ns, checkpoint_id, task_id, idx, channel, type, blob, task_path"),
+)
+
+
+class Saver(AsyncPostgresSaver):
+    """Stores checkpoints through the pool of the process.
+
+    A graph may use it from any event loop and thread: each call is carried out on the loop that it was built on, so that
+    a node that blocks its own loop never holds a transaction open.
+    """
+
+    def __init__(self, pool: Pool, *, owner: tuple[str, int] | None = None, idle_thread: str | None = None) -> None:
+        """Build a saver for a run's attempt (`owner`: run id and token), for changes to an idle thread, or unguarded.
+
+        Must be called on the event loop that the pool belongs to.
+        """
+        super().__init__(cast(Any, pool))
+        self._pool = pool
+        self._owner = owner
+        self._idle_thread = idle_thread
+
+    async def _here(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine on the pool's loop."""
+        if asyncio.get_running_loop() is self.loop:
+            return await make()
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(make(), self.loop))
+
+    @asynccontextmanager
+    async def _guarded(self) -> AsyncIterator[AsyncPostgresSaver]:
+        """Lend a stock saver on a connection whose transaction has passed the fence.
+
+        Raises:
+            Fenced: the attempt does not own its run any more.
+            ThreadBusy: a run of the thread is in flight.
+        """
+        try:
+            # One pipeline: the fence, the writes and the commit share a round trip.
+            async with transaction(self._pool) as conn, conn.pipeline():
+                if self._owner is not None:
+                    await conn.execute(ASSERT_OWNER, self._owner)
+                elif self._idle_thread is not None:
+                    await conn.execute(ASSERT_IDLE, (self._idle_thread,))
+                yield AsyncPostgresSaver(cast(Any, conn), serde=self.serde)
+        except psycopg.Error as error:
+            if error.sqlstate == NOT_OWNER:
+                raise Fenced(f"Run {self._owner and self._owner[0]} has a new owner, or has ended.") from None
+            if error.sqlstate == NOT_IDLE:
+                raise ThreadBusy("A run of the thread is in flight.") from None
+            raise
+
+    async def _write(self, act: Callable[[AsyncPostgresSaver], Awaitable[T]]) -> T:
+        async def guarded() -> T:
+            async with self._guarded() as saver:
+                return await act(saver)
+
+        return await self._here(guarded)
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Save a checkpoint, if the fence lets it through."""
+        return await self._write(lambda saver: saver.aput(config, checkpoint, metadata, new_versions))
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Save the writes of a task, if the fence lets them through."""
+        await self._write(lambda saver: saver.aput_writes(config, writes, task_id, task_path))
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Read a checkpoint."""
+        return await self._here(lambda: super(Saver, self).aget_tuple(config))
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """List checkpoints, newest first."""
+
+        async def collect() -> list[CheckpointTuple]:
+            found = super(Saver, self).alist(config, filter=filter, before=before, limit=limit)
+            return [item async for item in found]
+
+        for item in await self._here(collect):
+            yield item
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, History]:
+        """Read what delta channels are rebuilt from."""
+        return await self._here(
+            lambda: super(Saver, self).aget_delta_channel_history(config=config, channels=channels)
+        )
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """Delete all that is stored of a thread."""
+        await self._here(lambda: super(Saver, self).adelete_thread(thread_id))
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Delete the older checkpoints of threads, or all."""
+        await self._here(lambda: super(Saver, self).aprune(thread_ids, strategy=strategy))
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Delete what runs wrote, in every namespace, and bring back what they replaced."""
+
+        async def delete() -> None:
+            async with transaction(self._pool) as conn:
+                await delete_for_runs(conn, [str(run) for run in run_ids])
+
+        await self._here(delete)
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy all checkpoints of a thread, pending writes included, to another thread."""
+
+        async def copy() -> None:
+            async with transaction(self._pool) as conn:
+                await copy_thread(conn, str(source_thread_id), str(target_thread_id))
+
+        await self._here(copy)
+
+
+async def delete_for_runs(conn: Connection, run_ids: Sequence[str], *, thread_id: str | None = None) -> None:
+    """Take away what runs wrote, as if they had never been.
+
+    With a `thread_id` only that thread is searched, by index.
+    """
+    args = {"runs": list(run_ids), "thread": thread_id}
+    query = DELETE_CHECKPOINTS if thread_id is None else DELETE_CHECKPOINTS_OF_THREAD
+    gone = await (await conn.execute(query, args)).fetchall()
+    await conn.execute(
+        DELETE_WRITES,
+        {
+            "threads": [row["thread_id"] for row in gone],
+            "namespaces": [row["checkpoint_ns"] for row in gone],
+            "ids": [row["checkpoint_id"] for row in gone],
+        },
+    )
+    await conn.execute(DELETE_WRITES_OF_RUNS, args)
+    await conn.execute(RESTORE_WRITES, args)
+    await conn.execute(FORGET_REPLACED, args)
+    await conn.execute(DELETE_BLOBS, {"threads": list({row["thread_id"] for row in gone})})
+
+
+async def copy_thread(conn: Connection, source: str, target: str) -> None:
+    """Copy the checkpoints, blobs and pending writes of a thread."""
+    for table, columns in COPY_TABLES:
+        query: LiteralString = (
+            f"INSERT INTO {table} (thread_id, {columns}) SELECT %s, {columns} FROM {table} WHERE thread_id = %s"
+        )
+        await conn.execute(query, (target, source))
