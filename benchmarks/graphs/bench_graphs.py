@@ -1,0 +1,47 @@
+"""The graphs that the benchmarks run: they cost nothing, so what is measured is the server."""
+
+import asyncio
+from typing import Any
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import StreamWriter
+from typing_extensions import TypedDict
+
+
+class Note(TypedDict):
+    """State of the graph that does nothing."""
+
+    note: str
+
+
+class Sleep(TypedDict):
+    """State of the graph that sleeps."""
+
+    seconds: float
+
+
+async def noop(state: Note) -> dict[str, Any]:
+    """Write nothing."""
+    return {}
+
+
+async def sleep(state: Sleep, writer: StreamWriter) -> dict[str, Any]:
+    """Say that the node has started, then sleep."""
+    writer("asleep")
+    await asyncio.sleep(state["seconds"])
+    return {}
+
+
+noop3 = (
+    StateGraph(Note)
+    .add_node("a", noop)
+    .add_node("b", noop)
+    .add_node("c", noop)
+    .add_edge(START, "a")
+    .add_edge("a", "b")
+    .add_edge("b", "c")
+    .add_edge("c", END)
+    .compile()
+)
+
+sleeper = StateGraph(Sleep).add_node("sleep", sleep).add_edge(START, "sleep").add_edge("sleep", END).compile()

@@ -1,0 +1,102 @@
+"""The Compose file and the image have the form that a deployment relies on."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from durathread.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+DYNAMIC_CONFIG: dict[str, list[dict[str, Any]]] = yaml.safe_load(
+    (ROOT / "docker" / "temporal-dynamic-config.yaml").read_text()
+)
+ENTRIES = ("workflows/", "activities/", "api/", "worker.py", "src/")
+
+
+def test_the_engines_and_the_roles_of_the_server_are_there() -> None:
+    assert {"api", "worker", "migrate", "postgres", "valkey", "temporal", "temporal-ui"} <= set(SERVICES)
+    assert SERVICES["worker"]["deploy"]["replicas"] == 2
+
+
+@pytest.mark.parametrize("name", ["api", "worker", "migrate"])
+def test_each_role_is_a_console_script(name: str) -> None:
+    assert SERVICES[name]["command"] == ["durathread", name]
+
+
+def test_ports_are_opened_on_the_loopback_address_unless_asked_otherwise() -> None:
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("${DURATHREAD_BIND:-127.0.0.1}:") for port in ports)
+
+
+@pytest.mark.parametrize("name", ["api", "postgres", "valkey", "temporal"])
+def test_what_others_wait_for_has_a_healthcheck(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"
+
+
+def test_dependencies_name_conditions_that_their_services_can_meet() -> None:
+    for name, service in SERVICES.items():
+        for other, needs in service.get("depends_on", {}).items():
+            has_healthcheck = "healthcheck" in SERVICES[other]
+            expected = "service_healthy" if has_healthcheck else "service_completed_successfully"
+            assert needs["condition"] == expected, f"{name} -> {other}"
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_the_server_starts_after_the_migrations(name: str) -> None:
+    assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+
+
+def test_one_shot_services_are_not_started_again_when_they_are_done() -> None:
+    for name in ("migrate", "temporal-schema", "temporal-namespace"):
+        assert str(SERVICES[name]["restart"]).startswith("on-failure")
+
+
+def test_temporal_reads_our_dynamic_configuration() -> None:
+    target = SERVICES["temporal"]["environment"]["DYNAMIC_CONFIG_FILE_PATH"]
+    assert f"./docker/temporal-dynamic-config.yaml:{target}:ro" in SERVICES["temporal"]["volumes"]
+
+
+def test_a_mounted_file_of_ours_exists() -> None:
+    sources = {
+        volume.split(":")[0]
+        for service in SERVICES.values()
+        for volume in service.get("volumes", [])
+        if volume.startswith("./")
+    }
+    assert sources
+    assert all((ROOT / source).exists() for source in sources)
+
+
+def test_the_embedded_temporal_is_started_with_the_same_dynamic_configuration() -> None:
+    source = "\n".join(path.read_text() for path in sorted((ROOT / "src/durathread/embedded").glob("*.py")))
+    embedded = dict(re.findall(r"\b((?:history|frontend|system|matching)\.\w+)=(\w+)", source))
+    deployed = {key: str(values[0]["value"]).lower() for key, values in DYNAMIC_CONFIG.items()}
+    assert embedded == deployed
+
+
+def test_a_dynamic_value_applies_without_constraints() -> None:
+    assert all(len(values) == 1 and set(values[0]) == {"value"} for values in DYNAMIC_CONFIG.values())
+
+
+def test_a_stopping_worker_is_given_longer_than_its_grace_period() -> None:
+    grace = int(str(SERVICES["worker"]["stop_grace_period"]).removesuffix("s"))
+    assert grace > Settings.model_fields["shutdown_grace"].default
+
+
+def test_the_image_copies_the_four_entries_and_the_links_to_them() -> None:
+    copied = {line.split()[1] for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("COPY ")}
+    assert set(ENTRIES) <= copied
+    let_through = (ROOT / ".dockerignore").read_text().splitlines()
+    assert all(f"!{entry.rstrip('/')}" in let_through for entry in ENTRIES)
+
+
+def test_the_image_starts_nothing_from_a_checkout() -> None:
+    last = (ROOT / "Dockerfile").read_text().split("FROM ")[-1]
+    assert "python -m" not in last
+    assert "/build" not in last.replace("--from=build", "")
