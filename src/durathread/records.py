@@ -73,7 +73,6 @@ class Run:
     step: int
     retries: int
     opening: JsonObject | None
-    last_step: int | None
     created_at: datetime
     updated_at: datetime
     started_at: datetime | None

@@ -12,7 +12,7 @@ from durathread.store.pool import Connection
 
 COLUMNS: LiteralString = (
     "run_id, thread_id, assistant_id, graph_id, seq, status, strategy, metadata, kwargs, error, checkpoint_id, attempt, "
-    "step, retries, opening, last_step, created_at, updated_at, started_at, ended_at"
+    "step, retries, opening, created_at, updated_at, started_at, ended_at"
 )
 
 GET: LiteralString = f"SELECT {COLUMNS} FROM run WHERE run_id = %s"
@@ -28,7 +28,6 @@ WHERE run_id = %(run)s AND status IN ('pending', 'running') AND attempt < %(toke
 RETURNING {COLUMNS}
 """
 NOTE_OPENING = "UPDATE run SET opening = %(opening)s WHERE run_id = %(run)s AND attempt = %(token)s"
-NOTE_LAST_STEP = "UPDATE run SET last_step = %(last)s WHERE run_id = %(run)s AND attempt = %(token)s"
 
 LOCK_THREAD_OF_RUN = "SELECT 1 FROM thread WHERE thread_id = (SELECT thread_id FROM run WHERE run_id = %(run)s) FOR UPDATE"
 END_OWNED = """
@@ -114,11 +113,6 @@ async def claim(conn: Connection, run_id: UUID, *, token: int, step: int) -> Run
 async def note_opening(conn: Connection, run_id: UUID, *, token: int, opening: JsonObject) -> None:
     """Keep what a repeated first step must know."""
     await conn.execute(NOTE_OPENING, {"run": run_id, "token": token, "opening": Jsonb(opening)})
-
-
-async def note_last_step(conn: Connection, run_id: UUID, *, token: int, last: int) -> None:
-    """Keep the number of the last superstep that the recursion limit allows."""
-    await conn.execute(NOTE_LAST_STEP, {"run": run_id, "token": token, "last": last})
 
 
 async def end_owned(

@@ -71,8 +71,6 @@ CREATE TABLE run (
     retries      INTEGER NOT NULL DEFAULT 0,
     -- What a repeated first step must know of how things stood before it: see activities/opening.py.
     opening      JSONB,
-    -- The last superstep that the recursion limit allows.
-    last_step    INTEGER,
     created_at   TIMESTAMPTZ NOT NULL DEFAULT now(),
     updated_at   TIMESTAMPTZ NOT NULL DEFAULT now(),
     started_at   TIMESTAMPTZ,

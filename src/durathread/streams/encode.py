@@ -1,0 +1,84 @@
+"""JSON of whatever a graph's state may hold."""
+
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from decimal import Decimal
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import PurePath
+from re import Pattern
+from typing import Any, cast
+
+import orjson
+from langchain_core.load.serializable import Serializable
+from pydantic import BaseModel
+
+OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+
+
+def dumps(value: Any) -> bytes:
+    """Encode as compact JSON. NUL characters, which Postgres cannot store, become U+FFFD."""
+    try:
+        encoded = orjson.dumps(value, default=_default, option=OPTIONS)
+    except (TypeError, UnicodeEncodeError, RecursionError):
+        encoded = orjson.dumps(_plain(value, 0), option=OPTIONS)
+    return encoded.replace(b"\\u0000", b"\\ufffd") if b"\\u0000" in encoded else encoded
+
+
+def jsonable(value: Any) -> Any:
+    """Turn into what JSON can hold."""
+    return orjson.loads(dumps(value))
+
+
+def _default(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    if isinstance(value, Serializable):
+        return value.to_json()
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[Any, Any]", value))
+    if isinstance(value, set | frozenset | deque | Iterable) and not isinstance(value, str | bytes | bytearray):
+        return list(cast("Iterable[Any]", value))
+    if isinstance(value, BaseException):
+        return {"error": type(value).__name__, "message": str(value)}
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).decode("utf-8", "replace")
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, PurePath | IPv4Address | IPv4Network | IPv6Address | IPv6Network):
+        return str(value)
+    if isinstance(value, Pattern):
+        return cast("Pattern[str]", value).pattern
+    for method in ("model_dump", "dict", "_asdict", "to_dict"):
+        if callable(found := getattr(value, method, None)) and not isinstance(value, type):
+            return found()
+    return repr(value)
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """Copy what orjson refuses: integers over 64 bits, broken surrogates, keys of any type, endless nesting."""
+    if depth > 200:
+        return "…"
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**64 else float(value) if abs(value) < 10**308 else str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        items = cast("Mapping[Any, Any]", value).items()
+        return {_plain(key if isinstance(key, str) else str(key), 0): _plain(item, depth + 1) for key, item in items}
+    if isinstance(value, list | tuple):
+        return [_plain(item, depth + 1) for item in cast("Iterable[Any]", value)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name), depth + 1) for f in dataclasses.fields(value)}
+    try:
+        return orjson.loads(orjson.dumps(value, option=OPTIONS))
+    except TypeError:
+        return _plain(_default(value), depth + 1)

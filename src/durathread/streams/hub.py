@@ -1,0 +1,241 @@
+"""Follows the events of runs: one shared reader a process, however many clients watch."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from durathread.errors import Unavailable
+from durathread.streams.encode import dumps
+from durathread.streams.events import END, NEWS, Event, News, end_data, stream_key
+
+log = structlog.get_logger()
+
+START = "0-0"
+PAGE = 1000
+# How often the database is asked for the status of the runs that are watched, in seconds. It decides only when the news
+# of an end was lost: with Valkey, or with the process that should have sent it.
+AUDIT_INTERVAL = 2.0
+
+Statuses = Callable[[Collection[str]], Awaitable[dict[str, str | None]]]
+
+
+@dataclass
+class _Watch:
+    """What this process knows of a run that somebody watches."""
+
+    run_id: str
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    status: str | None = None
+    watchers: int = 0
+    suspect: bool = False
+    # Read so far by the shared reader; watchers read it by index.
+    log: list[Event] = field(default_factory=list[Event])
+    grown: asyncio.Event = field(default_factory=asyncio.Event)
+    reader: "asyncio.Task[None] | None" = None
+    base: str = START
+    closed: bool = False
+
+    def grow(self) -> None:
+        self.grown.set()
+        self.grown = asyncio.Event()
+
+    def end(self, status: str) -> None:
+        self.status = self.status or status
+        self.ended.set()
+        self.news.set()
+
+
+class Hub:
+    """Hands the events of runs to those who watch, and tells who waits when a run has ended."""
+
+    def __init__(self, redis: "Redis", statuses: Statuses) -> None:
+        """Build a hub; `statuses` answers, for run ids, the final status, `deleted`, or None while in flight."""
+        self._redis = redis
+        self._statuses = statuses
+        self._watches: dict[str, _Watch] = {}
+
+    async def ended(self, run_id: str) -> str:
+        """Wait until a run has ended and return its status; `deleted` if its row is gone."""
+        with self._watch(run_id) as watch:
+            found = await self._statuses([run_id])
+            if found.get(run_id):
+                return str(found[run_id])
+            await watch.ended.wait()
+            return watch.status or "error"
+
+    async def events(self, run_id: str, *, after: str = START, ended: bool = False) -> AsyncIterator[Event]:
+        """Follow a run from just behind an event id to its `end`, which is always the last.
+
+        Args:
+            run_id: the run.
+            after: the last event id that the client has.
+            ended: whether the run has ended before this call.
+        """
+        with self._watch(run_id) as watch:
+            if ended:
+                watch.ended.set()
+                watch.news.set()
+            if watch.reader is None:
+                watch.base = after
+                watch.reader = asyncio.create_task(self._read(watch), name=f"reader {run_id}")
+            elif _order(after) < _order(watch.base):
+                async for event in self._replay(run_id, after=after, until=watch.base):
+                    yield event
+            position = 0
+            while True:
+                grown = watch.grown
+                while position < len(watch.log):
+                    event = watch.log[position]
+                    position += 1
+                    if _order(event.event_id) > _order(after):
+                        yield event
+                    if event.name == END:
+                        return
+                if watch.closed:
+                    yield Event("", END, dumps(end_data(run_id, watch.status or "error")))
+                    return
+                await grown.wait()
+
+    async def last(self, run_id: str, mode: str, *, before: str = "+") -> Event | None:
+        """Find the newest event of a mode in a run's stream."""
+        upper = before
+        while True:
+            page = await self._redis.xrevrange(stream_key(run_id), upper, "-", count=100)
+            for raw_id, fields in page:
+                event = _event(raw_id, fields)
+                if event.mode == mode and "|" not in event.name:
+                    return event
+                upper = f"({event.event_id}"
+            if not page:
+                return None
+
+    async def tail(self, run_id: str) -> str:
+        """Return the id of the newest event of a run's stream."""
+        page = await self._redis.xrevrange(stream_key(run_id), "+", "-", count=1)
+        return page[0][0].decode() if page else START
+
+    async def run(self) -> None:
+        """Listen for news, and audit, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen(), name="news")
+            group.create_task(self._audit(), name="audit")
+
+    @contextmanager
+    def _watch(self, run_id: str):  # noqa: ANN202
+        watch = self._watches.setdefault(run_id, _Watch(run_id))
+        watch.watchers += 1
+        try:
+            yield watch
+        finally:
+            watch.watchers -= 1
+            if not watch.watchers:
+                self._watches.pop(run_id, None)
+                if watch.reader is not None:
+                    watch.reader.cancel()
+
+    async def _read(self, watch: _Watch) -> None:
+        """Move a run's events from Valkey to the watch's log, until the end."""
+        last = watch.base
+        try:
+            while True:
+                watch.news.clear()
+                was_over = watch.ended.is_set()
+                async for event in self._replay(watch.run_id, after=last):
+                    watch.log.append(event)
+                    last = event.event_id
+                watch.grow()
+                if watch.log and watch.log[-1].name == END:
+                    return
+                if was_over:
+                    # The run is over and no `end` was left behind: the news of it was lost with Valkey.
+                    watch.closed = True
+                    watch.grow()
+                    return
+                await watch.news.wait()
+        except (RedisError, OSError, Unavailable) as error:
+            log.warning("A stream was cut", run_id=watch.run_id, error=str(error))
+            await watch.ended.wait()
+            watch.closed = True
+            watch.grow()
+
+    async def _replay(self, run_id: str, *, after: str, until: str = "+") -> AsyncIterator[Event]:
+        lower = f"({after}"
+        while True:
+            page = await self._redis.xrange(stream_key(run_id), lower, until, count=PAGE)
+            for raw_id, fields in page:
+                event = _event(raw_id, fields)
+                lower = f"({event.event_id}"
+                yield event
+                if event.name == END:
+                    return
+            if len(page) < PAGE:
+                return
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+                    await pubsub.subscribe(NEWS)
+                    self._wake_all()
+                    async for message in pubsub.listen():
+                        self._tell(News.decode(message["data"]))
+            except (RedisError, OSError) as error:
+                log.warning("Valkey is unavailable, streams wait", error=str(error))
+                await asyncio.sleep(0.5)
+
+    def _tell(self, news: News) -> None:
+        for run_id in news.runs:
+            if watch := self._watches.get(run_id):
+                watch.news.set()
+        for run_id, status in news.ended.items():
+            if watch := self._watches.get(run_id):
+                watch.end(status)
+
+    def _wake_all(self) -> None:
+        for watch in self._watches.values():
+            watch.news.set()
+
+    async def _audit(self) -> None:
+        while True:
+            await asyncio.sleep(AUDIT_INTERVAL)
+            open_runs = [run_id for run_id, watch in self._watches.items() if not watch.ended.is_set()]
+            if not open_runs:
+                continue
+            try:
+                found = await self._statuses(open_runs)
+            except Unavailable:
+                continue
+            for run_id in open_runs:
+                if not (watch := self._watches.get(run_id)) or not (status := found.get(run_id)):
+                    continue
+                # The row changes a moment before the news: only a run that stays silent was forgotten.
+                if watch.suspect:
+                    watch.end(status)
+                watch.suspect = True
+
+
+def _event(raw_id: bytes, fields: dict[bytes, bytes]) -> Event:
+    return Event(raw_id.decode(), fields[b"e"].decode(), fields[b"d"])
+
+
+def _order(event_id: str) -> tuple[int, int]:
+    milliseconds, _, sequence = event_id.partition("-")
+    return int(milliseconds), int(sequence or 0)
+
+
+@asynccontextmanager
+async def open_hub(redis: "Redis", statuses: Statuses) -> AsyncIterator[Hub]:
+    """Run a hub for as long as the block lasts."""
+    hub = Hub(redis, statuses)
+    task = asyncio.create_task(hub.run(), name="hub")
+    try:
+        yield hub
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

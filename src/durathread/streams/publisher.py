@@ -1,0 +1,122 @@
+"""Puts the events of runs into Valkey: one batch at a time a process, however many runs write."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from durathread.streams.encode import dumps
+from durathread.streams.events import END, NEWS, News, end_data, stream_key
+
+log = structlog.get_logger()
+
+# How long a stream outlives its last event while its run works, in seconds.
+ACTIVE_TTL = 7 * 86400
+# A run that is this many events ahead of Valkey waits for it.
+MAX_BACKLOG = 5000
+
+
+@dataclass
+class _Batch:
+    events: list[tuple[str, str, bytes]] = field(default_factory=list[tuple[str, str, bytes]])
+    ended: dict[str, str] = field(default_factory=dict[str, str])
+    done: "asyncio.Future[None] | None" = None
+
+
+class Publisher:
+    """Collects events, and writes what has gathered whenever Valkey has taken the batch before.
+
+    Valkey owns nothing that matters: while it is away events are dropped, and no run notices.
+    """
+
+    def __init__(self, redis: "Redis", *, max_events: int, ttl: int) -> None:
+        """Build a publisher that keeps `max_events` a run, for `ttl` seconds after the run's end."""
+        self._redis = redis
+        self._max_events = max_events
+        self._ttl = ttl
+        self._loop = asyncio.get_running_loop()
+        self._batch = _Batch()
+        self._wake = asyncio.Event()
+        self._failing = False
+
+    def publish(self, run_id: UUID | str, name: str, data: bytes) -> None:
+        """Queue an event. Call on the publisher's loop."""
+        self._batch.events.append((str(run_id), name, data))
+        self._wake.set()
+
+    def publish_soon(self, events: list[tuple[str, str, bytes]]) -> None:
+        """Queue events from any thread."""
+        self._loop.call_soon_threadsafe(self._extend, events)
+
+    async def end(self, run_id: UUID | str, status: str) -> None:
+        """Write the event that ends a run's stream, and tell whoever waits for the run."""
+        self.publish(run_id, END, dumps(end_data(run_id, status)))
+        self._batch.ended[str(run_id)] = status
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Wait until all that is queued has been written, or dropped."""
+        if not self._batch.events:
+            # Nothing queued, but a batch may be on its way: an empty one follows it.
+            self._wake.set()
+        if self._batch.done is None:
+            self._batch.done = self._loop.create_future()
+        await asyncio.shield(self._batch.done)
+
+    @property
+    def backlog(self) -> int:
+        """How many events are queued."""
+        return len(self._batch.events)
+
+    def _extend(self, events: list[tuple[str, str, bytes]]) -> None:
+        self._batch.events.extend(events)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write batches until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            batch, self._batch = self._batch, _Batch()
+            try:
+                if batch.events:
+                    await self._write(batch)
+            except (RedisError, OSError) as error:
+                if not self._failing:
+                    log.warning("Valkey is unavailable, events are dropped", error=str(error))
+                self._failing = True
+            finally:
+                if batch.done is not None and not batch.done.done():
+                    batch.done.set_result(None)
+
+    async def _write(self, batch: _Batch) -> None:
+        touched: dict[str, None] = {}
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for run_id, name, data in batch.events:
+                touched[run_id] = None
+                pipe.xadd(stream_key(run_id), {"e": name, "d": data}, maxlen=self._max_events, approximate=True)
+            for run_id in touched:
+                pipe.expire(stream_key(run_id), self._ttl if run_id in batch.ended else ACTIVE_TTL)
+            pipe.publish(NEWS, News(tuple(touched), batch.ended).encode())
+            await pipe.execute()
+        if self._failing:
+            log.info("Valkey is back")
+        self._failing = False
+
+
+@asynccontextmanager
+async def open_publisher(redis: "Redis", *, max_events: int, ttl: int) -> AsyncIterator[Publisher]:
+    """Run a publisher for as long as the block lasts, and write what is left at its end."""
+    publisher = Publisher(redis, max_events=max_events, ttl=ttl)
+    task = asyncio.create_task(publisher.run(), name="publisher")
+    try:
+        yield publisher
+        await asyncio.wait_for(publisher.flush(), 5)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
