@@ -29,3 +29,28 @@ def thread_workflow_id(thread_id: UUID | str) -> str:
 def run_workflow_id(run_id: UUID | str) -> str:
     """Name the workflow of a run."""
     return f"run/{run_id}"
+
+
+async def connect(*, identity: str | None = None, plugins: list[Plugin] | None = None) -> Client:
+    """Connect as `TEMPORAL_*` says; without any of it, to localhost:7233.
+
+    Raises:
+        RuntimeError: Temporal cannot be reached.
+    """
+    config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
+    config.setdefault("target_host", "localhost:7233")
+    if plugins:
+        config["plugins"] = plugins
+    else:
+        config["data_converter"] = pydantic_data_converter
+    return await Client.connect(
+        **config,
+        identity=identity,
+        runtime=Runtime(telemetry=TelemetryConfig()),
+        keep_alive_config=KeepAliveConfig(interval_millis=5000, timeout_millis=5000),
+    )
+
+
+def seconds(value: float) -> timedelta:
+    """Turn seconds into what Temporal takes."""
+    return timedelta(seconds=value)

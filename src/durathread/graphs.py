@@ -1,0 +1,242 @@
+"""Loads the graphs that a langgraph.json names."""
+
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+from uuid import UUID, uuid5
+
+import orjson
+from dotenv import dotenv_values
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import StateGraph
+from langgraph.pregel import Pregel
+from langgraph.store.base import BaseStore
+
+from durathread.errors import ConfigError, NotFound
+
+Graph = Pregel[Any, Any, Any, Any]
+
+# The namespace that SDK clients know the ids of system assistants by; not one of the RFC's.
+SYSTEM_NAMESPACE = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
+DEFAULT_NAME = "LangGraph"
+
+
+def system_assistant_id(graph_id: str) -> UUID:
+    """Return the id of the assistant that each graph has by itself."""
+    return uuid5(SYSTEM_NAMESPACE, graph_id)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a graph comes from: `target` is what its variable holds."""
+
+    graph_id: str
+    path: str
+    description: str | None
+    target: Any
+
+
+class Graphs:
+    """The graphs of a langgraph.json, by id."""
+
+    def __init__(self, sources: dict[str, Source], config: dict[str, Any], folder: Path) -> None:
+        """Hold what `load` has read."""
+        self._sources = sources
+        self.config = config
+        self.folder = folder
+
+    @classmethod
+    def load(cls, path: Path) -> "Graphs":
+        """Read a langgraph.json, and import what it names.
+
+        Raises:
+            ConfigError: the file cannot be used, or a graph cannot be loaded; says which, and why.
+        """
+        config = _read(path)
+        folder = path.resolve().parent
+        _apply_env(config.get("env"), folder)
+        _extend_path(config.get("dependencies", ["."]), folder)
+        named = config.get("graphs")
+        if not isinstance(named, dict) or not named:
+            raise ConfigError(f'{path} names no graphs: it needs {{"graphs": {{"name": "./file.py:variable"}}}}.')
+        sources = {
+            graph_id: _load_source(graph_id, spec, folder) for graph_id, spec in cast(dict[str, Any], named).items()
+        }
+        return cls(sources, config, folder)
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the ids of the graphs."""
+        return iter(self._sources)
+
+    def __contains__(self, graph_id: object) -> bool:
+        """Say whether there is a graph of that id."""
+        return graph_id in self._sources
+
+    def description(self, graph_id: str) -> str | None:
+        """Return the description that langgraph.json gives."""
+        return self._sources[graph_id].description
+
+    @asynccontextmanager
+    async def open(
+        self,
+        graph_id: str,
+        *,
+        config: RunnableConfig | None = None,
+        checkpointer: BaseCheckpointSaver[Any] | None = None,
+        store: BaseStore | None = None,
+    ) -> AsyncIterator[Graph]:
+        """Lend a graph, built anew if it comes from a factory, with our checkpointer and store in it.
+
+        Raises:
+            NotFound: there is no such graph.
+            ConfigError: the factory gave something else than a graph.
+        """
+        source = self._sources.get(graph_id)
+        if source is None:
+            raise NotFound(f"Graph '{graph_id}' not found. Available graphs: {', '.join(self._sources)}")
+        async with AsyncExitStack() as stack:
+            graph = await _build(source, config or {}, stack)
+            yield graph.copy({"checkpointer": checkpointer, "store": store})
+
+    async def name(self, graph_id: str) -> str:
+        """Return what a graph calls itself, or its id if it has no name."""
+        async with self.open(graph_id) as graph:
+            name = graph.get_name()
+        return graph_id if name == DEFAULT_NAME else name
+
+    async def check(self) -> None:
+        """Build every graph once.
+
+        Raises:
+            ConfigError: names the graph, the file and the reason.
+        """
+        for source in self._sources.values():
+            try:
+                async with self.open(source.graph_id):
+                    pass
+            except ConfigError:
+                raise
+            except Exception as error:
+                raise ConfigError(
+                    f"Graph '{source.graph_id}' ({source.path}) failed: {type(error).__name__}: {error}"
+                ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        config = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ConfigError(f"There is no {path}. Name your langgraph.json with --config.") from None
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path} must hold a JSON object.")
+    return cast(dict[str, Any], config)
+
+
+def _apply_env(env: object, folder: Path) -> None:
+    """Add variables from a file or an object; what is set already stays."""
+    if isinstance(env, str):
+        if not (folder / env).is_file():
+            raise ConfigError(f"The env file {folder / env} does not exist.")
+        found: dict[str, Any] = dict(dotenv_values(folder / env))
+    elif isinstance(env, dict):
+        found = cast(dict[str, Any], env)
+    else:
+        return
+    for name, value in found.items():
+        os.environ.setdefault(name, str(value))
+
+
+def _extend_path(dependencies: object, folder: Path) -> None:
+    """Make local dependencies importable; packages are the user's to install."""
+    names = cast(list[Any], dependencies) if isinstance(dependencies, list) else []
+    for place in [folder, *(folder / str(name) for name in names if str(name).startswith("."))]:
+        resolved = str(place.resolve())
+        if place.is_dir() and resolved not in sys.path:
+            sys.path.insert(0, resolved)
+
+
+def _load_source(graph_id: str, spec: object, folder: Path) -> Source:
+    if isinstance(spec, dict):
+        fields = cast(dict[str, Any], spec)
+        path, description = str(fields.get("path", "")), fields.get("description")
+    else:
+        path, description = str(spec), None
+    where, _, variable = path.rpartition(":")
+    if not where or not variable:
+        raise ConfigError(f"Graph '{graph_id}': '{path}' is not of the form './file.py:variable' or 'module:variable'.")
+    try:
+        module = _import(where, folder)
+    except Exception as error:
+        raise ConfigError(f"Graph '{graph_id}' ({path}) failed to import: {type(error).__name__}: {error}") from error
+    if not hasattr(module, variable):
+        raise ConfigError(f"Graph '{graph_id}': {where} has no variable '{variable}'.")
+    target = getattr(module, variable)
+    if not isinstance(target, Pregel | StateGraph) and not callable(target):
+        raise ConfigError(f"Graph '{graph_id}' ({path}) is a {type(target).__name__}, not a graph or a factory of one.")
+    return Source(graph_id, path, description, target)
+
+
+def _import(where: str, folder: Path) -> ModuleType:
+    if not (where.endswith(".py") or "/" in where):
+        return importlib.import_module(where)
+    file = (folder / where).resolve()
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist")
+    # Under its own name where it has one, so that classes in checkpoints are found again however they are imported.
+    for root in sys.path:
+        if not root or not file.is_relative_to(root):
+            continue
+        name = ".".join(file.relative_to(root).with_suffix("").parts)
+        if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(file):
+            return sys.modules[name]
+        if name.isidentifier() and (found := importlib.util.find_spec(name)) and found.origin == str(file):
+            return importlib.import_module(name)
+    name = "durathread_graph_" + "_".join(file.relative_to(file.anchor).with_suffix("").parts[-3:])
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+async def _build(source: Source, config: RunnableConfig, stack: AsyncExitStack) -> Graph:
+    target = source.target
+    if not isinstance(target, Pregel | StateGraph):
+        target = await _call(cast(Callable[..., Any], target), config, stack)
+    if isinstance(target, StateGraph):
+        target = cast("StateGraph[Any]", target).compile()
+    if not isinstance(target, Pregel):
+        raise ConfigError(f"Graph '{source.graph_id}' ({source.path}): the factory gave a {type(target).__name__}.")
+    return cast(Graph, target)
+
+
+async def _call(factory: Callable[..., Any], config: RunnableConfig, stack: AsyncExitStack) -> Any:
+    """Call a factory: sync or async, returning a graph or a context manager around one."""
+    takes_config = bool(inspect.signature(factory).parameters)
+    made = factory(config) if takes_config else factory()
+    if inspect.isawaitable(made):
+        made = await made
+    if hasattr(made, "__aenter__"):
+        return await stack.enter_async_context(made)
+    if hasattr(made, "__enter__"):
+        return stack.enter_context(made)
+    return made
