@@ -1,12 +1,13 @@
 """The event loop that users' code runs on, kept apart from the one that talks to Temporal."""
 
 import asyncio
+import contextlib
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
 
 import structlog
 import uvloop
@@ -30,7 +31,6 @@ class GraphLoop:
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix=f"graph-{number}")
         self.loop.set_default_executor(self._executor)
         self.turned = asyncio.get_running_loop().time()
-        self.working = 0
         # A daemon: a node that never returns must not keep the process from ending.
         self.thread = threading.Thread(target=self._run, name=f"graphs-{number}", daemon=True)
         self.thread.start()
@@ -55,6 +55,59 @@ class GraphLoop:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
+class Work(Generic[T]):
+    """A coroutine that the first loop to get to it runs."""
+
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        """Hold a coroutine that has not begun."""
+        self.outcome: Future[T] = Future()
+        self.home: GraphLoop | None = None
+        self._make = make
+        self._claim = threading.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._cancelled = False
+
+    def offer(self, loop: GraphLoop) -> None:
+        """Let a loop run it, if no other has begun."""
+        if not self._claim.locked():
+            loop.loop.call_soon_threadsafe(self._begin, loop)
+
+    def cancel(self) -> None:
+        """Cancel it, begun or not."""
+        self._cancelled = True
+        if self.home is not None:
+            self.home.loop.call_soon_threadsafe(self._cancel_task)
+        elif self._claim.acquire(blocking=False):
+            self.outcome.cancel()
+
+    def _cancel_task(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _begin(self, loop: GraphLoop) -> None:
+        if not self._claim.acquire(blocking=False):
+            return
+        self.home = loop
+        self._task = loop.loop.create_task(self._run())
+        if self._cancelled:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            result = await self._make()
+        except asyncio.CancelledError:
+            self.outcome.cancel()
+        except BaseException as error:
+            self._set(lambda: self.outcome.set_exception(error))
+        else:
+            self._set(lambda: self.outcome.set_result(result))
+
+    def _set(self, write: Callable[[], None]) -> None:
+        # Whoever waited may have gone, and have cancelled the outcome.
+        with contextlib.suppress(InvalidStateError):
+            write()
+
+
 class GraphLoops:
     """One loop for all graphs, because clients that users create at import are bound to the loop that first used them.
 
@@ -66,27 +119,24 @@ class GraphLoops:
         self._main = asyncio.get_running_loop()
         self._count = 0
         self._aside: list[GraphLoop] = []
+        self._open: set[Work[Any]] = set()
         self._current = self._fresh()
 
     def _fresh(self) -> GraphLoop:
         self._count += 1
         return GraphLoop(self._count)
 
-    def submit(self, make: Callable[[], Coroutine[Any, Any, T]]) -> "Future[T]":
+    def submit(self, make: Callable[[], Coroutine[Any, Any, T]]) -> "Work[T]":
         """Run a coroutine on the graphs' loop."""
-        home = self._current
-        home.working += 1
-        future = asyncio.run_coroutine_threadsafe(make(), home.loop)
-
-        def done(_: "Future[T]") -> None:
-            self._main.call_soon_threadsafe(self._finished, home)
-
-        future.add_done_callback(done)
-        return future
+        work = Work(make)
+        self._open.add(work)
+        work.outcome.add_done_callback(lambda _: self._main.call_soon_threadsafe(self._finished, work))
+        work.offer(self._current)
+        return work
 
     async def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine on the graphs' loop and wait for it."""
-        return await asyncio.wrap_future(self.submit(make))
+        return await asyncio.wrap_future(self.submit(make).outcome)
 
     async def watch(self) -> None:
         """Set aside loops that have stopped turning, until cancelled."""
@@ -99,16 +149,19 @@ class GraphLoops:
                 log.warning("A node blocks the event loop; new steps go to a fresh one", at=loop.where())
                 self._aside.append(loop)
                 self._current = self._fresh()
+                for work in self._open:
+                    work.offer(self._current)
 
     def _turned(self, loop: GraphLoop) -> None:
         # Runs on the graphs' loop; a float is written whole.
         loop.turned = self._main.time()
 
-    def _finished(self, loop: GraphLoop) -> None:
-        loop.working -= 1
-        if loop in self._aside and not loop.working:
-            self._aside.remove(loop)
-            loop.stop()
+    def _finished(self, work: "Work[Any]") -> None:
+        self._open.discard(work)
+        home = work.home
+        if home in self._aside and not any(other.home is home for other in self._open):
+            self._aside.remove(home)
+            home.stop()
 
     def close(self) -> None:
         """Stop all loops. Threads that are blocked are left behind."""

@@ -1,5 +1,6 @@
 """Loads the graphs that a langgraph.json names."""
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -112,6 +113,14 @@ class Graphs:
         async with self.open(graph_id) as graph:
             name = graph.get_name()
         return graph_id if name == DEFAULT_NAME else name
+
+    async def first_nodes(self, graph_id: str) -> list[str]:
+        """Name the nodes that a graph begins with; none where that depends on its input."""
+        async with self.open(graph_id) as graph:
+            with contextlib.suppress(Exception):
+                edges = graph.get_graph().edges
+                return [edge.target for edge in edges if edge.source == "__start__" and not edge.conditional]
+        return []
 
     async def check(self) -> None:
         """Build every graph once.

@@ -71,6 +71,7 @@ class Run:
     checkpoint_id: str | None
     attempt: int
     step: int
+    repeated: bool
     retries: int
     opening: JsonObject | None
     created_at: datetime

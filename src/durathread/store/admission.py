@@ -103,6 +103,18 @@ async def cancel(conn: Connection, thread_id: UUID, *, run_ids: Sequence[UUID], 
     return found
 
 
+async def delete(conn: Connection, thread_id: UUID, run_id: UUID) -> Run | None:
+    """Delete a run with its checkpoints unless it is in flight, and return it. The caller holds a transaction."""
+    await conn.execute(LOCK, (thread_id,))
+    run = await runs.get(conn, run_id)
+    if run is None or run.thread_id != thread_id:
+        return None
+    if not run.in_flight:
+        await conn.execute(DELETE_RUNS, {"runs": [run_id]})
+        await delete_for_runs(conn, [str(run_id)], thread_id=str(thread_id))
+    return run
+
+
 async def withdraw(conn: Connection, run: Run) -> bool:
     """Take back an admission that Temporal never heard of. The caller holds a transaction."""
     await conn.execute(LOCK, (run.thread_id,))

@@ -11,6 +11,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from durathread.encode import dumps
 from durathread.errors import Unavailable
 
 Connection: TypeAlias = AsyncConnection[DictRow]
@@ -28,7 +29,12 @@ async def open_pool(database_url: str, *, size: int) -> AsyncIterator[Pool]:
     pool: Pool = AsyncConnectionPool(
         database_url,
         connection_class=AsyncConnection[DictRow],
-        kwargs={"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row},
+        kwargs={
+            "autocommit": True,
+            "prepare_threshold": 0,
+            "row_factory": dict_row,
+            "options": "-c timezone=UTC -c application_name=durathread",
+        },
         min_size=2,
         max_size=size,
         timeout=PATIENCE,
@@ -63,9 +69,5 @@ async def transaction(pool: Pool) -> AsyncIterator[Connection]:
         yield conn
 
 
-def _dumps(value: object) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
-
-
-set_json_dumps(_dumps)
+set_json_dumps(dumps)
 set_json_loads(orjson.loads)

@@ -12,7 +12,7 @@ from durathread.store.pool import Connection
 
 COLUMNS: LiteralString = (
     "run_id, thread_id, assistant_id, graph_id, seq, status, strategy, metadata, kwargs, error, checkpoint_id, attempt, "
-    "step, retries, opening, created_at, updated_at, started_at, ended_at"
+    "step, repeated, retries, opening, created_at, updated_at, started_at, ended_at"
 )
 
 GET: LiteralString = f"SELECT {COLUMNS} FROM run WHERE run_id = %s"
@@ -23,7 +23,7 @@ ORDER BY created_at DESC, seq DESC LIMIT %(limit)s OFFSET %(offset)s
 # Tokens grow with each attempt that Temporal starts, so an attempt that comes late finds a larger one and stops.
 CLAIM: LiteralString = f"""
 UPDATE run SET attempt = %(token)s, status = 'running', started_at = coalesce(started_at, now()), step = %(step)s,
-    retries = retries + (step = %(step)s)::int
+    repeated = step >= %(step)s, retries = retries + (step >= %(step)s)::int
 WHERE run_id = %(run)s AND status IN ('pending', 'running') AND attempt < %(token)s
 RETURNING {COLUMNS}
 """
@@ -54,11 +54,15 @@ END_UNOWNED = f"""
 UPDATE run SET status = %(status)s, error = %(error)s, updated_at = now(), ended_at = now()
 WHERE run_id = %(run)s AND status IN ('pending', 'running') RETURNING {COLUMNS}
 """
+LAST_CHECKPOINT = """
+SELECT max(checkpoint_id) AS id FROM checkpoints
+WHERE thread_id = %s AND checkpoint_ns = '' AND metadata ->> 'run_id' = %s
+"""
 SETTLE_THREAD = """
 UPDATE thread t SET
-    resting = %(resting)s,
+    resting = coalesce(%(resting)s, t.resting),
     status = CASE WHEN EXISTS (SELECT 1 FROM run o WHERE o.thread_id = t.thread_id AND o.status IN ('pending', 'running'))
-             THEN 'busy' ELSE %(resting)s END,
+             THEN 'busy' ELSE coalesce(%(resting)s, t.resting) END,
     "values" = CASE WHEN %(known)s THEN %(values)s::jsonb ELSE t."values" END,
     interrupts = CASE WHEN %(known)s THEN %(interrupts)s::jsonb ELSE coalesce(t.interrupts, '{}') END,
     error = r.error, ended_seq = r.seq, ended_run_id = r.run_id, hidden = t.temporary,
@@ -159,10 +163,19 @@ async def end_unowned(conn: Connection, run_id: UUID, *, status: RunStatus, erro
         return await (await cur.execute(END_UNOWNED, args)).fetchone()
 
 
+async def last_checkpoint(conn: Connection, run: Run) -> str | None:
+    """Return the id of the newest checkpoint that a run has written, subgraphs aside."""
+    rows = await (await conn.execute(LAST_CHECKPOINT, (str(run.thread_id), str(run.run_id)))).fetchall()
+    return rows[0]["id"]
+
+
 async def settle_thread(
-    conn: Connection, run_id: UUID, *, resting: ThreadStatus, values: Any, interrupts: JsonObject | None
+    conn: Connection, run_id: UUID, *, resting: ThreadStatus | None, values: Any, interrupts: JsonObject | None
 ) -> None:
-    """Write to a thread what an ended run left, unless a later run has ended since. The caller holds a transaction."""
+    """Write to a thread what an ended run left, unless a later run has ended since. The caller holds a transaction.
+
+    Without a `resting` status, and without values, the thread keeps what it has.
+    """
     args = {
         "run": run_id,
         "resting": resting,

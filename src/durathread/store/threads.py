@@ -1,5 +1,6 @@
 """Threads: what reads and changes their rows."""
 
+from collections.abc import Collection
 from typing import LiteralString
 from uuid import UUID
 
@@ -15,6 +16,7 @@ COLUMNS: LiteralString = (
 LOCK: LiteralString = f"SELECT {COLUMNS} FROM thread WHERE thread_id = %s FOR UPDATE"
 GET: LiteralString = f"SELECT {COLUMNS} FROM thread WHERE thread_id = %s"
 GET_VISIBLE: LiteralString = f"{GET} AND NOT hidden"
+ENDED_SEQS = "SELECT thread_id, ended_seq FROM thread WHERE thread_id = ANY(%s)"
 DELETE = "DELETE FROM thread WHERE thread_id = %s"
 DELETE_CHECKPOINTS: tuple[LiteralString, ...] = (
     "DELETE FROM checkpoints WHERE thread_id = %s",
@@ -28,6 +30,12 @@ async def get(conn: Connection, thread_id: UUID, *, hidden: bool = False) -> Thr
     """Read a thread; one of an ended stateless run only if `hidden`."""
     async with conn.cursor(row_factory=class_row(Thread)) as cur:
         return await (await cur.execute(GET if hidden else GET_VISIBLE, (thread_id,))).fetchone()
+
+
+async def ended_seqs(conn: Connection, thread_ids: Collection[UUID]) -> dict[UUID, int]:
+    """Return, by thread, the admission number of the last run whose end it shows."""
+    rows = await (await conn.execute(ENDED_SEQS, (list(thread_ids),))).fetchall()
+    return {row["thread_id"]: row["ended_seq"] for row in rows}
 
 
 async def delete(conn: Connection, thread_id: UUID) -> bool:

@@ -48,6 +48,11 @@ def stream_key(run_id: UUID | str) -> str:
     return f"durathread:run:{run_id}"
 
 
+def settled(run_id: UUID | str) -> str:
+    """Name, on the news channel, that a thread shows what an ended run has left."""
+    return f"settled:{run_id}"
+
+
 def end_data(run_id: UUID | str, status: str) -> dict[str, Any]:
     """Build the data of the event that ends a stream."""
     return {"run_id": str(run_id), "status": status}

@@ -1,7 +1,7 @@
 """Follows the events of runs: one shared reader a process, however many clients watch."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from durathread.errors import Unavailable
-from durathread.streams.encode import dumps
+from durathread.encode import dumps
 from durathread.streams.events import END, NEWS, Event, News, end_data, stream_key
 
 log = structlog.get_logger()
@@ -120,6 +120,14 @@ class Hub:
         page = await self._redis.xrevrange(stream_key(run_id), "+", "-", count=1)
         return page[0][0].decode() if page else START
 
+    async def before_end(self, run_id: str) -> str:
+        """Return the id of the event just before the end of a run's stream."""
+        page = await self._redis.xrevrange(stream_key(run_id), "+", "-", count=2)
+        events = [_event(raw_id, fields) for raw_id, fields in page]
+        if events and events[0].name == END:
+            return events[1].event_id if len(events) > 1 else START
+        return events[0].event_id if events else START
+
     async def run(self) -> None:
         """Listen for news, and audit, until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -127,7 +135,7 @@ class Hub:
             group.create_task(self._audit(), name="audit")
 
     @contextmanager
-    def _watch(self, run_id: str):  # noqa: ANN202
+    def _watch(self, run_id: str) -> Iterator[_Watch]:
         watch = self._watches.setdefault(run_id, _Watch(run_id))
         watch.watchers += 1
         try:

@@ -10,7 +10,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from durathread.streams.encode import dumps
+from durathread.encode import dumps
 from durathread.streams.events import END, NEWS, News, end_data, stream_key
 
 log = structlog.get_logger()
@@ -39,7 +39,7 @@ class Publisher:
         self._redis = redis
         self._max_events = max_events
         self._ttl = ttl
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._batch = _Batch()
         self._wake = asyncio.Event()
         self._failing = False
@@ -51,7 +51,7 @@ class Publisher:
 
     def publish_soon(self, events: list[tuple[str, str, bytes]]) -> None:
         """Queue events from any thread."""
-        self._loop.call_soon_threadsafe(self._extend, events)
+        self.loop.call_soon_threadsafe(self._extend, events)
 
     async def end(self, run_id: UUID | str, status: str) -> None:
         """Write the event that ends a run's stream, and tell whoever waits for the run."""
@@ -59,13 +59,18 @@ class Publisher:
         self._batch.ended[str(run_id)] = status
         await self.flush()
 
+    def tell(self, subject: str, status: str) -> None:
+        """Tell whoever waits for something other than the end of a run."""
+        self._batch.ended[subject] = status
+        self._wake.set()
+
     async def flush(self) -> None:
         """Wait until all that is queued has been written, or dropped."""
         if not self._batch.events:
             # Nothing queued, but a batch may be on its way: an empty one follows it.
             self._wake.set()
         if self._batch.done is None:
-            self._batch.done = self._loop.create_future()
+            self._batch.done = self.loop.create_future()
         await asyncio.shield(self._batch.done)
 
     @property
@@ -84,7 +89,7 @@ class Publisher:
             self._wake.clear()
             batch, self._batch = self._batch, _Batch()
             try:
-                if batch.events:
+                if batch.events or batch.ended:
                     await self._write(batch)
             except (RedisError, OSError) as error:
                 if not self._failing:

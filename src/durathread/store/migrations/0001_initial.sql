@@ -68,6 +68,8 @@ CREATE TABLE run (
     -- The fence: only the attempt whose token stands here may write.
     attempt      BIGINT NOT NULL DEFAULT 0,
     step         INTEGER NOT NULL DEFAULT -1,
+    -- Whether that attempt repeats a step, and how often that has happened.
+    repeated     BOOLEAN NOT NULL DEFAULT FALSE,
     retries      INTEGER NOT NULL DEFAULT 0,
     -- What a repeated first step must know of how things stood before it: see activities/opening.py.
     opening      JSONB,

@@ -2,19 +2,21 @@
 
 import dataclasses
 import math
+import re
 from collections import deque
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import PurePath
-from re import Pattern
 from typing import Any, cast
 
 import orjson
 from langchain_core.load.serializable import Serializable
 from pydantic import BaseModel
 
+# An escaped NUL, but not an escaped backslash in front of `u0000`.
+NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -24,7 +26,12 @@ def dumps(value: Any) -> bytes:
         encoded = orjson.dumps(value, default=_default, option=OPTIONS)
     except (TypeError, UnicodeEncodeError, RecursionError):
         encoded = orjson.dumps(_plain(value, 0), option=OPTIONS)
-    return encoded.replace(b"\\u0000", b"\\ufffd") if b"\\u0000" in encoded else encoded
+    return without_nul(encoded)
+
+
+def without_nul(encoded: bytes) -> bytes:
+    """Replace the NUL characters in a JSON text."""
+    return NUL.sub(rb"\1\\ufffd", encoded) if b"\\u0000" in encoded else encoded
 
 
 def jsonable(value: Any) -> Any:
@@ -51,8 +58,8 @@ def _default(value: Any) -> Any:
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, PurePath | IPv4Address | IPv4Network | IPv6Address | IPv6Network):
         return str(value)
-    if isinstance(value, Pattern):
-        return cast("Pattern[str]", value).pattern
+    if isinstance(value, re.Pattern):
+        return cast("re.Pattern[str]", value).pattern
     for method in ("model_dump", "dict", "_asdict", "to_dict"):
         if callable(found := getattr(value, method, None)) and not isinstance(value, type):
             return found()

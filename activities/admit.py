@@ -1,0 +1,106 @@
+"""The activities that bring runs to threads: admission for signals, and the sweep."""
+
+import asyncio
+from datetime import UTC, datetime
+from uuid import UUID
+
+import structlog
+from pydantic import ValidationError
+from temporalio import activity
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from durathread.activities.resources import Resources
+from durathread.dispatch import send
+from durathread.errors import Error, Unavailable
+from durathread.graphs import Graphs
+from durathread.preparation import RunCreate, find_assistant, prepare, signal_of
+from durathread.store import admission, runs
+from durathread.store.pool import Pool, connection, transaction
+from durathread.streams.publisher import Publisher
+from durathread.temporal import run_workflow_id
+from durathread.workflows.messages import ADMIT, AWAIT_RUN, REFUSED, SWEEP_RUNS, RunRequest, Sweep
+
+log = structlog.get_logger()
+
+
+class Admissions:
+    """Admits runs that were signalled by somebody else than the API, and signals runs that nobody works on."""
+
+    def __init__(self, resources: Resources) -> None:
+        """Take what the worker will have opened."""
+        self._resources = resources
+
+    @activity.defn(name=ADMIT)
+    async def admit(self, request: RunRequest) -> RunRequest:
+        """Admit a run, and return it as the API would have signalled it.
+
+        Raises:
+            ApplicationError: of type `Refused`: the run is not valid, or its strategy is `reject` and the thread busy.
+        """
+        run_id = UUID(request.run_id)
+        try:
+            payload = {"assistant_id": request.assistant_id or request.graph_id, **(request.payload or {})}
+            body = RunCreate.model_validate({"multitask_strategy": request.strategy, **payload})
+            async with transaction(self._resources.pool) as conn:
+                # A repeat of this activity finds what the first attempt has admitted.
+                known = await runs.get(conn, run_id)
+                if known is not None:
+                    return signal_of(known, (), limits=request.limits, nodes=[])
+                assistant = await find_assistant(conn, self._resources.graphs, body.assistant_id)
+                new = prepare(body, assistant, thread_id=UUID(request.thread_id), run_id=run_id)
+                admitted = await admission.admit(conn, new)
+        except Unavailable:
+            raise
+        except (Error, ValidationError, ValueError) as error:
+            raise ApplicationError(str(error), type=REFUSED, non_retryable=True) from error
+        await announce(self._resources.publisher, admitted)
+        return signal_of(admitted.run, admitted.superseded, limits=request.limits, nodes=[])
+
+    @activity.defn(name=AWAIT_RUN)
+    async def await_run(self, run_id: str) -> None:
+        """Wait until a run's workflow has closed, however it does."""
+        handle = activity.client().get_workflow_handle(run_workflow_id(run_id))
+        waiting = asyncio.create_task(handle.result())
+        while not waiting.done():
+            activity.heartbeat()
+            await asyncio.wait([waiting], timeout=1)
+        try:
+            waiting.result()
+        except WorkflowFailureError as error:
+            log.info("A run's workflow failed", run_id=run_id, cause=repr(error.cause))
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+
+    @activity.defn(name=SWEEP_RUNS)
+    async def sweep(self, given: Sweep) -> int:
+        """Signal again the runs in flight whose thread may not have heard of them."""
+        async with connection(self._resources.pool) as conn:
+            found = await runs.stranded(conn, age=given.age, limit=given.limit)
+        count = 0
+        for run in found:
+            if run.created_at > datetime.now(UTC) or await _is_open(activity.client(), run_workflow_id(run.run_id)):
+                continue
+            request = signal_of(run, (), limits=given.limits, nodes=[])
+            await send(activity.client(), request, task_queue=activity.info().task_queue)
+            count += 1
+        return count
+
+
+async def announce(publisher: Publisher, admitted: admission.Admission) -> None:
+    """End the streams of the runs that an admission ended."""
+    status = "rollback" if admitted.run.strategy == "rollback" else "interrupted"
+    for run in admitted.superseded:
+        await publisher.end(run.run_id, status)
+
+
+async def _is_open(client: Client, workflow_id: str) -> bool:
+    try:
+        description = await client.get_workflow_handle(workflow_id).describe()
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return False
+        raise
+    return description.close_time is None

@@ -1,0 +1,168 @@
+"""Turns what a graph yields into the events that SDK clients know, one SSE event each."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from langchain_core.messages import BaseMessage, BaseMessageChunk, message_chunk_to_message
+
+from durathread.records import JsonObject
+from durathread.encode import dumps
+
+# What clients ask for, and LangGraph's mode behind it.
+MODES = {
+    "values": "values",
+    "updates": "updates",
+    "messages": "messages",
+    "messages-tuple": "messages",
+    "custom": "custom",
+    "tasks": "tasks",
+    "checkpoints": "checkpoints",
+    "debug": "debug",
+}
+
+Emit = Callable[[str, bytes], None]
+HIDDEN = "langsmith:hidden"
+
+
+class Emitter:
+    """Emits the events of one step of a run, in the modes that the run asked for."""
+
+    def __init__(self, emit: Emit, *, modes: Sequence[str], subgraphs: bool, resumed: bool) -> None:
+        """Build an emitter.
+
+        Args:
+            emit: takes an event's name and its data as JSON.
+            modes: the stream modes that the client asked for.
+            subgraphs: whether to emit what happens in subgraphs.
+            resumed: whether LangGraph begins by repeating what the step before ended with.
+        """
+        self._emit = emit
+        self._modes = frozenset(modes)
+        self._subgraphs = subgraphs
+        self._echo = {"values", "checkpoints", "debug"} if resumed else set[str]()
+        self._partial: dict[str, BaseMessage] = {}
+        self._announced: set[str] = set()
+        # The newest checkpoint of the root graph, as LangGraph describes it.
+        self.checkpoint: dict[str, Any] | None = None
+        self.interrupted = False
+
+    @property
+    def langgraph_modes(self) -> list[str]:
+        """What to ask of LangGraph.
+
+        `checkpoints` tells where the run stands. `custom` makes LangGraph run even a lone task beside its stream, so
+        that events come as they happen.
+        """
+        asked = {MODES[mode] for mode in self._modes if mode in MODES}
+        return sorted(asked | {"checkpoints", "custom"})
+
+    def metadata(self, run_id: str, attempt: int) -> None:
+        """Announce an attempt at the run."""
+        self._emit("metadata", dumps({"run_id": run_id, "attempt": attempt}))
+
+    def error(self, error: JsonObject) -> None:
+        """Say that the run has failed."""
+        self._emit("error", dumps(error))
+
+    def raw_event(self, event: dict[str, Any]) -> None:
+        """Emit an event of LangChain's `astream_events`."""
+        if HIDDEN not in (event.get("tags") or ()):
+            self._emit("events", dumps(event))
+
+    def chunk(self, namespace: tuple[str, ...], mode: str, data: Any) -> None:
+        """Emit what LangGraph yielded."""
+        if not namespace:
+            if mode == "checkpoints":
+                self.checkpoint = cast(dict[str, Any], data)
+            if mode in ("values", "updates") and isinstance(data, dict) and "__interrupt__" in data:
+                self.interrupted = True
+            if self._is_echo(mode, data):
+                return
+        elif not self._subgraphs:
+            return
+        if mode == "messages":
+            self._messages(namespace, data)
+        elif mode in self._modes:
+            self._emit("|".join((mode, *namespace)), dumps(_shaped(mode, data)))
+
+    def interrupts(self, interrupts: Sequence[JsonObject]) -> None:
+        """Show an interrupt to a client whose modes would not."""
+        if interrupts and not self.interrupted and not self._modes & {"values", "updates"}:
+            self._emit("updates", dumps({"__interrupt__": interrupts}))
+
+    def _is_echo(self, mode: str, data: Any) -> bool:
+        if mode not in self._echo or (mode == "debug" and data.get("type") != "checkpoint"):
+            return False
+        self._echo.discard(mode)
+        return True
+
+    def _messages(self, namespace: tuple[str, ...], data: Any) -> None:
+        message, metadata = cast(tuple[BaseMessage, dict[str, Any]], data)
+        if "messages-tuple" in self._modes:
+            self._emit("|".join(("messages", *namespace)), dumps([message, metadata]))
+            return
+        message_id = message.id or ""
+        if message_id not in self._announced:
+            self._announced.add(message_id)
+            self._emit("messages/metadata", dumps({message_id: {"metadata": metadata}}))
+        if not isinstance(message, BaseMessageChunk):
+            self._emit("messages/complete", dumps([message]))
+            return
+        seen = self._partial.get(message_id)
+        whole = message if seen is None else cast(BaseMessageChunk, seen) + message
+        self._partial[message_id] = whole
+        self._emit("messages/partial", dumps([message_chunk_to_message(cast(BaseMessageChunk, whole))]))
+
+
+def _shaped(mode: str, data: Any) -> Any:
+    if mode == "checkpoints":
+        return _checkpoint(data)
+    if mode == "tasks":
+        return _task(data)
+    if mode == "debug":
+        payload = data["payload"]
+        if data["type"] == "checkpoint":
+            shaped = _checkpoint(payload)
+            payload = {
+                **shaped,
+                "checkpoint": _address(payload["config"]),
+                "parent_checkpoint": _address(payload["parent_config"]),
+            }
+        else:
+            payload = _task(payload)
+        return {**data, "payload": payload}
+    return data
+
+
+def _checkpoint(payload: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **payload,
+        "config": _public(payload["config"]),
+        "parent_config": _public(payload["parent_config"]),
+        "tasks": [_task(task) for task in payload["tasks"]],
+    }
+
+
+def _task(payload: dict[str, Any]) -> dict[str, Any]:
+    if payload.get("error") is not None:
+        return {**payload, "error": str(payload["error"])}
+    return payload
+
+
+def _public(config: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Drop what only the server and its graphs should see: who asked, and the internals of LangGraph."""
+    if config is None:
+        return None
+    kept = {
+        key: value
+        for key, value in config.get("configurable", {}).items()
+        if not key.startswith(("__", "langgraph_auth", "langgraph_request"))
+    }
+    return {"configurable": kept}
+
+
+def _address(config: dict[str, Any] | None) -> dict[str, Any] | None:
+    if config is None:
+        return None
+    keys = ("thread_id", "checkpoint_ns", "checkpoint_id", "checkpoint_map")
+    return {key: config["configurable"][key] for key in keys if key in config["configurable"]}

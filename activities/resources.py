@@ -1,0 +1,73 @@
+"""What the activities of a worker share, open while the worker runs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cached_property
+
+from langgraph.store.base import BaseStore
+from langgraph_sdk.client import configure_loopback_transports
+from redis.asyncio import Redis
+
+from durathread.activities.loops import GraphLoops
+from durathread.graphs import Graphs
+from durathread.settings import Settings
+from durathread.store.items import LoopStore, open_store
+from durathread.store.pool import Pool, open_pool
+from durathread.streams.publisher import Publisher, open_publisher
+
+
+class Resources:
+    """Connections and graphs. Built before a worker, opened when it runs."""
+
+    def __init__(self, settings: Settings, graphs: Graphs | None = None) -> None:
+        """Name the settings; the graphs are loaded when first needed, unless given."""
+        self.settings = settings
+        if graphs is not None:
+            self.graphs = graphs
+        self._pool: Pool | None = None
+        self._publisher: Publisher | None = None
+        self._loops: GraphLoops | None = None
+        self.store: BaseStore | None = None
+
+    @cached_property
+    def graphs(self) -> Graphs:  # pyright: ignore[reportRedeclaration]
+        """The graphs of the configured langgraph.json."""
+        return Graphs.load(self.settings.config)
+
+    @property
+    def pool(self) -> Pool:
+        """The Postgres pool."""
+        assert self._pool is not None, "the worker is not running"
+        return self._pool
+
+    @property
+    def publisher(self) -> Publisher:
+        """Where events go."""
+        assert self._publisher is not None, "the worker is not running"
+        return self._publisher
+
+    @property
+    def loops(self) -> GraphLoops:
+        """Where graphs run."""
+        assert self._loops is not None, "the worker is not running"
+        return self._loops
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator["Resources"]:
+        """Open everything for as long as the block lasts."""
+        settings = self.settings
+        async with AsyncExitStack() as stack:
+            self._pool = await stack.enter_async_context(open_pool(settings.database_url, size=settings.pool_size))
+            redis = Redis.from_url(settings.redis_url)
+            stack.push_async_callback(redis.aclose)
+            self._publisher = await stack.enter_async_context(
+                open_publisher(redis, max_events=settings.stream_max_events, ttl=settings.stream_ttl)
+            )
+            self.store = LoopStore(await stack.enter_async_context(open_store(self._pool)))
+            self._loops = GraphLoops()
+            stack.callback(self._loops.close)
+            watch = asyncio.create_task(self._loops.watch(), name="loop watch")
+            stack.callback(watch.cancel)
+            await self._loops.run(self.graphs.check)
+            yield self

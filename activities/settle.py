@@ -1,0 +1,73 @@
+"""The activities that write what a run left, when its own step could not."""
+
+from uuid import UUID
+
+from temporalio import activity
+
+from durathread.activities.resources import Resources
+from durathread.activities.superstep import Position, locate
+from durathread.records import JsonObject, Run, RunStatus
+from durathread.store import runs, threads
+from durathread.store.pool import connection, transaction
+from durathread.store.saver import Saver
+from durathread.encode import dumps
+from durathread.streams.events import settled
+from durathread.workflows.messages import FORGET, SETTLE, Settlement
+
+ENDINGS: dict[str, RunStatus] = {"interrupted": "interrupted", "timeout": "timeout", "error": "error"}
+
+
+class Settlements:
+    """Ends runs that were cancelled, timed out or failed, and brings their threads up to date."""
+
+    def __init__(self, resources: Resources) -> None:
+        """Take what the worker will have opened."""
+        self._resources = resources
+
+    @activity.defn(name=SETTLE)
+    async def settle(self, settlement: Settlement) -> None:
+        """Record the end of a run, unless it is recorded, and write to its thread what the run left."""
+        run_id = UUID(settlement.run_id)
+        error: JsonObject = {"error": settlement.error, "message": settlement.message}
+        async with transaction(self._resources.pool) as conn:
+            ended = await runs.end_unowned(conn, run_id, status=ENDINGS[settlement.status], error=error)
+            run = ended or await runs.get(conn, run_id)
+        if run is None:
+            return
+        if run.status != "success":
+            await self._settle_thread(run)
+        self._resources.publisher.tell(settled(run_id), run.status)
+        if ended is not None:
+            if settlement.status != "interrupted":
+                self._resources.publisher.publish(run_id, "error", dumps(error))
+            await self._resources.publisher.end(run_id, settlement.status)
+
+    @activity.defn(name=FORGET)
+    async def forget(self, thread_id: str) -> None:
+        """Delete the thread of a stateless run."""
+        async with transaction(self._resources.pool) as conn:
+            await threads.delete(conn, UUID(thread_id))
+
+    async def _settle_thread(self, run: Run) -> None:
+        async with connection(self._resources.pool) as conn:
+            checkpoint_id = await runs.last_checkpoint(conn, run)
+        # Not the thread's latest: by now that may be its successor's.
+        position = await self._position(run, checkpoint_id) if checkpoint_id else None
+        resting = position.resting if position else None
+        async with transaction(self._resources.pool) as conn:
+            await runs.settle_thread(
+                conn,
+                run.run_id,
+                resting=resting if run.status == "interrupted" else "error",
+                values=position.values if position else None,
+                interrupts=position.interrupts if position else None,
+            )
+
+    async def _position(self, run: Run, checkpoint_id: str) -> Position:
+        saver = Saver(self._resources.pool)
+
+        async def read() -> Position:
+            async with self._resources.graphs.open(run.graph_id, checkpointer=saver) as graph:
+                return await locate(graph, str(run.thread_id), checkpoint_id=checkpoint_id)
+
+        return await self._resources.loops.run(read)

@@ -1,0 +1,190 @@
+"""The activity that runs one superstep of a run."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import structlog
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.store.base import BaseStore
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from durathread.activities.emitter import Emitter
+from durathread.activities.loops import Work
+from durathread.activities.opening import baseline, command_of, remaining
+from durathread.activities.superstep import Result, run_config, superstep
+from durathread.activities.resources import Resources
+from durathread.errors import Fenced, Unavailable
+from durathread.graphs import Graphs
+from durathread.records import Run
+from durathread.store import runs
+from durathread.store.pool import OUTAGES, Pool, connection
+from durathread.store.saver import Saver
+from durathread.streams.publisher import MAX_BACKLOG, Publisher
+from durathread.workflows.messages import HANDED_BACK, STEP, UNAVAILABLE, StepInput, StepOutcome
+
+log = structlog.get_logger()
+
+# Tokens of one call are this far apart: Temporal numbers the attempts at a call from 1.
+ATTEMPTS = 1000
+SUPERSEDED = StepOutcome("superseded")
+
+
+class Steps:
+    """Runs supersteps with what its worker holds: the loaded graphs, the pool, the event bus."""
+
+    def __init__(self, resources: Resources) -> None:
+        """Take what the worker will have opened."""
+        self._resources = resources
+
+    @activity.defn(name=STEP)
+    async def step(self, given: StepInput) -> StepOutcome:
+        """Run one superstep of a run from its latest checkpoint, publishing its events as they happen."""
+        token = given.call * ATTEMPTS + activity.info().attempt
+        async with _beating(given.heartbeat_timeout):
+            try:
+                async with connection(self._resources.pool) as conn:
+                    run = await runs.claim(conn, UUID(given.run_id), token=token, step=given.step)
+                if run is None:
+                    return SUPERSEDED
+                result = await self._run(run, given)
+                return await self._conclude(run, result)
+            except Fenced:
+                return SUPERSEDED
+            except (Unavailable, *OUTAGES) as error:
+                # Repeated by the workflow, for as long as it takes.
+                raise ApplicationError(str(error), type=UNAVAILABLE, non_retryable=True) from error
+
+    async def _run(self, run: Run, given: StepInput) -> Result:
+        saver = Saver(self._resources.pool, owner=(str(run.run_id), run.attempt))
+        work = self._resources.loops.submit(lambda: self._superstep(run, given, saver))
+        outcome = asyncio.wrap_future(work.outcome)
+        try:
+            return await asyncio.shield(outcome)
+        except asyncio.CancelledError:
+            if work.outcome.done() and not work.outcome.cancelled():
+                outcome.exception()
+            await self._stop(work, run, given)
+            details = activity.cancellation_details()
+            if details and details.worker_shutdown:
+                raise ApplicationError("The worker is stopping", type=HANDED_BACK, non_retryable=True) from None
+            raise
+
+    async def _stop(self, work: Work[Result], run: Run, given: StepInput) -> None:
+        """Cancel the graph, and wait for it as long as the grace allows."""
+        work.cancel()
+        stopped = asyncio.wrap_future(work.outcome)
+        done, _ = await asyncio.wait([stopped], timeout=given.cancel_grace)
+        if not done:
+            log.warning("A node did not stop when cancelled; what it still writes is refused", run_id=str(run.run_id))
+        with contextlib.suppress(BaseException):
+            if done and not stopped.cancelled():
+                stopped.exception()
+
+    async def _superstep(self, run: Run, given: StepInput, saver: Saver) -> Result:
+        """Run on the graphs' loop."""
+        emitter = self._emitter(run, resumed=given.step > 0 and not run.repeated)
+        if given.step == 0 or run.repeated:
+            emitter.metadata(str(run.run_id), run.retries + 1)
+        begun = given.step > 0 or await self._begun(run, saver)
+        config = run_config(run, begun=begun, limit=1)
+        async with self._resources.graphs.open(
+            run.graph_id, config=config, checkpointer=_plain(saver), store=self._resources.store
+        ) as graph:
+            return await superstep(
+                graph,
+                run,
+                given=None if begun else await self._opening(run, saver),
+                begun=begun,
+                limit=given.limit,
+                whole=given.whole,
+                emitter=emitter,
+            )
+
+    def _emitter(self, run: Run, *, resumed: bool) -> Emitter:
+        run_id = str(run.run_id)
+        return Emitter(
+            lambda name, data: self._resources.publisher.publish_soon([(run_id, name, data)]),
+            modes=run.kwargs.get("stream_mode") or ["values"],
+            subgraphs=bool(run.kwargs.get("subgraphs")),
+            resumed=resumed,
+        )
+
+    async def _begun(self, run: Run, saver: Saver) -> bool:
+        """Say whether an earlier attempt has left a checkpoint of this run."""
+        if not run.repeated:
+            return False
+        latest = await saver.aget_tuple({"configurable": {"thread_id": str(run.thread_id), "checkpoint_ns": ""}})
+        return latest is not None and latest.metadata.get("run_id") == str(run.run_id)
+
+    async def _opening(self, run: Run, saver: Saver) -> Any:
+        """Return what the run's first step gives to the graph."""
+        command = run.kwargs.get("command")
+        if not command:
+            return run.kwargs.get("input")
+        if run.repeated and run.opening is not None:
+            return await self._on_main(lambda: self._remaining(run, saver))
+        await self._on_main(lambda: self._note(run, saver))
+        return command_of(command)
+
+    async def _remaining(self, run: Run, saver: Saver) -> Any:
+        async with connection(self._resources.pool) as conn:
+            return await remaining(conn, saver, run)
+
+    async def _note(self, run: Run, saver: Saver) -> None:
+        async with connection(self._resources.pool) as conn:
+            opening = await baseline(conn, saver, run)
+            await runs.note_opening(conn, run.run_id, token=run.attempt, opening=opening)
+
+    async def _on_main(self, make: Any) -> Any:
+        """Run a coroutine where the pool is, from the graphs' loop."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(make(), self._resources.publisher.loop))
+
+    async def _conclude(self, run: Run, result: Result) -> StepOutcome:
+        """Write the end of the run, if this was the last step; then say so on the stream."""
+        while self._resources.publisher.backlog > MAX_BACKLOG:
+            await self._resources.publisher.flush()
+        if result.status == "continue":
+            return StepOutcome("continue", result.nodes, result.limit)
+        position = result.position
+        assert position is not None
+        async with connection(self._resources.pool) as conn:
+            ended = await runs.end_owned(
+                conn,
+                run.run_id,
+                token=run.attempt,
+                status=result.status,
+                resting="error" if result.status == "error" else position.resting,
+                error=result.error,
+                values=position.values,
+                interrupts=position.interrupts,
+                checkpoint_id=position.checkpoint_id,
+            )
+        if not ended:
+            return SUPERSEDED
+        await self._resources.publisher.end(run.run_id, result.status)
+        return StepOutcome(result.status)
+
+
+def _plain(saver: Saver) -> BaseCheckpointSaver[Any]:
+    return saver
+
+
+@asynccontextmanager
+async def _beating(timeout: float) -> AsyncIterator[None]:
+    """Send heartbeats, several in each timeout, so that only a dead worker misses one."""
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(min(timeout / 3, 1.0))
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()

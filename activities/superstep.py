@@ -1,0 +1,243 @@
+"""One superstep of a graph, from the latest checkpoint to the next. Runs on the graphs' loop."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any, Literal, cast
+from uuid import UUID, uuid4
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphDrained, GraphRecursionError
+from langgraph.runtime import RunControl
+from langgraph.types import Command, StateSnapshot
+
+from durathread.activities.emitter import Emitter
+from durathread.activities.failures import describe
+from durathread.errors import Fenced
+from durathread.graphs import Graph
+from durathread.records import JsonObject, Run, ThreadStatus
+from durathread.encode import jsonable
+
+DEFAULT_RECURSION_LIMIT = 10007
+VERSIONS = {"langgraph_version": version("langgraph"), "langgraph_api_version": version("durathread")}
+ADDRESS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
+
+
+class StepControl(RunControl):
+    """Asks LangGraph to stop before the second superstep.
+
+    LangGraph looks at `drain_requested` once before each superstep, of the root graph and of every subgraph. The root
+    looks first, and in the task that iterates its stream; subgraphs run in tasks or threads of their own.
+    """
+
+    __slots__ = ("_looks", "_root")
+
+    def __init__(self) -> None:
+        """Let one superstep through."""
+        super().__init__()
+        self._root: asyncio.Task[Any] | None = None
+        self._looks = 0
+
+    @property
+    def drain_requested(self) -> bool:
+        """Whether the superstep is over."""
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            return False
+        if self._root is None:
+            self._root = task
+        if task is None or task is not self._root:
+            return False
+        self._looks += 1
+        return self._looks > 1
+
+    @property
+    def drain_reason(self) -> str | None:
+        """Why the graph stops."""
+        return "superstep"
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands after a superstep. `state` is None if the thread has no checkpoint."""
+
+    resting: ThreadStatus
+    values: Any
+    interrupts: JsonObject
+    checkpoint_id: str | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a superstep came to: `continue`, or the final status of the run."""
+
+    status: Literal["continue", "success", "error"]
+    nodes: list[str] = field(default_factory=list[str])
+    limit: int | None = None
+    position: Position | None = None
+    error: JsonObject | None = None
+
+
+async def superstep(
+    graph: Graph, run: Run, *, given: Any, begun: bool, limit: int | None, whole: bool, emitter: Emitter
+) -> Result:
+    """Run a graph for one superstep, or to its end if `whole`.
+
+    Args:
+        graph: with the run's checkpointer in it.
+        run: the run, as claimed.
+        given: what the graph gets: an input, a command, or None to go on.
+        begun: whether the run has a checkpoint to go on from.
+        limit: how often the graph may still look for tasks; None in the first step, where the recursion limit says it.
+        whole: whether to run all supersteps.
+        emitter: takes what happens.
+    """
+    own = _recursion_limit(run)
+    applies_input = given is not None and not isinstance(given, Command)
+    # LangGraph counts from where each call begins, and lets a call that resumes look twice more.
+    looks = limit if limit is not None else own + (1 if applies_input else 2)
+    allowed = own if limit is None else max(looks - 2, 1)
+    config = run_config(run, begun=begun, limit=allowed)
+    control = None if whole else StepControl()
+    try:
+        async with aclosing(_chunks(graph, run, given, config, control, emitter)) as chunks:
+            async for namespace, mode, data in chunks:
+                emitter.chunk(namespace, mode, data)
+    except GraphDrained:
+        if looks > 1:
+            nodes = list(emitter.checkpoint["next"]) if emitter.checkpoint else []
+            return Result("continue", nodes=nodes, limit=looks - 1)
+        return await _failed(graph, run, _too_many(own), emitter)
+    except Fenced:
+        raise
+    except Exception as error:
+        return await _failed(graph, run, error, emitter)
+    position = await locate(graph, str(run.thread_id), emitter.checkpoint)
+    if looks == 1 and position.resting == "idle":
+        return await _failed(graph, run, _too_many(own), emitter)
+    emitter.interrupts([item for items in position.interrupts.values() for item in items])
+    return Result("success", position=position)
+
+
+def run_config(run: Run, *, begun: bool, limit: int) -> RunnableConfig:
+    """Build the config that a run's graph sees."""
+    asked: JsonObject = run.kwargs.get("config") or {}
+    configurable = dict(asked.get("configurable") or {})
+    if begun:
+        # The run goes on from the latest checkpoint, which is its own.
+        configurable = {key: value for key, value in configurable.items() if key not in ADDRESS}
+    ids = {
+        "run_id": str(run.run_id),
+        "thread_id": str(run.thread_id),
+        "graph_id": run.graph_id,
+        "assistant_id": str(run.assistant_id),
+    }
+    metadata = {**run.metadata, "run_attempt": run.retries + 1, **VERSIONS, **ids}
+    rest = {key: value for key, value in asked.items() if key not in ("configurable", "metadata", "recursion_limit")}
+    config = {
+        **rest,
+        "run_id": run.run_id,
+        "configurable": {**configurable, **ids},
+        "metadata": metadata,
+        "recursion_limit": max(limit, 1),
+    }
+    return cast(RunnableConfig, config)
+
+
+async def locate(
+    graph: Graph, thread_id: str, checkpoint: dict[str, Any] | None = None, *, checkpoint_id: str | None = None
+) -> Position:
+    """Read where a thread stands, at its latest checkpoint or at the one named.
+
+    A checkpoint that LangGraph has just described, with nothing next, needs no reading.
+    """
+    if checkpoint is not None and not checkpoint["next"]:
+        found = checkpoint["config"]["configurable"].get("checkpoint_id")
+        return Position("idle", jsonable(checkpoint["values"]), {}, found)
+    address = {"thread_id": thread_id, **({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
+    state = await graph.aget_state({"configurable": address})
+    found = state.config.get("configurable", {}).get("checkpoint_id")
+    if found is None:
+        return Position("idle", None, {}, None)
+    return Position("interrupted" if state.next else "idle", jsonable(state.values), pending_interrupts(state), found)
+
+
+def pending_interrupts(state: StateSnapshot) -> JsonObject:
+    """List the interrupts that wait for an answer, by task."""
+    found: JsonObject = {}
+    for task in state.tasks:
+        if task.interrupts:
+            found[task.id] = [interrupt_json(interrupt) for interrupt in task.interrupts]
+    return found
+
+
+def interrupt_json(interrupt: Any) -> JsonObject:
+    """Show an interrupt as threads and states do: without a response schema that is not there."""
+    shown = {"id": interrupt.id, "value": jsonable(interrupt.value)}
+    if interrupt.response_schema is not None:
+        shown["response_schema"] = jsonable(interrupt.response_schema)
+    return shown
+
+
+async def _chunks(
+    graph: Graph, run: Run, given: Any, config: RunnableConfig, control: StepControl | None, emitter: Emitter
+) -> AsyncIterator[tuple[tuple[str, ...], str, Any]]:
+    kwargs = run.kwargs
+    options: dict[str, Any] = {
+        "context": _context(graph, kwargs.get("context")),
+        "stream_mode": emitter.langgraph_modes,
+        "interrupt_before": kwargs.get("interrupt_before") or None,
+        "interrupt_after": kwargs.get("interrupt_after") or None,
+        "durability": kwargs.get("durability") or "async",
+        "subgraphs": bool(kwargs.get("subgraphs")),
+        "control": control,
+    }
+    if "events" not in kwargs.get("stream_mode", ()):
+        async for chunk in graph.astream(given, config, **options):
+            yield _split(chunk, subgraphs=options["subgraphs"])
+        return
+    root = str(uuid4())
+    config = {**config, "run_id": UUID(root)}
+    async for event in graph.astream_events(given, config, version="v2", **options):
+        emitter.raw_event(cast(dict[str, Any], event))
+        if event["event"] == "on_chain_stream" and event["run_id"] == root:
+            yield _split(cast(Any, event["data"]).get("chunk"), subgraphs=options["subgraphs"])
+
+
+def _split(chunk: Any, *, subgraphs: bool) -> tuple[tuple[str, ...], str, Any]:
+    if subgraphs:
+        namespace, mode, data = chunk
+        return tuple(namespace), mode, data
+    mode, data = chunk
+    return (), mode, data
+
+
+def _context(graph: Graph, context: JsonObject | None) -> JsonObject | None:
+    """Keep the keys that the graph's context schema has."""
+    if not context or graph.context_schema is None:
+        return None
+    schema = graph.get_context_jsonschema() or {}
+    known = schema.get("properties")
+    return {key: value for key, value in context.items() if key in known} if known is not None else context
+
+
+def _recursion_limit(run: Run) -> int:
+    asked = (run.kwargs.get("config") or {}).get("recursion_limit")
+    return asked if isinstance(asked, int) and asked > 0 else DEFAULT_RECURSION_LIMIT
+
+
+def _too_many(limit: int) -> GraphRecursionError:
+    return GraphRecursionError(
+        f"Recursion limit of {limit} reached without hitting a stop condition. You can increase the limit by setting the "
+        "`recursion_limit` config key."
+    )
+
+
+async def _failed(graph: Graph, run: Run, error: Exception, emitter: Emitter) -> Result:
+    described = describe(error)
+    emitter.error(described)
+    position = await locate(graph, str(run.thread_id))
+    return Result("error", position=position, error=described)

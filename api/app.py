@@ -1,0 +1,39 @@
+"""The FastAPI application."""
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from durathread.api import errors, runs, stateless, system
+from durathread.api.lifespan import lifespan_of
+from durathread.api.middleware import BodyLimit, HeadRequests, JsonBodies
+from durathread.graphs import Graphs
+from durathread.settings import Settings
+
+EXPOSED = ["content-location", "location", "x-pagination-total", "x-pagination-next", "x-request-id"]
+
+
+def create_app(settings: Settings, graphs: Graphs) -> FastAPI:
+    """Build the application that serves graphs."""
+    app = FastAPI(
+        title="durathread",
+        summary="LangGraph graphs over the LangGraph SDK's HTTP API, executed on Temporal.",
+        version=system.VERSION,
+        lifespan=lifespan_of(settings, graphs),
+        responses={422: {"model": errors.Problem}, 503: {"model": errors.Problem}},
+    )
+    errors.register(app)
+    app.include_router(system.router)
+    app.include_router(runs.router)
+    app.include_router(stateless.router)
+    app.add_middleware(JsonBodies)
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(HeadRequests)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=[origin.strip() for origin in settings.cors_origins.split(",")],
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=EXPOSED,
+        allow_private_network=True,
+    )
+    return app

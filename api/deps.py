@@ -1,0 +1,181 @@
+"""What routes depend on, as annotated aliases."""
+
+import asyncio
+from collections.abc import Collection, Coroutine
+from dataclasses import dataclass, field
+from typing import Annotated, Any, cast
+from uuid import UUID
+
+import orjson
+from fastapi import Depends, Request
+from langgraph.store.base import BaseStore
+from redis.asyncio import Redis
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from durathread.errors import Invalid, NotFound, Unavailable
+from durathread.graphs import Graphs
+from durathread.preparation import UUID_FORM
+from durathread.records import Run, Thread
+from durathread.settings import Settings
+from durathread.store import runs, threads
+from durathread.store.pool import Pool, connection
+from durathread.streams.events import settled
+from durathread.streams.hub import Hub
+from durathread.streams.publisher import Publisher
+from durathread.workflows.messages import Limits
+
+SETTLED = settled("")
+# A Temporal that answered this recently is taken to be there, in seconds.
+FRESH = 1.0
+
+
+@dataclass
+class Server:
+    """What the API process holds open."""
+
+    settings: Settings
+    graphs: Graphs
+    first_nodes: dict[str, list[str]]
+    pool: Pool
+    store: BaseStore
+    temporal: Client
+    redis: "Redis"
+    hub: Hub
+    publisher: Publisher
+    background: set["asyncio.Task[Any]"] = field(default_factory=set["asyncio.Task[Any]"])
+    temporal_seen: float = 0
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds that runs are started with."""
+        settings = self.settings
+        return Limits(
+            run_timeout=settings.run_timeout,
+            cancel_grace=settings.cancel_grace,
+            heartbeat_timeout=settings.heartbeat_timeout,
+            step_attempts=settings.step_attempts,
+        )
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Do something that outlives the request."""
+        task = asyncio.create_task(work)
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)
+
+    async def require_temporal(self) -> None:
+        """Refuse work that could not be started.
+
+        Raises:
+            Unavailable: Temporal does not answer.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self.temporal_seen < FRESH:
+            return
+        try:
+            async with asyncio.timeout(2):
+                await self.temporal.service_client.check_health(retry=False)
+        except (RPCError, TimeoutError) as error:
+            raise Unavailable("Temporal is unavailable: nothing can be started now.") from error
+        self.temporal_seen = now
+
+
+def get_server(request: Request) -> Server:
+    """Return what the process holds open."""
+    return cast(Server, request.app.state.server)
+
+
+ServerDep = Annotated[Server, Depends(get_server)]
+
+
+def parse_uuid(value: str, what: str) -> UUID:
+    """Read an id.
+
+    Raises:
+        Invalid: it is not a UUID.
+    """
+    if not UUID_FORM.fullmatch(value):
+        raise Invalid(f"Invalid {what} ID: must be a UUID")
+    return UUID(value)
+
+
+def thread_id_of(thread_id: str) -> UUID:
+    """Read the thread id of a path."""
+    return parse_uuid(thread_id, "thread")
+
+
+def run_id_of(run_id: str) -> UUID:
+    """Read the run id of a path."""
+    return parse_uuid(run_id, "run")
+
+
+def assistant_id_of(assistant_id: str) -> UUID:
+    """Read the assistant id of a path."""
+    return parse_uuid(assistant_id, "assistant")
+
+
+ThreadId = Annotated[UUID, Depends(thread_id_of)]
+RunId = Annotated[UUID, Depends(run_id_of)]
+AssistantId = Annotated[UUID, Depends(assistant_id_of)]
+
+
+def listed(request: Request, *names: str) -> list[str]:
+    """Read a list from a query: repeated keys, a JSON array or comma separated names, under any of the names."""
+    found: list[str] = []
+    for name in names:
+        for value in request.query_params.getlist(name):
+            if value.startswith(("[", '"')):
+                try:
+                    parsed = orjson.loads(value)
+                except orjson.JSONDecodeError:
+                    raise Invalid(f"{name}: not a list") from None
+                found += [str(item) for item in parsed] if isinstance(parsed, list) else [str(parsed)]
+            else:
+                found += [part.strip() for part in value.split(",") if part.strip()]
+    return found
+
+
+async def existing_thread(server: Server, thread_id: UUID) -> Thread:
+    """Read a thread.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+    async with connection(server.pool) as conn:
+        found = await threads.get(conn, thread_id)
+    if found is None:
+        raise NotFound(f"Thread with ID {thread_id} not found")
+    return found
+
+
+async def existing_run(server: Server, thread_id: UUID, run_id: UUID, *, hidden: bool = False) -> Run:
+    """Read a run of a thread.
+
+    Raises:
+        NotFound: the thread has none of that id, or has ended as the thread of a stateless run, unless `hidden`.
+    """
+    async with connection(server.pool) as conn:
+        found = await runs.get(conn, run_id)
+        if found is not None and not hidden and found.kwargs.get("temporary") and not found.in_flight:
+            found = None
+    if found is None or found.thread_id != thread_id:
+        raise NotFound("Not Found")
+    return found
+
+
+async def final_statuses(pool: Pool, subjects: Collection[str]) -> dict[str, str | None]:
+    """Say how runs have ended: `deleted` if a row is gone, None while in flight; or, for `settled:{id}`, that they are.
+
+    A run is settled when its thread shows what it has left; one that never worked has left nothing.
+    """
+    ids = {subject: UUID(subject.removeprefix(SETTLED)) for subject in subjects}
+    async with connection(pool) as conn:
+        found = {run.run_id: run for run in await runs.named(conn, list(ids.values()))}
+        shown = await threads.ended_seqs(conn, {run.thread_id for run in found.values()})
+    statuses: dict[str, str | None] = {}
+    for subject, run_id in ids.items():
+        run = found.get(run_id)
+        statuses[subject] = "deleted" if run is None else None if run.in_flight else run.status
+        if run and subject.startswith(SETTLED) and run.attempt and shown.get(run.thread_id, run.seq) < run.seq:
+            statuses[subject] = None
+    return statuses

@@ -1,0 +1,112 @@
+"""Opens what the API process holds, and closes it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+
+import structlog
+from fastapi import FastAPI
+from langgraph_sdk.client import configure_loopback_transports
+from redis.asyncio import Redis
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleIntervalSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
+)
+
+from durathread.api.deps import Server, final_statuses
+from durathread.errors import Error
+from durathread.graphs import Graphs, system_assistant_id
+from durathread.settings import Settings
+from durathread.store import assistants
+from durathread.store.items import LoopStore, open_store
+from durathread.store.pool import Pool, open_pool, transaction
+from durathread.streams.hub import open_hub
+from durathread.streams.publisher import open_publisher
+from durathread.temporal import SWEEP_ID, connect
+from durathread.workflows.messages import SWEEP, Sweep
+
+log = structlog.get_logger()
+
+SWEEP_INTERVAL = timedelta(seconds=60)
+
+
+@asynccontextmanager
+async def open_server(settings: Settings, graphs: Graphs) -> AsyncIterator[Server]:
+    """Connect to the engines and load the graphs, for as long as the block lasts."""
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(settings.database_url, size=settings.pool_size))
+        redis = Redis.from_url(settings.redis_url)
+        stack.push_async_callback(redis.aclose)
+
+        async def statuses(subjects: Collection[str]) -> dict[str, str | None]:
+            return await final_statuses(pool, subjects)
+
+        hub = await stack.enter_async_context(open_hub(redis, statuses))
+        publisher = await stack.enter_async_context(
+            open_publisher(redis, max_events=settings.stream_max_events, ttl=settings.stream_ttl)
+        )
+        store = LoopStore(await stack.enter_async_context(open_store(pool)))
+        temporal = await connect()
+        first_nodes = await _register(pool, graphs)
+        server = Server(settings, graphs, first_nodes, pool, store, temporal, redis, hub, publisher)
+        server.spawn(_schedule_sweep(temporal, settings, server))
+        yield server
+        for task in server.background:
+            task.cancel()
+        await asyncio.gather(*server.background, return_exceptions=True)
+
+
+def lifespan_of(settings: Settings, graphs: Graphs):  # noqa: ANN201
+    """Build the app's lifespan."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        configure_loopback_transports(app)
+        async with open_server(settings, graphs) as server:
+            app.state.server = server
+            log.info("The API is ready", graphs=list(graphs))
+            yield
+
+    return lifespan
+
+
+async def _register(pool: Pool, graphs: Graphs) -> dict[str, list[str]]:
+    """Give every graph its assistant; return the nodes that each begins with."""
+    first_nodes: dict[str, list[str]] = {}
+    for graph_id in graphs:
+        name = await graphs.name(graph_id)
+        first_nodes[graph_id] = await graphs.first_nodes(graph_id)
+        async with transaction(pool) as conn:
+            await assistants.upsert_system(
+                conn,
+                system_assistant_id(graph_id),
+                graph_id=graph_id,
+                name=name,
+                description=graphs.description(graph_id),
+            )
+    return first_nodes
+
+
+async def _schedule_sweep(temporal: Client, settings: Settings, server: Server) -> None:
+    """See to it that runs whose signal was lost are found."""
+    action = ScheduleActionStartWorkflow(
+        SWEEP, Sweep(limits=server.limits), id=SWEEP_ID, task_queue=settings.task_queue
+    )
+    schedule = Schedule(
+        action=action,
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=SWEEP_INTERVAL)]),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=SWEEP_INTERVAL),
+    )
+    try:
+        await temporal.create_schedule(SWEEP_ID, schedule)
+    except ScheduleAlreadyRunningError:
+        return
+    except (Error, RuntimeError) as error:
+        log.warning("The sweep could not be scheduled", error=str(error))

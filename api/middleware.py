@@ -1,0 +1,75 @@
+"""What happens to every request before a route sees it. Plain ASGI, so that streams pass untouched."""
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from durathread.api.errors import problem
+from durathread.errors import TooLarge
+
+BODY_METHODS = ("POST", "PUT", "PATCH", "DELETE")
+
+
+class JsonBodies:
+    """Reads every body as JSON, whatever its Content-Type says: Studio posts JSON as text/plain."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap an app."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] == "http" and scope["method"] in BODY_METHODS:
+            MutableHeaders(scope=scope)["content-type"] = "application/json"
+        await self._app(scope, receive, send)
+
+
+class BodyLimit:
+    """Refuses bodies that are too large, also those that do not say their length."""
+
+    def __init__(self, app: ASGIApp, *, limit: int) -> None:
+        """Wrap an app; `limit` is in bytes."""
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        refusal = problem(413, f"Request body too large: the limit is {self._limit} bytes")
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if announced.isdigit() and int(announced) > self._limit:
+            await refusal(scope, receive, send)
+            return
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._limit:
+                raise TooLarge(f"Request body too large: the limit is {self._limit} bytes")
+            return message
+
+        await self._app(scope, counted, send)
+
+
+class HeadRequests:
+    """Answers HEAD wherever there is a GET."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap an app."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def headless(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self._app({**scope, "method": "GET"}, receive, headless)

@@ -1,0 +1,59 @@
+"""What `wait` and `join` answer."""
+
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from durathread.api.deps import Server
+from durathread.errors import Unavailable
+from durathread.records import JsonObject, Run, Thread
+from durathread.store import runs, threads
+from durathread.store.pool import connection
+from durathread.store.saver import Saver
+
+JsonValue = Any
+
+
+async def outcome(server: Server, thread_id: UUID, run_id: UUID) -> JsonValue:
+    """Wait for a run's end, and return its output: values, `__interrupt__` or `__error__`."""
+    await server.hub.ended(str(run_id))
+    async with connection(server.pool) as conn:
+        run = await runs.get(conn, run_id)
+        thread = await threads.get(conn, thread_id, hidden=True)
+    if run is None or thread is None:
+        return await _seen(server, run_id)
+    if run.status in ("error", "timeout"):
+        return {"__error__": run.error}
+    if thread.ended_run_id == run.run_id:
+        return _with_interrupts(thread.values or {}, thread.interrupts or {})
+    return await _at_its_end(server, run, thread)
+
+
+async def _seen(server: Server, run_id: UUID) -> JsonValue:
+    """Return the last values that a run which was rolled back had shown."""
+    try:
+        event = await server.hub.last(str(run_id), "values")
+    except Unavailable:
+        event = None
+    return orjson.loads(event.data) if event else {}
+
+
+async def _at_its_end(server: Server, run: Run, thread: Thread) -> JsonValue:
+    """Read the state that a run left, although the thread has gone on."""
+    async with connection(server.pool) as conn:
+        checkpoint_id = run.checkpoint_id or await runs.last_checkpoint(conn, run)
+    if checkpoint_id is None:
+        return thread.values or {}
+    address = {"thread_id": str(run.thread_id), "checkpoint_id": checkpoint_id}
+    async with server.graphs.open(run.graph_id, checkpointer=Saver(server.pool)) as graph:
+        state = await graph.aget_state({"configurable": address})
+    interrupts = {task.id: list(task.interrupts) for task in state.tasks if task.interrupts}
+    return _with_interrupts(state.values, interrupts)
+
+
+def _with_interrupts(values: JsonValue, interrupts: JsonObject) -> JsonValue:
+    if not interrupts:
+        return values
+    flat = [item for items in interrupts.values() for item in items]
+    return {**(values if isinstance(values, dict) else {}), "__interrupt__": flat}

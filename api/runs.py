@@ -1,0 +1,210 @@
+"""Runs on threads: `client.runs` with a thread id."""
+
+import asyncio
+import contextlib
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+from temporalio.client import WorkflowFailureError
+from temporalio.service import RPCError
+
+from durathread.api.deps import RunId, Server, ServerDep, ThreadId, existing_run, existing_thread, listed
+from durathread.api.errors import problems
+from durathread.api.json import Json, run_json, selected
+from durathread.api.launch import cancel as cancel_runs
+from durathread.api.launch import launch
+from durathread.api.outcome import outcome
+from durathread.api.schemas import RunModel
+from durathread.api.sse import event_stream, last_event_id, padded_json
+from durathread.api.watching import follow, run_headers, watch
+from durathread.errors import BadRequest, Conflict, Invalid, NotFound
+from durathread.preparation import RunCreate
+from durathread.records import Run
+from durathread.store import admission, runs
+from durathread.store.pool import connection, transaction
+from durathread.streams.events import settled
+from durathread.temporal import run_workflow_id
+
+router = APIRouter(prefix="/threads/{thread_id}/runs", tags=["Runs"])
+
+SELECTABLE = (
+    "run_id",
+    "thread_id",
+    "assistant_id",
+    "created_at",
+    "updated_at",
+    "status",
+    "metadata",
+    "kwargs",
+    "multitask_strategy",
+    "langsmith_session_name",
+    "cancel_reason",
+)
+# How long the answer to a cancellation waits for the thread's row, in seconds.
+SETTLING = 10.0
+TRUE = ("true", "yes", "1")
+
+Action = Literal["interrupt", "rollback"]
+
+
+@router.post("", response_model=RunModel, responses=problems(400, 404, 409))
+async def create(thread_id: ThreadId, body: RunCreate, server: ServerDep) -> Response:
+    """Start a run in the background."""
+    run = await launch(server, body, thread_id=thread_id)
+    return Json(run_json(run), headers={"content-location": run_headers(server, run, "join")["content-location"]})
+
+
+@router.post("/stream", responses=problems(400, 404, 409), response_class=Response)
+async def stream(thread_id: ThreadId, body: RunCreate, server: ServerDep) -> Response:
+    """Start a run and stream its events (server-sent events)."""
+    run = await launch(server, body, thread_id=thread_id)
+    return event_stream(
+        follow(server, run),
+        with_ids=body.stream_resumable,
+        headers=run_headers(server, run, "stream"),
+        gone=canceller(server, run) if body.on_disconnect == "cancel" else None,
+    )
+
+
+@router.post("/wait", response_model=Any, responses=problems(400, 404, 409))
+async def wait(thread_id: ThreadId, body: RunCreate, server: ServerDep) -> Response:
+    """Start a run and answer with its output. Newlines come first while it works."""
+    run = await launch(server, body, thread_id=thread_id)
+    return padded_json(
+        outcome(server, run.thread_id, run.run_id),
+        headers=run_headers(server, run, "join"),
+        gone=canceller(server, run) if body.on_disconnect == "cancel" else None,
+    )
+
+
+@router.get("", response_model=list[RunModel], responses=problems(400, 404))
+async def list_runs(
+    thread_id: ThreadId,
+    request: Request,
+    server: ServerDep,
+    limit: Annotated[str, Query(description="1 to 1000.")] = "10",
+    offset: Annotated[str, Query(description="0 or more.")] = "0",
+    status: str | None = None,
+) -> Response:
+    """List the runs of a thread, newest first."""
+    select = _selection(listed(request, "select"))
+    await existing_thread(server, thread_id)
+    async with connection(server.pool) as conn:
+        found = await runs.listed(
+            conn,
+            thread_id,
+            status=status or None,
+            limit=_integer(limit, "limit", 1, 1000),
+            offset=_integer(offset, "offset", 0, 2**31),
+        )
+    return Json([selected(run_json(run), select) for run in found])
+
+
+@router.get("/{run_id}", response_model=RunModel, responses=problems(404))
+async def get(thread_id: ThreadId, run_id: RunId, server: ServerDep) -> Response:
+    """Get a run."""
+    return Json(run_json(await existing_run(server, thread_id, run_id)))
+
+
+@router.get("/{run_id}/join", response_model=Any, responses=problems(404))
+async def join(
+    thread_id: ThreadId, run_id: RunId, server: ServerDep, cancel_on_disconnect: str = "false"
+) -> Response:
+    """Wait for a run's end and answer with its output. Newlines come first while it works."""
+    run = await existing_run(server, thread_id, run_id, hidden=True)
+    return padded_json(
+        outcome(server, thread_id, run_id),
+        headers=run_headers(server, run, "join"),
+        gone=canceller(server, run) if cancel_on_disconnect.lower() in TRUE else None,
+    )
+
+
+@router.get("/{run_id}/stream", responses=problems(404), response_class=Response)
+async def join_stream(
+    thread_id: ThreadId, run_id: RunId, request: Request, server: ServerDep, cancel_on_disconnect: str = "false"
+) -> Response:
+    """Watch a run that was started before (server-sent events)."""
+    run = await existing_run(server, thread_id, run_id, hidden=True)
+    modes = listed(request, "stream_mode", "stream_modes")
+    return event_stream(
+        await watch(server, run, last_event_id=last_event_id(request), modes=modes),
+        with_ids=bool(run.kwargs.get("resumable")),
+        headers=run_headers(server, run, "stream"),
+        gone=canceller(server, run) if cancel_on_disconnect.lower() in TRUE else None,
+    )
+
+
+@router.post("/{run_id}/cancel", response_model=Any, responses=problems(404))
+async def cancel(
+    thread_id: ThreadId,
+    run_id: RunId,
+    request: Request,
+    server: ServerDep,
+    wait: Annotated[str, Query(description="Whether to wait until the run has stopped.")] = "false",
+    action: str = "interrupt",
+) -> Response:
+    """Cancel a run: keep what it did (`interrupt`), or undo it (`rollback`)."""
+    chosen: Action = "rollback" if action == "rollback" else "interrupt"
+    reason = f"{chosen} requested via POST {request.url.path}"
+    async with connection(server.pool) as conn:
+        known = await runs.get(conn, run_id)
+    if known is None or known.thread_id != thread_id:
+        raise NotFound("No runs found to cancel.")
+    ended = await cancel_runs(server, thread_id, run_ids=[run_id], action=chosen, reason=reason)
+    if not ended:
+        raise NotFound(f"No matching runs to cancel: the run has ended ({known.status}).")
+    if wait.lower() not in TRUE:
+        return Response(status_code=202)
+    return padded_json(
+        _stopped(server, ended[0]), headers=run_headers(server, ended[0], "join")
+    )
+
+
+@router.delete("/{run_id}", status_code=204, responses=problems(404, 409))
+async def delete(thread_id: ThreadId, run_id: RunId, server: ServerDep) -> Response:
+    """Delete a run that has ended, with its checkpoints."""
+    async with transaction(server.pool) as conn:
+        found = await admission.delete(conn, thread_id, run_id)
+    if found is None:
+        raise NotFound("Run not found")
+    if found.in_flight:
+        raise Conflict("The run is in flight: cancel it first.")
+    return Response(status_code=204)
+
+
+def canceller(server: Server, run: Run) -> Any:
+    """Build what interrupts a run when its client has left."""
+
+    def gone() -> None:
+        reason = "the client disconnected"
+        server.spawn(cancel_runs(server, run.thread_id, run_ids=[run.run_id], action="interrupt", reason=reason))
+
+    return gone
+
+
+async def _stopped(server: Server, run: Run) -> Any:
+    """Wait until a cancelled run has stopped, and its thread shows what it left."""
+    with contextlib.suppress(TimeoutError, WorkflowFailureError, RPCError):
+        async with asyncio.timeout(server.settings.cancel_grace + 1):
+            await server.temporal.get_workflow_handle(run_workflow_id(run.run_id)).result()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SETTLING):
+            await server.hub.ended(settled(run.run_id))
+    return {}
+
+
+def _integer(value: str, name: str, least: int, most: int) -> int:
+    try:
+        number = int(value)
+    except ValueError:
+        raise BadRequest(f"{name} must be an integer") from None
+    if not least <= number <= most:
+        raise Invalid(f"{name} must be between {least} and {most}")
+    return number
+
+
+def _selection(select: list[str]) -> list[str]:
+    if unknown := [name for name in select if name not in SELECTABLE]:
+        raise Invalid(f"select: unknown field {', '.join(unknown)}")
+    return select

@@ -1,0 +1,53 @@
+"""The API as a process. `durathread api` starts it."""
+
+import asyncio
+import os
+import sys
+
+import structlog
+import uvicorn
+import uvloop
+
+from durathread.api.app import create_app
+from durathread.errors import Error
+from durathread.graphs import Graphs
+from durathread.settings import Settings
+
+log = structlog.get_logger()
+
+
+async def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code."""
+    graphs = Graphs.load(settings.config)
+    await graphs.check()
+    config = uvicorn.Config(
+        create_app(settings, graphs),
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=2,
+        lifespan="on",
+    )
+    server = uvicorn.Server(config)
+    await server.serve()
+    return 0 if server.started else 1
+
+
+def main(settings: Settings | None = None) -> None:
+    """Run the API as this process. Does not return."""
+    code = 0
+    try:
+        code = uvloop.run(serve(settings or Settings()))  # pyright: ignore[reportCallIssue]
+    except Error as error:
+        log.error(str(error))
+        code = 1
+    except asyncio.CancelledError:
+        code = 0
+    except Exception:
+        log.exception("The API failed")
+        code = 1
+    # temporalio can abort the interpreter's own exit.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,108 @@
+"""Server-sent events and padded JSON: responses that last as long as a run."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from durathread.encode import dumps
+from durathread.streams.events import END, Event
+
+# Seconds between signs of life, counted from the connection's start.
+HEARTBEAT = 5.0
+HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+COMMENT = b": heartbeat\r\n\r\n"
+
+Gone = Callable[[], Coroutine[Any, Any, None]]
+
+
+def frame(event: Event, *, with_id: bool) -> bytes:
+    """Render an event: `event`, `data`, and `id` for those who may come back for the rest."""
+    last = f"id: {event.event_id}\r\n" if with_id and event.event_id else ""
+    return b"event: %b\r\ndata: %b\r\n%b\r\n" % (event.name.encode(), event.data, last.encode())
+
+
+def event_stream(
+    events: AsyncIterator[Event], *, with_ids: bool, headers: Mapping[str, str], gone: Callable[[], None] | None = None
+) -> StreamingResponse:
+    """Stream events until their `end`.
+
+    Args:
+        events: what to send.
+        with_ids: whether the client may resume by event id.
+        headers: besides those that keep proxies from buffering.
+        gone: called when the client leaves before the end.
+    """
+    return StreamingResponse(
+        _beating((frame(event, with_id=with_ids), event.name == END) async for event in events)
+        if gone is None
+        else _noticing(_beating((frame(event, with_id=with_ids), event.name == END) async for event in events), gone),
+        media_type="text/event-stream",
+        headers={**HEADERS, **headers},
+    )
+
+
+def padded_json(
+    outcome: Awaitable[Any], *, headers: Mapping[str, str], gone: Callable[[], None] | None = None
+) -> StreamingResponse:
+    """Answer with JSON once it is known, with newlines before it that keep the connection alive."""
+
+    async def body() -> AsyncIterator[bytes]:
+        waiting = asyncio.ensure_future(outcome)
+        try:
+            while not waiting.done():
+                done, _ = await asyncio.wait([waiting], timeout=HEARTBEAT)
+                if not done:
+                    yield b"\n"
+            yield dumps(waiting.result())
+        finally:
+            waiting.cancel()
+
+    return StreamingResponse(
+        body() if gone is None else _noticing(body(), gone), media_type="application/json", headers=dict(headers)
+    )
+
+
+async def _beating(parts: AsyncIterator[tuple[bytes, bool]]) -> AsyncIterator[bytes]:
+    """Pass parts on, and a comment every few seconds, whatever else is sent."""
+    clock = asyncio.get_running_loop()
+    due = clock.time() + HEARTBEAT
+    coming: asyncio.Future[tuple[bytes, bool]] | None = None
+    try:
+        while True:
+            coming = coming or asyncio.ensure_future(anext(parts))
+            await asyncio.wait([coming], timeout=max(due - clock.time(), 0))
+            if clock.time() >= due:
+                due += HEARTBEAT
+                yield COMMENT
+            if coming.done():
+                try:
+                    part, last = coming.result()
+                except StopAsyncIteration:
+                    return
+                coming = None
+                yield part
+                if last:
+                    return
+    finally:
+        if coming is not None:
+            coming.cancel()
+
+
+async def _noticing(parts: AsyncIterator[bytes], gone: Callable[[], None]) -> AsyncIterator[bytes]:
+    """Pass parts on, and say if nobody took the last."""
+    finished = False
+    try:
+        async for part in parts:
+            yield part
+        finished = True
+    finally:
+        if not finished:
+            gone()
+
+
+def last_event_id(request: Request) -> str | None:
+    """Read the header by which a client comes back."""
+    return request.headers.get("last-event-id")

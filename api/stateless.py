@@ -1,0 +1,74 @@
+"""Runs without a thread: `client.runs` with `thread_id=None`."""
+
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from durathread.api.deps import RunId, ServerDep
+from durathread.api.errors import problems
+from durathread.api.json import Json, run_json
+from durathread.api.launch import launch
+from durathread.api.outcome import outcome
+from durathread.api.runs import canceller
+from durathread.api.schemas import RunModel
+from durathread.api.sse import event_stream, last_event_id, padded_json
+from durathread.api.watching import follow, run_headers, watch
+from durathread.errors import NotFound
+from durathread.preparation import RunCreate
+from durathread.records import Run
+from durathread.store import runs
+from durathread.store.pool import connection
+
+router = APIRouter(prefix="/runs", tags=["Stateless runs"])
+
+
+@router.post("", response_model=RunModel, responses=problems(400, 404))
+async def create(body: RunCreate, server: ServerDep) -> Response:
+    """Start a run in the background, on a thread of its own."""
+    run = await launch(server, body, thread_id=None)
+    headers = run_headers(server, run, "join", stateless=True)
+    return Json(run_json(run), headers={"content-location": headers["content-location"]})
+
+
+@router.post("/stream", responses=problems(400, 404), response_class=Response)
+async def stream(body: RunCreate, server: ServerDep) -> Response:
+    """Start a run on a thread of its own and stream its events (server-sent events)."""
+    run = await launch(server, body, thread_id=None)
+    return event_stream(
+        follow(server, run),
+        with_ids=body.stream_resumable,
+        headers=run_headers(server, run, "stream", stateless=True),
+        gone=canceller(server, run) if body.on_disconnect == "cancel" else None,
+    )
+
+
+@router.post("/wait", response_model=Any, responses=problems(400, 404))
+async def wait(body: RunCreate, server: ServerDep) -> Response:
+    """Start a run on a thread of its own and answer with its output."""
+    run = await launch(server, body, thread_id=None)
+    return padded_json(
+        outcome(server, run.thread_id, run.run_id),
+        headers=run_headers(server, run, "join"),
+        gone=canceller(server, run) if body.on_disconnect == "cancel" else None,
+    )
+
+
+@router.get("/{run_id}/stream", responses=problems(404), response_class=Response)
+async def join_stream(run_id: RunId, request: Request, server: ServerDep) -> Response:
+    """Watch a run, wherever it runs (server-sent events)."""
+    run = await _existing(server, run_id)
+    return event_stream(
+        await watch(server, run, last_event_id=last_event_id(request)),
+        with_ids=bool(run.kwargs.get("resumable")),
+        headers=run_headers(server, run, "stream", stateless=True),
+    )
+
+
+async def _existing(server: ServerDep, run_id: UUID) -> Run:
+    async with connection(server.pool) as conn:
+        found = await runs.get(conn, run_id)
+    if found is None:
+        raise NotFound("Run not found")
+    return found

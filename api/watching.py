@@ -1,0 +1,93 @@
+"""How a client comes to watch a run: from its start, from where it was cut, or late."""
+
+import re
+from collections.abc import AsyncIterator, Collection, Mapping
+
+from redis.exceptions import RedisError
+
+from durathread.api.deps import Server
+from durathread.encode import dumps
+from durathread.errors import Invalid, Unavailable
+from durathread.records import Run
+from durathread.streams.events import END, Event
+from durathread.streams.hub import START
+
+FROM_START = ("-1", "-", "0", "0-0")
+EVENT_ID = re.compile(r"\d{1,15}(-\d{1,15})?")
+ALWAYS = (END, "error")
+
+
+def parse_event_id(value: str) -> str:
+    """Read a `Last-Event-ID`.
+
+    Raises:
+        Invalid: no event has such an id.
+    """
+    if value in FROM_START:
+        return START
+    if not EVENT_ID.fullmatch(value):
+        raise Invalid("Invalid Last-Event-ID: must be the id of an event, or -1 for all")
+    return value
+
+
+def run_headers(server: Server, run: Run, suffix: str, *, stateless: bool = False) -> Mapping[str, str]:
+    """Say where the run is, and where to come back to."""
+    prefix = server.settings.mount_prefix.rstrip("/")
+    path = f"{prefix}/threads/{run.thread_id}/runs/{run.run_id}"
+    content = f"{prefix}/runs/{run.run_id}" if stateless else path
+    return {"content-location": content, "location": f"{path}/{suffix}"}
+
+
+async def watch(
+    server: Server, run: Run, *, last_event_id: str | None, modes: Collection[str] = ()
+) -> AsyncIterator[Event]:
+    """Follow a run that exists already.
+
+    With an event id: what came after it. Without one: all of a resumable run; of another the state so far, as one
+    `values` event, then what happens from now on.
+    """
+    after, snapshot = START, list[Event]()
+    if last_event_id is not None:
+        after = parse_event_id(last_event_id)
+    elif not run.kwargs.get("resumable") and run.status != "pending":
+        after, snapshot = await _so_far(server, run)
+    return _filtered(_joined(snapshot, follow(server, run, after=after, ended=not run.in_flight)), modes)
+
+
+async def follow(server: Server, run: Run, *, after: str = START, ended: bool = False) -> AsyncIterator[Event]:
+    """Follow a run's stream to its end."""
+    async for event in server.hub.events(str(run.run_id), after=after, ended=ended):
+        yield event
+
+
+async def _so_far(server: Server, run: Run) -> tuple[str, list[Event]]:
+    run_id = str(run.run_id)
+    try:
+        tail = await server.hub.tail(run_id)
+        found = [await server.hub.last(run_id, mode, before=tail) for mode in ("values", "error")] if tail != START else []
+        if not run.in_flight:
+            # The end is among what has been; the follower brings it again.
+            tail = await server.hub.before_end(run_id)
+    except (RedisError, OSError) as error:
+        raise Unavailable("The event stream is unavailable.") from error
+    first = Event("", "metadata", dumps({"run_id": run_id, "attempt": run.retries + 1}))
+    return tail, [first, *(event for event in found if event is not None)]
+
+
+async def _joined(first: list[Event], rest: AsyncIterator[Event]) -> AsyncIterator[Event]:
+    for event in first:
+        yield event
+    async for event in rest:
+        yield event
+
+
+async def _filtered(events: AsyncIterator[Event], modes: Collection[str]) -> AsyncIterator[Event]:
+    async for event in events:
+        if not modes or event.name in ALWAYS or _asked_for(event, modes):
+            yield event
+
+
+def _asked_for(event: Event, modes: Collection[str]) -> bool:
+    if event.mode.startswith("messages"):
+        return any(mode.startswith("messages") for mode in modes)
+    return event.mode in modes or event.name in modes

@@ -1,0 +1,70 @@
+"""Sends runs and cancellations to the workflows of their threads."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from temporalio.client import Client
+from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDConflictPolicy
+from temporalio.service import RPCError, RPCStatusCode
+
+from durathread.errors import Unavailable
+from durathread.temporal import ASSISTANT_ID, GRAPH_ID, THREAD_ID, thread_workflow_id
+from durathread.workflows.messages import THREAD, Cancellation, RunRequest, ThreadState
+
+DOWN = "The run cannot be started: Temporal is unavailable."
+
+
+async def send(client: Client, request: RunRequest, *, task_queue: str) -> None:
+    """Signal a run to its thread, whose workflow is started if it is not there.
+
+    Raises:
+        Unavailable: Temporal did not take the signal.
+    """
+    attributes = TypedSearchAttributes(
+        [
+            SearchAttributePair(THREAD_ID, request.thread_id),
+            SearchAttributePair(ASSISTANT_ID, request.assistant_id),
+            SearchAttributePair(GRAPH_ID, request.graph_id),
+        ]
+    )
+    try:
+        await client.start_workflow(
+            THREAD,
+            ThreadState(),
+            id=thread_workflow_id(request.thread_id),
+            task_queue=task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            search_attributes=attributes,
+            static_summary=request.graph_id,
+            start_signal="new_run",
+            start_signal_args=[request],
+        )
+    except RPCError as error:
+        raise Unavailable(DOWN) from error
+
+
+async def stop(client: Client, thread_id: UUID, *, run_ids: Sequence[UUID], reason: str) -> None:
+    """Tell a thread's workflow that runs have been ended.
+
+    Raises:
+        Unavailable: Temporal did not take the signal.
+    """
+    await _signal(client, thread_id, "cancel_runs", Cancellation([str(run) for run in run_ids], reason))
+
+
+async def close(client: Client, thread_id: UUID) -> None:
+    """Tell a thread's workflow that its thread has been deleted.
+
+    Raises:
+        Unavailable: Temporal did not take the signal.
+    """
+    await _signal(client, thread_id, "close")
+
+
+async def _signal(client: Client, thread_id: UUID, name: str, *args: object) -> None:
+    try:
+        await client.get_workflow_handle(thread_workflow_id(thread_id)).signal(name, args=list(args))
+    except RPCError as error:
+        # A thread without a workflow has nothing to stop.
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise Unavailable(DOWN) from error

@@ -1,0 +1,98 @@
+"""The Temporal plugin: everything that makes a client and a worker into a part of durathread."""
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, cast
+
+from temporalio.contrib.pydantic import PydanticPayloadConverter
+from temporalio.converter import DataConverter, DefaultPayloadConverter
+from temporalio.plugin import SimplePlugin
+from temporalio.worker import Worker, WorkerConfig
+
+from durathread.activities.admit import Admissions
+from durathread.activities.resources import Resources
+from durathread.activities.settle import Settlements
+from durathread.activities.step import Steps
+from durathread.graphs import Graphs
+from durathread.settings import Settings
+from durathread.workflows.run import Run
+from durathread.workflows.sweep import Sweep
+from durathread.workflows.thread import Thread
+
+
+class DurathreadPlugin(SimplePlugin):
+    """Adds our workflows, activities, converter and worker options to anybody's client and worker.
+
+    Give it to the client only; workers built on that client inherit it::
+
+        client = await Client.connect("localhost:7233", plugins=[DurathreadPlugin()])
+        async with Worker(client, task_queue="durathread", workflows=[YourWorkflow]):
+            ...
+
+    Options that the worker was given win over the plugin's.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, graphs: Graphs | None = None) -> None:
+        """Build the plugin.
+
+        Args:
+            settings: where the engines are; from the environment by default.
+            graphs: what to serve; loaded from `settings.config` by default.
+        """
+        self.settings = settings or Settings()  # pyright: ignore[reportCallIssue]
+        self._resources = Resources(self.settings, graphs)
+        steps, ends, starts = Steps(self._resources), Settlements(self._resources), Admissions(self._resources)
+        super().__init__(
+            "durathread.DurathreadPlugin",
+            data_converter=_converter,
+            workflows=[Thread, Run, Sweep],
+            activities=[steps.step, ends.settle, ends.forget, starts.admit, starts.await_run, starts.sweep],
+        )
+
+    @property
+    def graphs(self) -> Graphs:
+        """What the worker serves."""
+        return self._resources.graphs
+
+    def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
+        """Add our options where the worker has none of its own."""
+        ours: dict[str, Any] = {
+            "max_concurrent_activities": self.settings.jobs_per_worker,
+            "max_concurrent_workflow_tasks": 100,
+            "max_cached_workflows": 2000,
+            # A cancel that is not pushed comes with the answer to a heartbeat.
+            "max_heartbeat_throttle_interval": timedelta(seconds=1),
+            "default_heartbeat_throttle_interval": timedelta(seconds=1),
+            # Decides how long a thread waits for a worker that was killed.
+            "sticky_queue_schedule_to_start_timeout": timedelta(seconds=1),
+            "graceful_shutdown_timeout": timedelta(seconds=self.settings.shutdown_grace),
+        }
+        given = cast(dict[str, Any], config)
+        for name, value in ours.items():
+            if given.get(name) in _UNSET.get(name, (None,)):
+                given[name] = value
+        return super().configure_worker(config)
+
+    async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
+        """Run a worker with the pool, the event bus and the graphs open. A replayer needs none of them."""
+        async with self._resources.opened():
+            await next(worker)
+
+
+# What the SDK fills in where the worker was given nothing.
+_UNSET: dict[str, tuple[Any, ...]] = {
+    "max_cached_workflows": (1000, None),
+    "max_heartbeat_throttle_interval": (timedelta(seconds=60), None),
+    "default_heartbeat_throttle_interval": (timedelta(seconds=30), None),
+    "sticky_queue_schedule_to_start_timeout": (timedelta(seconds=10), None),
+    "graceful_shutdown_timeout": (timedelta(), None),
+}
+
+
+def _converter(given: DataConverter | None) -> DataConverter:
+    """Replace only the default payload converter; codecs and external storage stay."""
+    converter = given or DataConverter.default
+    if converter.payload_converter_class is not DefaultPayloadConverter:
+        return converter
+    return dataclasses.replace(converter, payload_converter_class=PydanticPayloadConverter)

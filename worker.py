@@ -1,0 +1,65 @@
+"""The worker: executes runs. `durathread worker` starts it."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+import structlog
+import uvloop
+from temporalio.client import Client
+from temporalio.worker import PollerBehaviorAutoscaling, Worker
+
+from durathread.errors import Error
+from durathread.plugin import DurathreadPlugin
+from durathread.settings import Settings
+from durathread.temporal import connect
+
+log = structlog.get_logger()
+
+
+def build(client: Client, *, task_queue: str) -> Worker:
+    """Build a worker on a client that has the plugin."""
+    return Worker(
+        client,
+        task_queue=task_queue,
+        workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, initial=4),
+        activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, initial=4),
+    )
+
+
+async def serve(settings: Settings) -> None:
+    """Run a worker until SIGTERM or SIGINT, then let its steps finish."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    plugin = DurathreadPlugin(settings)
+    client = await connect(identity=f"durathread@{socket.gethostname()}:{os.getpid()}", plugins=[plugin])
+    async with build(client, task_queue=settings.task_queue):
+        log.info("The worker is ready", task_queue=settings.task_queue, graphs=list(plugin.graphs))
+        await stop.wait()
+        log.info("The worker is stopping")
+
+
+def main(settings: Settings | None = None) -> None:
+    """Run a worker as this process. Does not return."""
+    code = 0
+    try:
+        uvloop.run(serve(settings or Settings()))  # pyright: ignore[reportCallIssue]
+    except Error as error:
+        log.error(str(error))
+        code = 1
+    except Exception:
+        log.exception("The worker failed")
+        code = 1
+    # temporalio can abort the interpreter's own exit.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    # This file's folder is a checkout: nothing in it may shadow a user's module.
+    del sys.path[0]
+    main()

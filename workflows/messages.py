@@ -1,0 +1,142 @@
+"""Everything that is sent to a workflow, carried by one, or passed to an activity: ids and small options only."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+# Names on the wire. Workflows call activities by name, so that they import no effects.
+THREAD = "Thread"
+RUN = "Run"
+SWEEP = "Sweep"
+
+ADMIT = "admit"
+STEP = "step"
+SETTLE = "settle"
+FORGET = "forget"
+AWAIT_RUN = "await_run"
+SWEEP_RUNS = "sweep"
+
+# Failure types.
+UNAVAILABLE = "Unavailable"
+HANDED_BACK = "HandedBack"
+REFUSED = "Refused"
+SUPERSEDED = "Superseded"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on a run. Times are in seconds."""
+
+    run_timeout: float = 86400
+    cancel_grace: float = 2
+    heartbeat_timeout: float = 3
+    step_attempts: int = 3
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """A run to execute on a thread.
+
+    The API admits a run before it signals it, and sends its admission number as `seq`. Anybody else leaves `seq` at 0
+    and says in `payload` what the run is (the body of `POST /threads/{id}/runs`); the thread then admits it.
+    """
+
+    run_id: str
+    thread_id: str = ""
+    assistant_id: str = ""
+    graph_id: str = ""
+    strategy: str = "enqueue"
+    seq: int = 0
+    # When the run was admitted, and when it may start (0 for at once), as Unix times in seconds.
+    created: float = 0
+    due: float = 0
+    # Runs that this one ended when it was admitted.
+    supersedes: list[str] = field(default_factory=list[str])
+    temporary: bool = False
+    # Run all supersteps in one activity: `durability="exit"` asks for no checkpoint in between.
+    whole: bool = False
+    # The nodes that the first step will run, as far as known.
+    nodes: list[str] = field(default_factory=list[str])
+    # The number of step calls made in an earlier life of the run.
+    calls: int = 0
+    limits: Limits = Limits()
+    payload: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Cancellation:
+    """Runs of a thread that have been ended in the database and shall stop."""
+
+    run_ids: list[str]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The outcome of a run, for people who look at a thread."""
+
+    run_id: str
+    status: str
+
+
+@dataclass
+class ThreadState:
+    """All that a thread carries from one workflow run to the next."""
+
+    # Signalled by somebody other than the API, and still to be admitted.
+    arrivals: list[RunRequest] = field(default_factory=list[RunRequest])
+    queue: list[RunRequest] = field(default_factory=list[RunRequest])
+    # The last runs that ended, so that a signal that comes twice changes nothing.
+    ended: list[Ended] = field(default_factory=list[Ended])
+    active: RunRequest | None = None
+    closed: bool = False
+
+
+@dataclass(frozen=True)
+class StepInput:
+    """One superstep to run. `call` grows with each call that the run's workflow makes."""
+
+    run_id: str
+    step: int
+    call: int
+    cancel_grace: float = 2
+    heartbeat_timeout: float = 3
+    whole: bool = False
+    # How often the graph may still look for tasks before the recursion limit is reached; None in the first step.
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """How a step ended: `continue`, the final status of the run, or `superseded` if the run is not ours any more."""
+
+    status: str
+    # The nodes of the next step, and the limit for it.
+    nodes: list[str] = field(default_factory=list[str])
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended."""
+
+    run_id: str
+    status: str
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """A run that ended without its step writing so: cancelled, timed out, or failed."""
+
+    run_id: str
+    status: str
+    error: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Runs in flight that nothing has touched for `age` seconds shall be signalled again."""
+
+    age: float = 60
+    limit: int = 200
+    limits: Limits = Limits()

@@ -1,0 +1,136 @@
+"""The workflow of a run: one activity a superstep, until a step says that the run is over."""
+
+import asyncio
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
+
+from durathread.temporal import RUN_STATUS
+from durathread.workflows.messages import (
+    HANDED_BACK,
+    RUN,
+    STEP,
+    SUPERSEDED,
+    UNAVAILABLE,
+    RunOutcome,
+    RunRequest,
+    StepInput,
+    StepOutcome,
+)
+
+# Waits between tries while the database is away, in seconds.
+FIRST_WAIT = 0.5
+LONGEST_WAIT = 10.0
+
+
+@workflow.defn(name=RUN, sandboxed=False)
+class Run:
+    """Holds no graph code and no state but counters: what a run knows is in its checkpoints."""
+
+    @workflow.run
+    async def run(self, request: RunRequest) -> RunOutcome:
+        """Step through a run.
+
+        A cancellation closes the workflow as cancelled: after the step has stopped, or `cancel_grace` later.
+        """
+        try:
+            outcome = await self._steps(request)
+        except BaseException as error:
+            if is_cancelled_exception(error):
+                # The canceller says what has become of the run in the first word of its reason.
+                word = (workflow.cancellation_reason() or "").partition(":")[0]
+                self._show(word if word == "rollback" else "interrupted")
+            else:
+                self._show("error")
+            raise
+        self._show(outcome.status)
+        return outcome
+
+    async def _steps(self, request: RunRequest) -> RunOutcome:
+        outcome = StepOutcome("continue", request.nodes)
+        step, calls, wait = 0, request.calls, FIRST_WAIT
+        while True:
+            calls += 1
+            given = StepInput(
+                request.run_id,
+                step,
+                calls,
+                cancel_grace=request.limits.cancel_grace,
+                heartbeat_timeout=request.limits.heartbeat_timeout,
+                whole=request.whole,
+                limit=outcome.limit,
+            )
+            try:
+                done = await self._step(request, given, outcome.nodes)
+            except ActivityError as error:
+                if not await self._worth_repeating(error, wait):
+                    raise
+                wait = min(wait * 2, LONGEST_WAIT)
+                continue
+            if done.status == "superseded":
+                await self._await_cancellation(request)
+            if done.status != "continue":
+                return RunOutcome(request.run_id, done.status)
+            outcome, step, wait = done, step + 1, FIRST_WAIT
+
+    async def _step(self, request: RunRequest, given: StepInput, nodes: list[str]) -> StepOutcome:
+        handle = workflow.start_activity(
+            STEP,
+            given,
+            result_type=StepOutcome,
+            start_to_close_timeout=timedelta(seconds=request.limits.run_timeout),
+            heartbeat_timeout=timedelta(seconds=request.limits.heartbeat_timeout),
+            # Only what kills a worker is repeated by Temporal; anything else that is worth repeating comes back here.
+            retry_policy=RetryPolicy(
+                initial_interval=timedelta(milliseconds=100),
+                backoff_coefficient=1,
+                maximum_attempts=request.limits.step_attempts,
+            ),
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary=", ".join(nodes)[:200] or None,
+        )
+        try:
+            await workflow.wait_condition(handle.done)
+        except asyncio.CancelledError:
+            handle.cancel()
+            await self._stopped(handle, request.limits.cancel_grace)
+            raise
+        # A cancellation that came with the step's end raised nothing; see temporalio's activation order.
+        if workflow.cancellation_reason() is not None:
+            raise asyncio.CancelledError
+        return handle.result()
+
+    async def _stopped(self, handle: "workflow.ActivityHandle[StepOutcome]", grace: float) -> None:
+        try:
+            await workflow.wait_condition(handle.done, timeout=grace)
+        except asyncio.TimeoutError:
+            workflow.logger.warning("The step did not stop in time; the fence keeps it from writing")
+            return
+        # Retrieved, so that nobody reports it as lost.
+        if not handle.cancelled():
+            handle.exception()
+
+    async def _worth_repeating(self, error: ActivityError, wait: float) -> bool:
+        cause = error.cause
+        if isinstance(cause, ApplicationError) and cause.type == HANDED_BACK:
+            return True
+        if isinstance(cause, ApplicationError) and cause.type == UNAVAILABLE:
+            await workflow.sleep(wait)
+            return True
+        if isinstance(cause, TimeoutError):
+            raise ApplicationError(
+                "A step of this run took its worker down too often.", type="RuntimeError", non_retryable=True
+            ) from error
+        return False
+
+    async def _await_cancellation(self, request: RunRequest) -> None:
+        """Whoever ended the run in the database cancels this workflow next: let that show as its end."""
+        try:
+            await workflow.wait_condition(lambda: False, timeout=max(request.limits.cancel_grace, 1))
+        except asyncio.TimeoutError:
+            workflow.logger.warning("%s, but nobody cancelled the workflow", SUPERSEDED)
+
+    def _show(self, status: str) -> None:
+        workflow.upsert_search_attributes([RUN_STATUS.value_set(status)])
