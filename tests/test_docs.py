@@ -1,16 +1,48 @@
 """The README keeps its promises: every setting is in it, and every method of the SDK, rightly said to be served or not."""
 
+import contextlib
+import inspect
 import re
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from langgraph_sdk import get_client
+from langgraph_sdk.client import LangGraphClient
+from starlette.routing import Match
 
+from durathread.api.app import create_app
+from durathread.graphs import Graphs
 from durathread.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 CLIENTS = ("assistants", "threads", "runs", "crons", "store")
+
+UUID = "00000000-0000-7000-8000-000000000000"
+ARGUMENTS: dict[str, Any] = {
+    "thread_id": UUID,
+    "assistant_id": UUID,
+    "run_id": UUID,
+    "cron_id": UUID,
+    "graph_id": "agent",
+    "namespace": ["a"],
+    "namespace_prefix": ["a"],
+    "prefix": ["a"],
+    "key": "k",
+    "value": {},
+    "values": {},
+    "metadata": {},
+    "schedule": "* * * * *",
+    "payloads": [{"assistant_id": "agent"}],
+    "version": 1,
+    "thread_ids": [UUID],
+}
+"""What the SDK's methods are called with, by name of the parameter."""
+
+PROTOCOL_V2 = [("POST", f"/threads/{UUID}/commands"), ("POST", f"/threads/{UUID}/stream/events")]
+"""What `threads.stream` sends: it opens a session, not a request."""
 
 
 def sdk_methods(name: str) -> set[str]:
@@ -34,6 +66,44 @@ def row_of(field: str) -> str:
     return f"| `{field}` | {names} | {f'`{default}`' if default else ''} | {info.description} |"
 
 
+class Recorder(httpx.AsyncBaseTransport):
+    """Notes the first request, and stops there."""
+
+    class Sent(Exception):
+        """The request was noted."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Note a request."""
+        self.request = request.method, request.url.path
+        raise self.Sent
+
+
+async def requests_of(name: str, method: str) -> list[tuple[str, str]]:
+    """Find out what a method of the SDK sends."""
+    if (name, method) == ("threads", "stream"):
+        return PROTOCOL_V2
+    recorder = Recorder()
+    client = LangGraphClient(httpx.AsyncClient(transport=recorder, base_url="http://localhost"))
+    call = getattr(getattr(client, name), method)
+    required = [p for p in inspect.signature(call).parameters.values() if p.default is p.empty]
+    given = [ARGUMENTS[p.name] for p in required if p.kind is not p.KEYWORD_ONLY]
+    named = {p.name: ARGUMENTS[p.name] for p in required if p.kind is p.KEYWORD_ONLY}
+    with contextlib.suppress(Recorder.Sent):
+        answer = call(*given, **named)
+        async for _ in await answer if inspect.isawaitable(answer) else answer:
+            break
+    return [recorder.request]
+
+
+APP = create_app(Settings(), Graphs({}, {}, ROOT))  # pyright: ignore[reportCallIssue]
+
+
+def routed(method: str, path: str) -> bool:
+    """Say whether the API has a route for a request."""
+    scope: dict[str, Any] = {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
+    return any(route.matches(scope)[0] is Match.FULL for route in APP.router.routes)
+
+
 @pytest.mark.parametrize("field", Settings.model_fields)
 def test_every_setting_has_its_row_in_the_readme(field: str) -> None:
     assert row_of(field) in README.splitlines()
@@ -43,6 +113,15 @@ def test_every_setting_has_its_row_in_the_readme(field: str) -> None:
 def test_every_method_of_the_sdk_is_said_to_be_served_or_not(name: str) -> None:
     served, missing = coverage(name)
     assert sorted(served + missing) == sorted(sdk_methods(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "method"), [(name, method) for name in CLIENTS for method in sorted(sdk_methods(name))]
+)
+async def test_what_the_readme_says_of_a_method_is_true(name: str, method: str) -> None:
+    served, _ = coverage(name)
+    routes = [routed(*request) for request in await requests_of(name, method)]
+    assert all(routes) == (method in served), "README.md, The SDK's methods: move it to the other column"
 
 
 def test_links_in_the_documentation_lead_somewhere() -> None:
