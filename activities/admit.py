@@ -14,10 +14,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from durathread.activities.resources import Resources
 from durathread.dispatch import send
 from durathread.errors import Error, Unavailable
-from durathread.graphs import Graphs
 from durathread.preparation import RunCreate, find_assistant, prepare, signal_of
 from durathread.store import admission, runs
-from durathread.store.pool import Pool, connection, transaction
+from durathread.store.pool import connection, transaction
 from durathread.streams.publisher import Publisher
 from durathread.temporal import run_workflow_id
 from durathread.workflows.messages import ADMIT, AWAIT_RUN, REFUSED, SWEEP_RUNS, RunRequest, Sweep

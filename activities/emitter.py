@@ -5,8 +5,8 @@ from typing import Any, cast
 
 from langchain_core.messages import BaseMessage, BaseMessageChunk, message_chunk_to_message
 
-from durathread.records import JsonObject
 from durathread.encode import dumps
+from durathread.records import JsonObject
 
 # What clients ask for, and LangGraph's mode behind it.
 MODES = {
@@ -55,6 +55,10 @@ class Emitter:
         """
         asked = {MODES[mode] for mode in self._modes if mode in MODES}
         return sorted(asked | {"checkpoints", "custom"})
+
+    def shows(self, mode: str) -> bool:
+        """Whether the client asked for what LangGraph yields in a mode."""
+        return mode in {MODES[asked] for asked in self._modes if asked in MODES}
 
     def metadata(self, run_id: str, attempt: int) -> None:
         """Announce an attempt at the run."""
@@ -111,7 +115,7 @@ class Emitter:
         seen = self._partial.get(message_id)
         whole = message if seen is None else cast(BaseMessageChunk, seen) + message
         self._partial[message_id] = whole
-        self._emit("messages/partial", dumps([message_chunk_to_message(cast(BaseMessageChunk, whole))]))
+        self._emit("messages/partial", dumps([message_chunk_to_message(whole)]))
 
 
 def _shaped(mode: str, data: Any) -> Any:

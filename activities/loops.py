@@ -41,7 +41,8 @@ class GraphLoop:
 
     def where(self) -> str:
         """Say which line the thread is on: the innermost one outside the standard library and LangGraph."""
-        frame = sys._current_frames().get(self.thread.ident or 0)
+        frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]  # documented, for debuggers
+        frame = frames.get(self.thread.ident or 0)
         if frame is None:
             return "unknown"
         stack = traceback.extract_stack(frame)
@@ -97,15 +98,13 @@ class Work(Generic[T]):
             result = await self._make()
         except asyncio.CancelledError:
             self.outcome.cancel()
-        except BaseException as error:
-            self._set(lambda: self.outcome.set_exception(error))
+        except BaseException as error:  # noqa: BLE001, it goes to whoever waits
+            # Who may have gone, and have cancelled the outcome.
+            with contextlib.suppress(InvalidStateError):
+                self.outcome.set_exception(error)
         else:
-            self._set(lambda: self.outcome.set_result(result))
-
-    def _set(self, write: Callable[[], None]) -> None:
-        # Whoever waited may have gone, and have cancelled the outcome.
-        with contextlib.suppress(InvalidStateError):
-            write()
+            with contextlib.suppress(InvalidStateError):
+                self.outcome.set_result(result)
 
 
 class GraphLoops:

@@ -1,12 +1,11 @@
 """What the activities of a worker share, open while the worker runs."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cached_property
 
 from langgraph.store.base import BaseStore
-from langgraph_sdk.client import configure_loopback_transports
 from redis.asyncio import Redis
 
 from durathread.activities.loops import GraphLoops
@@ -54,7 +53,7 @@ class Resources:
         return self._loops
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator["Resources"]:
+    async def opened(self) -> AsyncGenerator["Resources"]:
         """Open everything for as long as the block lasts."""
         settings = self.settings
         async with AsyncExitStack() as stack:

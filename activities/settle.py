@@ -6,11 +6,11 @@ from temporalio import activity
 
 from durathread.activities.resources import Resources
 from durathread.activities.superstep import Position, locate
+from durathread.encode import dumps
 from durathread.records import JsonObject, Run, RunStatus
 from durathread.store import runs, threads
 from durathread.store.pool import connection, transaction
 from durathread.store.saver import Saver
-from durathread.encode import dumps
 from durathread.streams.events import settled
 from durathread.workflows.messages import FORGET, SETTLE, Settlement
 

@@ -2,29 +2,27 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
 import structlog
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.store.base import BaseStore
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from durathread.activities.emitter import Emitter
 from durathread.activities.loops import Work
 from durathread.activities.opening import baseline, command_of, remaining
-from durathread.activities.superstep import Result, run_config, superstep
 from durathread.activities.resources import Resources
+from durathread.activities.superstep import Result, run_config, superstep
 from durathread.errors import Fenced, Unavailable
-from durathread.graphs import Graphs
 from durathread.records import Run
 from durathread.store import runs
-from durathread.store.pool import OUTAGES, Pool, connection
+from durathread.store.pool import OUTAGES, connection
 from durathread.store.saver import Saver
-from durathread.streams.publisher import MAX_BACKLOG, Publisher
+from durathread.streams.publisher import MAX_BACKLOG
 from durathread.workflows.messages import HANDED_BACK, STEP, UNAVAILABLE, StepInput, StepOutcome
 
 log = structlog.get_logger()
@@ -175,13 +173,14 @@ def _plain(saver: Saver) -> BaseCheckpointSaver[Any]:
 
 
 @asynccontextmanager
-async def _beating(timeout: float) -> AsyncIterator[None]:
-    """Send heartbeats, several in each timeout, so that only a dead worker misses one."""
+async def _beating(heartbeat_timeout: float) -> AsyncGenerator[None]:
+    """Send heartbeats, several in each heartbeat timeout, so that only a dead worker misses one."""
 
     async def beat() -> None:
+        # Not at once: most steps are over before, and each heartbeat is a write to Temporal's database.
         while True:
+            await asyncio.sleep(min(heartbeat_timeout / 3, 1.0))
             activity.heartbeat()
-            await asyncio.sleep(min(timeout / 3, 1.0))
 
     task = asyncio.create_task(beat())
     try:

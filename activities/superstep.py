@@ -1,7 +1,7 @@
 """One superstep of a graph, from the latest checkpoint to the next. Runs on the graphs' loop."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -9,16 +9,17 @@ from typing import Any, Literal, cast
 from uuid import UUID, uuid4
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.constants import START
 from langgraph.errors import GraphDrained, GraphRecursionError
 from langgraph.runtime import RunControl
 from langgraph.types import Command, StateSnapshot
 
 from durathread.activities.emitter import Emitter
 from durathread.activities.failures import describe
+from durathread.encode import jsonable
 from durathread.errors import Fenced
 from durathread.graphs import Graph
 from durathread.records import JsonObject, Run, ThreadStatus
-from durathread.encode import jsonable
 
 DEFAULT_RECURSION_LIMIT = 10007
 VERSIONS = {"langgraph_version": version("langgraph"), "langgraph_api_version": version("durathread")}
@@ -26,23 +27,23 @@ ADDRESS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
 
 
 class StepControl(RunControl):
-    """Asks LangGraph to stop before the second superstep.
+    """Asks LangGraph to stop after a superstep, or after a few.
 
     LangGraph looks at `drain_requested` once before each superstep, of the root graph and of every subgraph. The root
     looks first, and in the task that iterates its stream; subgraphs run in tasks or threads of their own.
     """
 
-    __slots__ = ("_looks", "_root")
+    __slots__ = ("_left", "_root")
 
-    def __init__(self) -> None:
-        """Let one superstep through."""
+    def __init__(self, supersteps: int) -> None:
+        """Let that many supersteps through."""
         super().__init__()
         self._root: asyncio.Task[Any] | None = None
-        self._looks = 0
+        self._left = supersteps
 
     @property
     def drain_requested(self) -> bool:
-        """Whether the superstep is over."""
+        """Whether enough has been done."""
         try:
             task = asyncio.current_task()
         except RuntimeError:
@@ -51,8 +52,8 @@ class StepControl(RunControl):
             self._root = task
         if task is None or task is not self._root:
             return False
-        self._looks += 1
-        return self._looks > 1
+        self._left -= 1
+        return self._left < 0
 
     @property
     def drain_reason(self) -> str | None:
@@ -101,19 +102,22 @@ async def superstep(
     looks = limit if limit is not None else own + (1 if applies_input else 2)
     allowed = own if limit is None else max(looks - 2, 1)
     config = run_config(run, begun=begun, limit=allowed)
-    control = None if whole else StepControl()
+    # An input first goes through a superstep of LangGraph's own, which runs no node of the user's.
+    supersteps = 2 if applies_input and START in graph.nodes else 1
+    control = None if whole else StepControl(supersteps)
     try:
         async with aclosing(_chunks(graph, run, given, config, control, emitter)) as chunks:
             async for namespace, mode, data in chunks:
                 emitter.chunk(namespace, mode, data)
     except GraphDrained:
-        if looks > 1:
+        left = looks - supersteps
+        if left > 0:
             nodes = list(emitter.checkpoint["next"]) if emitter.checkpoint else []
-            return Result("continue", nodes=nodes, limit=looks - 1)
+            return Result("continue", nodes=nodes, limit=left)
         return await _failed(graph, run, _too_many(own), emitter)
     except Fenced:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001, whatever users' code raises ends their run
         return await _failed(graph, run, error, emitter)
     position = await locate(graph, str(run.thread_id), emitter.checkpoint)
     if looks == 1 and position.resting == "idle":
@@ -184,7 +188,7 @@ def interrupt_json(interrupt: Any) -> JsonObject:
 
 async def _chunks(
     graph: Graph, run: Run, given: Any, config: RunnableConfig, control: StepControl | None, emitter: Emitter
-) -> AsyncIterator[tuple[tuple[str, ...], str, Any]]:
+) -> AsyncGenerator[tuple[tuple[str, ...], str, Any]]:
     kwargs = run.kwargs
     options: dict[str, Any] = {
         "context": _context(graph, kwargs.get("context")),
@@ -202,9 +206,13 @@ async def _chunks(
     root = str(uuid4())
     config = {**config, "run_id": UUID(root)}
     async for event in graph.astream_events(given, config, version="v2", **options):
-        emitter.raw_event(cast(dict[str, Any], event))
-        if event["event"] == "on_chain_stream" and event["run_id"] == root:
-            yield _split(cast(Any, event["data"]).get("chunk"), subgraphs=options["subgraphs"])
+        if event["event"] != "on_chain_stream" or event["run_id"] != root:
+            emitter.raw_event(cast(dict[str, Any], event))
+            continue
+        namespace, mode, data = _split(cast(Any, event["data"]).get("chunk"), subgraphs=options["subgraphs"])
+        if emitter.shows(mode):
+            emitter.raw_event(cast(dict[str, Any], event))
+        yield namespace, mode, data
 
 
 def _split(chunk: Any, *, subgraphs: bool) -> tuple[tuple[str, ...], str, Any]:

@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from durathread.api import errors, runs, stateless, system
+from durathread.api import assistants, errors, runs, state, stateless, system, threads
 from durathread.api.lifespan import lifespan_of
 from durathread.api.middleware import BodyLimit, HeadRequests, JsonBodies
 from durathread.graphs import Graphs
@@ -23,6 +23,9 @@ def create_app(settings: Settings, graphs: Graphs) -> FastAPI:
     )
     errors.register(app)
     app.include_router(system.router)
+    app.include_router(assistants.router)
+    app.include_router(threads.router)
+    app.include_router(state.router)
     app.include_router(runs.router)
     app.include_router(stateless.router)
     app.add_middleware(JsonBodies)

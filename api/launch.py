@@ -54,9 +54,7 @@ async def deliver(server: Server, admitted: Admission) -> None:
         # The signal had arrived after all: only its answer was lost.
 
 
-async def cancel(
-    server: Server, thread_id: UUID, *, run_ids: Sequence[UUID], action: Action, reason: str
-) -> list[Run]:
+async def cancel(server: Server, thread_id: UUID, *, run_ids: Sequence[UUID], action: Action, reason: str) -> list[Run]:
     """End runs that are in flight, and return them as they were."""
     async with transaction(server.pool) as conn:
         ended = await admission.cancel(conn, thread_id, run_ids=run_ids, action=action, reason=reason)

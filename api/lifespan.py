@@ -1,7 +1,7 @@
 """Opens what the API process holds, and closes it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
@@ -38,7 +38,7 @@ SWEEP_INTERVAL = timedelta(seconds=60)
 
 
 @asynccontextmanager
-async def open_server(settings: Settings, graphs: Graphs) -> AsyncIterator[Server]:
+async def open_server(settings: Settings, graphs: Graphs) -> AsyncGenerator[Server]:
     """Connect to the engines and load the graphs, for as long as the block lasts."""
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings.database_url, size=settings.pool_size))
@@ -63,11 +63,11 @@ async def open_server(settings: Settings, graphs: Graphs) -> AsyncIterator[Serve
         await asyncio.gather(*server.background, return_exceptions=True)
 
 
-def lifespan_of(settings: Settings, graphs: Graphs):  # noqa: ANN201
+def lifespan_of(settings: Settings, graphs: Graphs):
     """Build the app's lifespan."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         configure_loopback_transports(app)
         async with open_server(settings, graphs) as server:
             app.state.server = server

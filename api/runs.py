@@ -108,9 +108,7 @@ async def get(thread_id: ThreadId, run_id: RunId, server: ServerDep) -> Response
 
 
 @router.get("/{run_id}/join", response_model=Any, responses=problems(404))
-async def join(
-    thread_id: ThreadId, run_id: RunId, server: ServerDep, cancel_on_disconnect: str = "false"
-) -> Response:
+async def join(thread_id: ThreadId, run_id: RunId, server: ServerDep, cancel_on_disconnect: str = "false") -> Response:
     """Wait for a run's end and answer with its output. Newlines come first while it works."""
     run = await existing_run(server, thread_id, run_id, hidden=True)
     return padded_json(
@@ -156,9 +154,7 @@ async def cancel(
         raise NotFound(f"No matching runs to cancel: the run has ended ({known.status}).")
     if wait.lower() not in TRUE:
         return Response(status_code=202)
-    return padded_json(
-        _stopped(server, ended[0]), headers=run_headers(server, ended[0], "join")
-    )
+    return padded_json(_stopped(server, ended[0]), headers=run_headers(server, ended[0], "join"))
 
 
 @router.delete("/{run_id}", status_code=204, responses=problems(404, 409))

@@ -1,24 +1,58 @@
 """Health and facts about the server."""
 
 from importlib.metadata import version
-from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from durathread.api.deps import ServerDep
 from durathread.api.json import Json
+from durathread.api.schemas import Health, Info
+from durathread.errors import BadRequest
 from durathread.store.pool import connection
 
 router = APIRouter(tags=["System"])
 
 VERSION = version("durathread")
+# The Agent Server whose API this is: Studio refuses servers that name an older one than 0.4.35.
+API_VERSION = "0.16.7"
+YES, NO = ("1", "true"), ("0", "false", "")
 
 
-@router.get("/ok", response_model=dict[str, Any])
+@router.get("/", response_model=Health)
+async def root() -> Response:
+    """Say that the server answers."""
+    return Json({"ok": True})
+
+
+@router.get("/ok", response_model=Health)
 async def ok(server: ServerDep, check_db: str = "0") -> Response:
     """Say that the server answers; with `check_db=1`, also that its database does."""
-    if check_db in ("1", "true"):
+    if check_db.lower() not in YES + NO:
+        raise BadRequest("check_db must be 0 or 1")
+    if check_db.lower() in YES:
         async with connection(server.pool) as conn:
             await conn.execute("SELECT 1")
     return Json({"ok": True, "services": {}})
+
+
+@router.get("/info", response_model=Info)
+async def info(request: Request) -> Response:
+    """Say what the server is, and what it can do."""
+    served = {getattr(route, "path", "") for route in request.app.routes}
+    flags = {
+        "assistants": True,
+        "crons": "/runs/crons" in served,
+        "langsmith": False,
+        "langsmith_tracing_replicas": False,
+        "langsmith_tracing_session_on_runs": False,
+    }
+    return Json(
+        {
+            "version": API_VERSION,
+            "durathread_version": VERSION,
+            "langgraph_py_version": version("langgraph"),
+            "flags": flags,
+            "host": {},
+        }
+    )

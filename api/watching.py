@@ -64,7 +64,9 @@ async def _so_far(server: Server, run: Run) -> tuple[str, list[Event]]:
     run_id = str(run.run_id)
     try:
         tail = await server.hub.tail(run_id)
-        found = [await server.hub.last(run_id, mode, before=tail) for mode in ("values", "error")] if tail != START else []
+        found = (
+            [await server.hub.last(run_id, mode, before=tail) for mode in ("values", "error")] if tail != START else []
+        )
         if not run.in_flight:
             # The end is among what has been; the follower brings it again.
             tail = await server.hub.before_end(run_id)

@@ -1,6 +1,7 @@
 """The workflow of a run: one activity a superstep, until a step says that the run is over."""
 
 import asyncio
+import builtins
 from datetime import timedelta
 
 from temporalio import workflow
@@ -105,7 +106,7 @@ class Run:
     async def _stopped(self, handle: "workflow.ActivityHandle[StepOutcome]", grace: float) -> None:
         try:
             await workflow.wait_condition(handle.done, timeout=grace)
-        except asyncio.TimeoutError:
+        except builtins.TimeoutError:
             workflow.logger.warning("The step did not stop in time; the fence keeps it from writing")
             return
         # Retrieved, so that nobody reports it as lost.
@@ -129,7 +130,7 @@ class Run:
         """Whoever ended the run in the database cancels this workflow next: let that show as its end."""
         try:
             await workflow.wait_condition(lambda: False, timeout=max(request.limits.cancel_grace, 1))
-        except asyncio.TimeoutError:
+        except builtins.TimeoutError:
             workflow.logger.warning("%s, but nobody cancelled the workflow", SUPERSEDED)
 
     def _show(self, status: str) -> None:

@@ -1,6 +1,7 @@
 """The workflow of a thread: its queue, and one run at a time."""
 
 import asyncio
+import builtins
 import contextlib
 from dataclasses import replace
 from datetime import timedelta
@@ -129,7 +130,7 @@ class Thread:
                 await workflow.wait_condition(
                     lambda: self._state.queue != waiting or self._state.closed, timeout=max(first - now, 0.001)
                 )
-            except asyncio.TimeoutError:
+            except builtins.TimeoutError:
                 return None
         return None
 

@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +94,7 @@ class Graphs:
         config: RunnableConfig | None = None,
         checkpointer: BaseCheckpointSaver[Any] | None = None,
         store: BaseStore | None = None,
-    ) -> AsyncIterator[Graph]:
+    ) -> AsyncGenerator[Graph]:
         """Lend a graph, built anew if it comes from a factory, with our checkpointer and store in it.
 
         Raises:

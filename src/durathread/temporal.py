@@ -9,7 +9,7 @@ from temporalio.common import SearchAttributeKey
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import Runtime, TelemetryConfig
-from temporalio.service import KeepAliveConfig
+from temporalio.service import GrpcCompression, KeepAliveConfig
 
 THREAD_ID = SearchAttributeKey.for_keyword("ThreadId")
 ASSISTANT_ID = SearchAttributeKey.for_keyword("AssistantId")
@@ -47,6 +47,8 @@ async def connect(*, identity: str | None = None, plugins: list[Plugin] | None =
         **config,
         identity=identity,
         runtime=Runtime(telemetry=TelemetryConfig()),
+        # Messages are small: compressing them costs more than sending them.
+        grpc_compression=GrpcCompression.NONE,
         keep_alive_config=KeepAliveConfig(interval_millis=5000, timeout_millis=5000),
     )
 

@@ -85,7 +85,9 @@ async def admit(conn: Connection, new: NewRun) -> Admission:
     return Admission(run, before)
 
 
-async def cancel(conn: Connection, thread_id: UUID, *, run_ids: Sequence[UUID], action: Action, reason: str) -> list[Run]:
+async def cancel(
+    conn: Connection, thread_id: UUID, *, run_ids: Sequence[UUID], action: Action, reason: str
+) -> list[Run]:
     """End those of the runs that are in flight, and return them as they were. The caller holds a transaction."""
     await conn.execute(LOCK, (thread_id,))
     async with conn.cursor(row_factory=class_row(Run)) as cur:

@@ -1,7 +1,7 @@
 """LangGraph's store, usable from any event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -34,7 +34,7 @@ class LoopStore(BaseStore):
 
 
 @asynccontextmanager
-async def open_store(pool: Pool) -> AsyncIterator[AsyncPostgresStore]:
+async def open_store(pool: Pool) -> AsyncGenerator[AsyncPostgresStore]:
     """Open the Postgres store on the pool of the process."""
     async with AsyncPostgresStore(cast(Any, pool)) as store:
         yield store

@@ -1,7 +1,7 @@
 """Brings the database to the version that this code needs."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,10 @@ UNLOCK = "SELECT pg_advisory_unlock(%s)"
 
 def upgrade(database_url: str) -> None:
     """Create or upgrade LangGraph's tables and ours. Safe to run at once from many processes."""
-    with psycopg.connect(database_url, autocommit=True, prepare_threshold=0, row_factory=dict_row) as conn, _alone(conn):
+    connected = psycopg.Connection[DictRow].connect(
+        database_url, autocommit=True, prepare_threshold=0, row_factory=dict_row
+    )
+    with connected as conn, _alone(conn):
         PostgresSaver(conn).setup()
         PostgresStore(conn).setup()
         config = Config()
@@ -33,7 +36,7 @@ def upgrade(database_url: str) -> None:
 
 
 @contextmanager
-def _alone(conn: psycopg.Connection[DictRow]) -> Iterator[None]:
+def _alone(conn: psycopg.Connection[DictRow]) -> Generator[None]:
     # Polled, not waited for: a waiting statement would hold a snapshot, and `CREATE INDEX CONCURRENTLY`
     # in the process that has the lock waits for all snapshots.
     while not conn.execute(TRY_LOCK, (LOCK,)).fetchall()[0]["taken"]:

@@ -1,6 +1,6 @@
 """The one Postgres pool of a process, for rows and checkpoints alike."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
@@ -24,7 +24,7 @@ OUTAGES = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 
 
 @asynccontextmanager
-async def open_pool(database_url: str, *, size: int) -> AsyncIterator[Pool]:
+async def open_pool(database_url: str, *, size: int) -> AsyncGenerator[Pool]:
     """Open a pool whose connections commit each statement unless a transaction is begun."""
     pool: Pool = AsyncConnectionPool(
         database_url,
@@ -49,7 +49,7 @@ async def open_pool(database_url: str, *, size: int) -> AsyncIterator[Pool]:
 
 
 @asynccontextmanager
-async def connection(pool: Pool) -> AsyncIterator[Connection]:
+async def connection(pool: Pool) -> AsyncGenerator[Connection]:
     """Lend a connection.
 
     Raises:
@@ -63,7 +63,7 @@ async def connection(pool: Pool) -> AsyncIterator[Connection]:
 
 
 @asynccontextmanager
-async def transaction(pool: Pool) -> AsyncIterator[Connection]:
+async def transaction(pool: Pool) -> AsyncGenerator[Connection]:
     """Lend a connection with a transaction begun, which commits unless the block raises."""
     async with connection(pool) as conn, conn.transaction():
         yield conn

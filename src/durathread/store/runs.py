@@ -29,26 +29,13 @@ RETURNING {COLUMNS}
 """
 NOTE_OPENING = "UPDATE run SET opening = %(opening)s WHERE run_id = %(run)s AND attempt = %(token)s"
 
-LOCK_THREAD_OF_RUN = "SELECT 1 FROM thread WHERE thread_id = (SELECT thread_id FROM run WHERE run_id = %(run)s) FOR UPDATE"
+LOCK_THREAD_OF_RUN = (
+    "SELECT 1 FROM thread WHERE thread_id = (SELECT thread_id FROM run WHERE run_id = %(run)s) FOR UPDATE"
+)
 END_OWNED = """
-UPDATE run SET status = %(status)s, error = %(error)s, checkpoint_id = %(checkpoint)s, updated_at = now(), ended_at = now()
-WHERE run_id = %(run)s AND attempt = %(token)s AND status = 'running' RETURNING 1 AS ended
+SELECT end_run(%(run)s, %(token)s, %(status)s, %(resting)s, %(error)s, %(known)s, %(values)s, %(interrupts)s, %(checkpoint)s)
+       AS ended
 """
-# `ended_at = now()`: only if END_OWNED of this very transaction has ended the run.
-END_OF_THREAD = """
-UPDATE thread t SET
-    resting = %(resting)s,
-    status = CASE WHEN EXISTS (SELECT 1 FROM run o WHERE o.thread_id = t.thread_id AND o.status IN ('pending', 'running'))
-             THEN 'busy' ELSE %(resting)s END,
-    "values" = CASE WHEN %(known)s THEN %(values)s::jsonb ELSE t."values" END,
-    interrupts = CASE WHEN %(known)s THEN %(interrupts)s::jsonb ELSE coalesce(t.interrupts, '{}') END,
-    error = %(error)s,
-    metadata = t.metadata || jsonb_build_object('graph_id', r.graph_id),
-    ended_seq = r.seq, ended_run_id = r.run_id, hidden = t.temporary, updated_at = now(), state_updated_at = now()
-FROM run r
-WHERE r.run_id = %(run)s AND t.thread_id = r.thread_id AND r.ended_at = now() AND t.ended_seq < r.seq
-"""
-FORGET_REPLACED = "DELETE FROM replaced_write WHERE replaced_by = %(run_text)s"
 
 END_UNOWNED = f"""
 UPDATE run SET status = %(status)s, error = %(error)s, updated_at = now(), ended_at = now()
@@ -137,7 +124,6 @@ async def end_owned(
     """
     args = {
         "run": run_id,
-        "run_text": str(run_id),
         "token": token,
         "status": status,
         "resting": resting,
@@ -147,12 +133,8 @@ async def end_owned(
         "interrupts": Jsonb(interrupts or {}),
         "checkpoint": checkpoint_id,
     }
-    async with conn.pipeline(), conn.transaction():
-        await conn.execute(LOCK_THREAD_OF_RUN, args)
-        ended = await conn.execute(END_OWNED, args)
-        await conn.execute(END_OF_THREAD, args)
-        await conn.execute(FORGET_REPLACED, args)
-        return await ended.fetchone() is not None
+    rows = await (await conn.execute(END_OWNED, args)).fetchall()
+    return rows[0]["ended"]
 
 
 async def end_unowned(conn: Connection, run_id: UUID, *, status: RunStatus, error: JsonObject | None) -> Run | None:

@@ -1,15 +1,25 @@
 """The checkpointer: LangGraph's Postgres saver, every write of which passes a fence."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, LiteralString, TypeVar, cast
 
 import psycopg
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, CheckpointTuple
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    get_serializable_checkpoint_metadata,
+)
 from langgraph.checkpoint.base import DeltaChannelHistory as History
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+
+# Private, but part of the tables' format: such a value stands in a checkpoint's row as `true`, and in a blob.
+from langgraph.checkpoint.serde.types import _DeltaSnapshot  # pyright: ignore[reportPrivateUsage]
+from psycopg.types.json import Jsonb
 
 from durathread.errors import Fenced, ThreadBusy
 from durathread.store.pool import Connection, Pool, transaction
@@ -19,8 +29,14 @@ T = TypeVar("T")
 NOT_OWNER = "DT001"
 NOT_IDLE = "DT002"
 
-ASSERT_OWNER = "SELECT assert_owner(%s, %s)"
-ASSERT_IDLE = "SELECT assert_idle(%s)"
+PUT_CHECKPOINT = """
+SELECT put_checkpoint(%(owner)s, %(token)s, %(idle)s, %(thread)s, %(ns)s, %(id)s, %(parent)s, %(body)s, %(meta)s,
+                      %(channels)s, %(versions)s, %(types)s, %(blobs)s)
+"""
+PUT_WRITES = """
+SELECT put_writes(%(owner)s, %(token)s, %(idle)s, %(thread)s, %(ns)s, %(id)s, %(task)s, %(path)s, %(overwrite)s,
+                  %(idxs)s, %(channels)s, %(types)s, %(blobs)s)
+"""
 
 # What a run wrote, and what its writes replaced on checkpoints of earlier runs.
 DELETE_CHECKPOINTS = "DELETE FROM checkpoints WHERE metadata ->> 'run_id' = ANY(%(runs)s) RETURNING thread_id, checkpoint_ns, checkpoint_id"
@@ -83,35 +99,27 @@ class Saver(AsyncPostgresSaver):
             return await make()
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(make(), self.loop))
 
-    @asynccontextmanager
-    async def _guarded(self) -> AsyncIterator[AsyncPostgresSaver]:
-        """Lend a stock saver on a connection whose transaction has passed the fence.
+    async def _write(self, query: LiteralString, args: dict[str, Any]) -> None:
+        """Run a statement that passes the fence before it writes.
 
         Raises:
             Fenced: the attempt does not own its run any more.
             ThreadBusy: a run of the thread is in flight.
         """
+        owner, token = self._owner or (None, None)
+
+        async def write() -> None:
+            async with self._pool.connection() as conn:
+                await conn.execute(query, {**args, "owner": owner, "token": token, "idle": self._idle_thread})
+
         try:
-            # One pipeline: the fence, the writes and the commit share a round trip.
-            async with transaction(self._pool) as conn, conn.pipeline():
-                if self._owner is not None:
-                    await conn.execute(ASSERT_OWNER, self._owner)
-                elif self._idle_thread is not None:
-                    await conn.execute(ASSERT_IDLE, (self._idle_thread,))
-                yield AsyncPostgresSaver(cast(Any, conn), serde=self.serde)
+            await self._here(write)
         except psycopg.Error as error:
             if error.sqlstate == NOT_OWNER:
-                raise Fenced(f"Run {self._owner and self._owner[0]} has a new owner, or has ended.") from None
+                raise Fenced(f"Run {owner} has a new owner, or has ended.") from None
             if error.sqlstate == NOT_IDLE:
                 raise ThreadBusy("A run of the thread is in flight.") from None
             raise
-
-    async def _write(self, act: Callable[[AsyncPostgresSaver], Awaitable[T]]) -> T:
-        async def guarded() -> T:
-            async with self._guarded() as saver:
-                return await act(saver)
-
-        return await self._here(guarded)
 
     async def aput(
         self,
@@ -121,13 +129,58 @@ class Saver(AsyncPostgresSaver):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Save a checkpoint, if the fence lets it through."""
-        return await self._write(lambda saver: saver.aput(config, checkpoint, metadata, new_versions))
+        address = config.get("configurable", {})
+        inline, blobs = _split_values(checkpoint["channel_values"])
+        stored = [
+            (channel, str(version), *self.serde.dumps_typed(blobs[channel]))
+            for channel, version in new_versions.items()
+            if channel in blobs
+        ]
+        channels, versions, types, bodies = _columns(stored, 4)
+        args = {
+            "thread": address["thread_id"],
+            "ns": address["checkpoint_ns"],
+            "id": checkpoint["id"],
+            "parent": address.get("checkpoint_id"),
+            "body": Jsonb({**checkpoint, "channel_values": inline}),
+            "meta": Jsonb(get_serializable_checkpoint_metadata(config, metadata)),
+            "channels": channels,
+            "versions": versions,
+            "types": types,
+            "blobs": bodies,
+        }
+        await self._write(PUT_CHECKPOINT, args)
+        return {
+            "configurable": {
+                "thread_id": address["thread_id"],
+                "checkpoint_ns": address["checkpoint_ns"],
+                "checkpoint_id": checkpoint["id"],
+            }
+        }
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Save the writes of a task, if the fence lets them through."""
-        await self._write(lambda saver: saver.aput_writes(config, writes, task_id, task_path))
+        address = config.get("configurable", {})
+        stored = [
+            (WRITES_IDX_MAP.get(channel, position), channel, *self.serde.dumps_typed(value))
+            for position, (channel, value) in enumerate(writes)
+        ]
+        idxs, channels, types, bodies = _columns(stored, 4)
+        args = {
+            "thread": address["thread_id"],
+            "ns": address["checkpoint_ns"],
+            "id": address["checkpoint_id"],
+            "task": task_id,
+            "path": task_path,
+            "overwrite": all(channel in WRITES_IDX_MAP for channel, _ in writes),
+            "idxs": idxs,
+            "channels": channels,
+            "types": types,
+            "blobs": bodies,
+        }
+        await self._write(PUT_WRITES, args)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Read a checkpoint."""
@@ -154,9 +207,7 @@ class Saver(AsyncPostgresSaver):
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, History]:
         """Read what delta channels are rebuilt from."""
-        return await self._here(
-            lambda: super(Saver, self).aget_delta_channel_history(config=config, channels=channels)
-        )
+        return await self._here(lambda: super(Saver, self).aget_delta_channel_history(config=config, channels=channels))
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete all that is stored of a thread."""
@@ -183,6 +234,24 @@ class Saver(AsyncPostgresSaver):
                 await copy_thread(conn, str(source_thread_id), str(target_thread_id))
 
         await self._here(copy)
+
+
+def _split_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Divide a checkpoint's values: primitive ones stand in its row, others are blobs, as the base class reads them."""
+    inline: dict[str, Any] = {}
+    blobs: dict[str, Any] = {}
+    for channel, value in values.items():
+        if isinstance(value, _DeltaSnapshot):
+            inline[channel], blobs[channel] = True, value
+        elif value is None or isinstance(value, str | int | float | bool):
+            inline[channel] = value
+        else:
+            blobs[channel] = value
+    return inline, blobs
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
 
 
 async def delete_for_runs(conn: Connection, run_ids: Sequence[str], *, thread_id: str | None = None) -> None:

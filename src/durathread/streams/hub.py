@@ -1,16 +1,17 @@
 """Follows the events of runs: one shared reader a process, however many clients watch."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from durathread.errors import Unavailable
 from durathread.encode import dumps
+from durathread.errors import Unavailable
 from durathread.streams.events import END, NEWS, Event, News, end_data, stream_key
 
 log = structlog.get_logger()
@@ -106,7 +107,7 @@ class Hub:
         """Find the newest event of a mode in a run's stream."""
         upper = before
         while True:
-            page = await self._redis.xrevrange(stream_key(run_id), upper, "-", count=100)
+            page = _page(await self._redis.xrevrange(stream_key(run_id), upper, "-", count=100))
             for raw_id, fields in page:
                 event = _event(raw_id, fields)
                 if event.mode == mode and "|" not in event.name:
@@ -117,12 +118,12 @@ class Hub:
 
     async def tail(self, run_id: str) -> str:
         """Return the id of the newest event of a run's stream."""
-        page = await self._redis.xrevrange(stream_key(run_id), "+", "-", count=1)
+        page = _page(await self._redis.xrevrange(stream_key(run_id), "+", "-", count=1))
         return page[0][0].decode() if page else START
 
     async def before_end(self, run_id: str) -> str:
         """Return the id of the event just before the end of a run's stream."""
-        page = await self._redis.xrevrange(stream_key(run_id), "+", "-", count=2)
+        page = _page(await self._redis.xrevrange(stream_key(run_id), "+", "-", count=2))
         events = [_event(raw_id, fields) for raw_id, fields in page]
         if events and events[0].name == END:
             return events[1].event_id if len(events) > 1 else START
@@ -135,7 +136,7 @@ class Hub:
             group.create_task(self._audit(), name="audit")
 
     @contextmanager
-    def _watch(self, run_id: str) -> Iterator[_Watch]:
+    def _watch(self, run_id: str) -> Generator[_Watch]:
         watch = self._watches.setdefault(run_id, _Watch(run_id))
         watch.watchers += 1
         try:
@@ -175,7 +176,7 @@ class Hub:
     async def _replay(self, run_id: str, *, after: str, until: str = "+") -> AsyncIterator[Event]:
         lower = f"({after}"
         while True:
-            page = await self._redis.xrange(stream_key(run_id), lower, until, count=PAGE)
+            page = _page(await self._redis.xrange(stream_key(run_id), lower, until, count=PAGE))
             for raw_id, fields in page:
                 event = _event(raw_id, fields)
                 lower = f"({event.event_id}"
@@ -228,6 +229,11 @@ class Hub:
                 watch.suspect = True
 
 
+def _page(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """Type what the client returns: bytes, since it is not told to decode."""
+    return reply or []
+
+
 def _event(raw_id: bytes, fields: dict[bytes, bytes]) -> Event:
     return Event(raw_id.decode(), fields[b"e"].decode(), fields[b"d"])
 
@@ -238,7 +244,7 @@ def _order(event_id: str) -> tuple[int, int]:
 
 
 @asynccontextmanager
-async def open_hub(redis: "Redis", statuses: Statuses) -> AsyncIterator[Hub]:
+async def open_hub(redis: "Redis", statuses: Statuses) -> AsyncGenerator[Hub]:
     """Run a hub for as long as the block lasts."""
     hub = Hub(redis, statuses)
     task = asyncio.create_task(hub.run(), name="hub")

@@ -1,7 +1,7 @@
 """Puts the events of runs into Valkey: one batch at a time a process, however many runs write."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -115,7 +115,7 @@ class Publisher:
 
 
 @asynccontextmanager
-async def open_publisher(redis: "Redis", *, max_events: int, ttl: int) -> AsyncIterator[Publisher]:
+async def open_publisher(redis: "Redis", *, max_events: int, ttl: int) -> AsyncGenerator[Publisher]:
     """Run a publisher for as long as the block lasts, and write what is left at its end."""
     publisher = Publisher(redis, max_events=max_events, ttl=ttl)
     task = asyncio.create_task(publisher.run(), name="publisher")

@@ -140,3 +140,79 @@ BEGIN
         RAISE EXCEPTION 'thread % is busy or gone', thread USING ERRCODE = 'DT002';
     END IF;
 END $$;
+
+-- A checkpoint, or the writes of a task, with their fence: one statement, so one round trip and one transaction.
+CREATE FUNCTION pass_fence(owner UUID, token BIGINT, idle UUID) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF owner IS NOT NULL THEN
+        PERFORM assert_owner(owner, token);
+    ELSIF idle IS NOT NULL THEN
+        PERFORM assert_idle(idle);
+    END IF;
+END $$;
+
+CREATE FUNCTION put_checkpoint(
+    owner UUID, token BIGINT, idle UUID, thread TEXT, ns TEXT, id TEXT, parent TEXT, body JSONB, meta JSONB,
+    channels TEXT[], versions TEXT[], types TEXT[], blobs BYTEA[]
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pass_fence(owner, token, idle);
+    INSERT INTO checkpoint_blobs (thread_id, checkpoint_ns, channel, version, type, blob)
+    SELECT thread, ns, b.channel, b.version, b.type, b.blob
+    FROM unnest(channels, versions, types, blobs) AS b (channel, version, type, blob)
+    ON CONFLICT (thread_id, checkpoint_ns, channel, version) DO NOTHING;
+    INSERT INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata)
+    VALUES (thread, ns, id, parent, body, meta)
+    ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id)
+    DO UPDATE SET checkpoint = EXCLUDED.checkpoint, metadata = EXCLUDED.metadata;
+END $$;
+
+CREATE FUNCTION put_writes(
+    owner UUID, token BIGINT, idle UUID, thread TEXT, ns TEXT, id TEXT, task TEXT, path TEXT, overwrite BOOLEAN,
+    idxs INTEGER[], channels TEXT[], types TEXT[], blobs BYTEA[]
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pass_fence(owner, token, idle);
+    IF overwrite THEN
+        INSERT INTO checkpoint_writes
+            (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
+        SELECT thread, ns, id, task, path, w.idx, w.channel, w.type, w.blob
+        FROM unnest(idxs, channels, types, blobs) AS w (idx, channel, type, blob)
+        ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx)
+        DO UPDATE SET channel = EXCLUDED.channel, type = EXCLUDED.type, blob = EXCLUDED.blob;
+    ELSE
+        INSERT INTO checkpoint_writes
+            (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx, channel, type, blob)
+        SELECT thread, ns, id, task, path, w.idx, w.channel, w.type, w.blob
+        FROM unnest(idxs, channels, types, blobs) AS w (idx, channel, type, blob)
+        ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) DO NOTHING;
+    END IF;
+END $$;
+
+-- The end of a run and what it leaves to its thread, by the attempt that owns it. False if it does not.
+CREATE FUNCTION end_run(
+    run UUID, token BIGINT, final TEXT, rest TEXT, failure JSONB, known BOOLEAN, state JSONB, waiting JSONB, at TEXT
+) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    ended run%ROWTYPE;
+BEGIN
+    PERFORM 1 FROM thread t WHERE t.thread_id = (SELECT r.thread_id FROM run r WHERE r.run_id = run) FOR UPDATE;
+    UPDATE run r SET status = final, error = failure, checkpoint_id = at, updated_at = now(), ended_at = now()
+    WHERE r.run_id = run AND r.attempt = token AND r.status = 'running' RETURNING * INTO ended;
+    IF ended.run_id IS NULL THEN
+        RETURN FALSE;
+    END IF;
+    UPDATE thread t SET
+        resting = rest,
+        status = CASE WHEN EXISTS (SELECT 1 FROM run o WHERE o.thread_id = t.thread_id AND o.status IN ('pending', 'running'))
+                 THEN 'busy' ELSE rest END,
+        "values" = CASE WHEN known THEN state ELSE t."values" END,
+        interrupts = CASE WHEN known THEN waiting ELSE coalesce(t.interrupts, '{}') END,
+        error = failure,
+        metadata = t.metadata || jsonb_build_object('graph_id', ended.graph_id),
+        ended_seq = ended.seq, ended_run_id = ended.run_id, hidden = t.temporary,
+        updated_at = now(), state_updated_at = now()
+    WHERE t.thread_id = ended.thread_id;
+    DELETE FROM replaced_write WHERE replaced_by = run::text;
+    RETURN TRUE;
+END $$;

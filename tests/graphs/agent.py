@@ -1,0 +1,87 @@
+"""a → b → c, each of which appends its name to `log`, and does what the input asks of it."""
+
+import asyncio
+import operator
+import time
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph import END, START, StateGraph
+
+
+class State(TypedDict, total=False):
+    """`do` says, by node, what it does before it appends: see `act`."""
+
+    log: Annotated[list[str], operator.add]
+    do: dict[str, dict[str, Any]]
+
+
+async def act(what: dict[str, Any], run_id: str) -> None:
+    """Carry out an instruction.
+
+    `trace`: append a line to a file. `sleep`: that many seconds, cancellable. `until`: wait until a file exists.
+    `block`: block the event loop's thread. `stubborn`: swallow cancellation and go on for that long. `slow_finally`: take
+    that long to clean up. `fail`: raise a ValueError with this text.
+    """
+    if path := what.get("trace"):
+        with Path(path).open("a") as trace:  # noqa: ASYNC230
+            trace.write(f"{run_id}\n")
+    if seconds := what.get("block"):
+        time.sleep(seconds)  # noqa: ASYNC251
+    if seconds := what.get("stubborn"):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                await asyncio.sleep(max(end - time.monotonic(), 0))
+            except asyncio.CancelledError:
+                continue
+    try:
+        if path := what.get("until"):
+            while not Path(path).exists():  # noqa: ASYNC110, ASYNC240
+                await asyncio.sleep(0.01)
+        if seconds := what.get("sleep"):
+            await asyncio.sleep(seconds)
+    finally:
+        if seconds := what.get("slow_finally"):
+            await asyncio.sleep(seconds)
+    if text := what.get("fail"):
+        raise ValueError(text)
+
+
+def node(name: str) -> Any:
+    """Build a node."""
+
+    async def run(state: State, config: RunnableConfig) -> dict[str, list[str]]:
+        await act((state.get("do") or {}).get(name, {}), config.get("configurable", {})["run_id"])
+        return {"log": [name]}
+
+    return run
+
+
+builder = StateGraph(State)
+names = ["a", "b", "c"]
+for name in names:
+    builder.add_node(name, node(name))
+for source, target in zip([START, *names], [*names, END], strict=True):
+    builder.add_edge(source, target)
+graph = builder.compile()
+
+# The same, in five steps.
+long_builder = StateGraph(State)
+steps = ["s1", "s2", "s3", "s4", "s5"]
+for name in steps:
+    long_builder.add_node(name, node(name))
+for source, target in zip([START, *steps], [*steps, END], strict=True):
+    long_builder.add_edge(source, target)
+five = long_builder.compile()
+
+# fast and slow at once, then done.
+parallel_builder = StateGraph(State)
+for name in ["fast", "slow", "done"]:
+    parallel_builder.add_node(name, node(name))
+parallel_builder.add_edge(START, "fast")
+parallel_builder.add_edge(START, "slow")
+parallel_builder.add_edge(["fast", "slow"], "done")
+parallel_builder.add_edge("done", END)
+parallel = parallel_builder.compile()
