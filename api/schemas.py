@@ -52,3 +52,108 @@ class AssistantModel(BaseModel):
     version: int
     created_at: datetime
     updated_at: datetime
+
+
+class AssistantVersionModel(BaseModel):
+    """An assistant as it was at one time."""
+
+    assistant_id: UUID
+    graph_id: str
+    name: str
+    description: str | None
+    config: dict[str, Any]
+    context: dict[str, Any]
+    metadata: dict[str, Any]
+    version: int
+    created_at: datetime
+
+
+class DrawnGraph(BaseModel):
+    """The nodes and edges of a graph."""
+
+    nodes: list[dict[str, Any]]
+    edges: list[dict[str, Any]]
+
+
+class SubgraphSchemas(BaseModel):
+    """JSON schemas of a graph; null where there is none."""
+
+    input_schema: dict[str, Any] | None
+    output_schema: dict[str, Any] | None
+    state_schema: dict[str, Any] | None
+    config_schema: dict[str, Any] | None
+    context_schema: dict[str, Any] | None
+
+
+class GraphSchemaModel(SubgraphSchemas):
+    """JSON schemas of an assistant's graph."""
+
+    graph_id: str
+
+
+class CheckpointModel(BaseModel):
+    """The address of a checkpoint."""
+
+    thread_id: UUID
+    checkpoint_ns: str
+    checkpoint_id: str | None
+    checkpoint_map: dict[str, Any] | None = Field(None, description="Of the graphs around a subgraph.")
+
+
+class ThreadTaskModel(BaseModel):
+    """A node that is next, or that has worked in the step."""
+
+    id: str
+    name: str
+    path: list[Any]
+    error: str | None
+    interrupts: list[dict[str, Any]]
+    checkpoint: dict[str, Any] | None = Field(description="Where the state of the node's subgraph is.")
+    state: dict[str, Any] | None = Field(description="The state of the node's subgraph, if it was asked for.")
+    result: Any = None
+
+
+class ThreadStateModel(BaseModel):
+    """The state of a thread at a checkpoint."""
+
+    values: Any
+    next: list[str]
+    tasks: list[ThreadTaskModel]
+    metadata: dict[str, Any] | None
+    created_at: datetime | None
+    checkpoint: CheckpointModel | None
+    parent_checkpoint: CheckpointModel | None
+    interrupts: list[dict[str, Any]]
+    checkpoint_id: str | None = Field(deprecated=True)
+    parent_checkpoint_id: str | None = Field(deprecated=True)
+
+
+class StateUpdated(BaseModel):
+    """The checkpoint that an update has written."""
+
+    checkpoint: CheckpointModel
+    configurable: CheckpointModel = Field(deprecated=True)
+    checkpoint_id: str = Field(deprecated=True)
+
+
+class Pruned(BaseModel):
+    """How many threads were pruned."""
+
+    pruned_count: int
+
+
+class Health(BaseModel):
+    """Whether the server is well."""
+
+    ok: bool
+    services: dict[str, str] | None = None
+
+
+class Info(BaseModel):
+    """Facts about the server."""
+
+    version: str = Field(description="The version of the Agent Server API that is served, which clients compare.")
+    durathread_version: str
+    langgraph_py_version: str
+    flags: dict[str, Any]
+    host: dict[str, Any]

@@ -1,34 +1,86 @@
 """Assistants: what reads and changes their rows."""
 
-from typing import LiteralString
+from collections.abc import Mapping
+from typing import Any, Literal, LiteralString
 from uuid import UUID
 
 from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
-from durathread.records import Assistant
+from durathread.records import Assistant, JsonObject
 from durathread.store.pool import Connection
+
+SortBy = Literal["assistant_id", "graph_id", "name", "created_at", "updated_at"]
 
 COLUMNS: LiteralString = (
     "assistant_id, graph_id, name, description, config, context, metadata, version, created_at, updated_at"
 )
 GET: LiteralString = f"SELECT {COLUMNS} FROM assistant WHERE assistant_id = %s"
+LOCK: LiteralString = f"{GET} FOR UPDATE"
 UPSERT_SYSTEM = """
 INSERT INTO assistant (assistant_id, graph_id, name, description, metadata)
 VALUES (%(id)s, %(graph)s, %(name)s, %(description)s, '{"created_by": "system"}')
 ON CONFLICT (assistant_id) DO UPDATE SET name = EXCLUDED.name, description = EXCLUDED.description
 WHERE (assistant.name, assistant.description) IS DISTINCT FROM (EXCLUDED.name, EXCLUDED.description)
 """
-FIRST_VERSION = """
+INSERT: LiteralString = f"""
+INSERT INTO assistant (assistant_id, graph_id, name, description, config, context, metadata)
+VALUES (%(id)s, %(graph)s, %(name)s, %(description)s, %(config)s, %(context)s, %(metadata)s)
+ON CONFLICT (assistant_id) DO NOTHING RETURNING {COLUMNS}
+"""
+REVISE: LiteralString = f"""
+UPDATE assistant SET graph_id = %(graph)s, name = %(name)s, description = %(description)s, config = %(config)s,
+    context = %(context)s, metadata = %(metadata)s, updated_at = now(),
+    version = 1 + (SELECT max(version) FROM assistant_version WHERE assistant_id = %(id)s)
+WHERE assistant_id = %(id)s RETURNING {COLUMNS}
+"""
+RECORD_VERSION = """
 INSERT INTO assistant_version (assistant_id, version, graph_id, name, description, config, context, metadata, created_at)
-SELECT assistant_id, version, graph_id, name, description, config, context, metadata, created_at
+SELECT assistant_id, version, graph_id, name, description, config, context, metadata, updated_at
 FROM assistant WHERE assistant_id = %(id)s ON CONFLICT DO NOTHING
 """
+RESTORE: LiteralString = f"""
+UPDATE assistant SET updated_at = now(), (graph_id, name, description, config, context, metadata, version) = (
+    SELECT v.graph_id, v.name, v.description, v.config, v.context, v.metadata, v.version
+    FROM assistant_version v WHERE v.assistant_id = %(id)s AND v.version = %(version)s)
+WHERE assistant_id = %(id)s
+  AND EXISTS (SELECT 1 FROM assistant_version v WHERE v.assistant_id = %(id)s AND v.version = %(version)s)
+RETURNING {COLUMNS}
+"""
+VERSIONS = """
+SELECT assistant_id, graph_id, name, description, config, context, metadata, version, created_at, created_at AS updated_at
+FROM assistant_version WHERE assistant_id = %(id)s AND metadata @> %(metadata)s
+ORDER BY version DESC LIMIT %(limit)s OFFSET %(offset)s
+"""
+DELETE = "DELETE FROM assistant WHERE assistant_id = %s"
+RUNS_IN_FLIGHT = """
+SELECT thread_id, run_id FROM run WHERE assistant_id = %s AND status IN ('pending', 'running') ORDER BY seq
+"""
+THREADS = "SELECT thread_id FROM thread WHERE metadata @> %s AND NOT hidden"
+
+# What a search can ask for: the condition that each filter adds.
+CONDITIONS: Mapping[str, LiteralString] = {
+    "metadata": "metadata @> %(metadata)s",
+    "graph_id": "graph_id = %(graph_id)s",
+    "name": "strpos(lower(name), lower(%(name)s)) > 0",
+}
+ORDERS: Mapping[SortBy, LiteralString] = {
+    "assistant_id": "assistant_id",
+    "graph_id": "graph_id",
+    "name": "name",
+    "created_at": "created_at",
+    "updated_at": "updated_at",
+}
 
 
 async def get(conn: Connection, assistant_id: UUID) -> Assistant | None:
     """Read an assistant."""
-    async with conn.cursor(row_factory=class_row(Assistant)) as cur:
-        return await (await cur.execute(GET, (assistant_id,))).fetchone()
+    return await _one(conn, GET, (assistant_id,))
+
+
+async def lock(conn: Connection, assistant_id: UUID) -> Assistant | None:
+    """Read an assistant that the caller's transaction is about to change."""
+    return await _one(conn, LOCK, (assistant_id,))
 
 
 async def upsert_system(
@@ -37,4 +89,130 @@ async def upsert_system(
     """Create the assistant that a graph has by itself, or bring its name and description up to date."""
     args = {"id": assistant_id, "graph": graph_id, "name": name, "description": description}
     await conn.execute(UPSERT_SYSTEM, args)
-    await conn.execute(FIRST_VERSION, args)
+    await conn.execute(RECORD_VERSION, args)
+
+
+async def insert(
+    conn: Connection,
+    assistant_id: UUID,
+    *,
+    graph_id: str,
+    name: str,
+    description: str | None,
+    config: JsonObject,
+    context: JsonObject,
+    metadata: JsonObject,
+) -> Assistant | None:
+    """Create an assistant with its first version; None if the id is taken. The caller holds a transaction."""
+    args = _row(assistant_id, graph_id, name, description, config, context, metadata)
+    created = await _one(conn, INSERT, args)
+    if created is not None:
+        await conn.execute(RECORD_VERSION, args)
+    return created
+
+
+async def revise(conn: Connection, assistant: Assistant) -> Assistant | None:
+    """Store an assistant's fields as its new, highest version. The caller has locked its row."""
+    args = _row(
+        assistant.assistant_id,
+        assistant.graph_id,
+        assistant.name,
+        assistant.description,
+        assistant.config,
+        assistant.context,
+        assistant.metadata,
+    )
+    revised = await _one(conn, REVISE, args)
+    await conn.execute(RECORD_VERSION, args)
+    return revised
+
+
+async def restore(conn: Connection, assistant_id: UUID, version: int) -> Assistant | None:
+    """Make an assistant what a version of it was; None if there is no such version."""
+    return await _one(conn, RESTORE, {"id": assistant_id, "version": version})
+
+
+async def versions(
+    conn: Connection, assistant_id: UUID, *, metadata: JsonObject, limit: int, offset: int
+) -> list[Assistant]:
+    """List the versions of an assistant, newest first."""
+    args = {"id": assistant_id, "metadata": Jsonb(metadata), "limit": limit, "offset": offset}
+    async with conn.cursor(row_factory=class_row(Assistant)) as cur:
+        return await (await cur.execute(VERSIONS, args)).fetchall()
+
+
+async def search(
+    conn: Connection,
+    filters: Mapping[str, Any],
+    *,
+    limit: int,
+    offset: int,
+    sort_by: SortBy = "created_at",
+    descending: bool = True,
+) -> list[Assistant]:
+    """Find assistants. `filters` are named as in `CONDITIONS`; those that are None or empty do not count."""
+    where, args = _where(filters)
+    order = ORDERS[sort_by] + (" DESC" if descending else " ASC")
+    query: LiteralString = (
+        f"SELECT {COLUMNS} FROM assistant{where} ORDER BY {order}, assistant_id LIMIT %(limit)s OFFSET %(offset)s"
+    )
+    async with conn.cursor(row_factory=class_row(Assistant)) as cur:
+        return await (await cur.execute(query, {**args, "limit": limit, "offset": offset})).fetchall()
+
+
+async def count(conn: Connection, filters: Mapping[str, Any]) -> int:
+    """Count the assistants that `search` would find without a limit."""
+    where, args = _where(filters)
+    query: LiteralString = f"SELECT count(*) AS n FROM assistant{where}"
+    return (await (await conn.execute(query, args)).fetchall())[0]["n"]
+
+
+async def delete(conn: Connection, assistant_id: UUID) -> bool:
+    """Delete an assistant with its versions; say whether it was there."""
+    return (await conn.execute(DELETE, (assistant_id,))).rowcount == 1
+
+
+async def runs_in_flight(conn: Connection, assistant_id: UUID) -> dict[UUID, list[UUID]]:
+    """Name the runs of an assistant that are pending or running, by thread."""
+    found: dict[UUID, list[UUID]] = {}
+    for row in await (await conn.execute(RUNS_IN_FLIGHT, (assistant_id,))).fetchall():
+        found.setdefault(row["thread_id"], []).append(row["run_id"])
+    return found
+
+
+async def thread_ids(conn: Connection, assistant_id: UUID) -> list[UUID]:
+    """Name the threads that an assistant was the last to run on."""
+    rows = await conn.execute(THREADS, (Jsonb({"assistant_id": str(assistant_id)}),))
+    return [row["thread_id"] for row in await rows.fetchall()]
+
+
+def _where(filters: Mapping[str, Any]) -> tuple[LiteralString, dict[str, Any]]:
+    given = {name: value for name, value in filters.items() if value}
+    where = " AND ".join([CONDITIONS[name] for name in given])
+    args = {name: Jsonb(value) if isinstance(value, dict) else value for name, value in given.items()}
+    return (f" WHERE {where}" if where else ""), args
+
+
+def _row(
+    assistant_id: UUID,
+    graph_id: str,
+    name: str,
+    description: str | None,
+    config: JsonObject,
+    context: JsonObject,
+    metadata: JsonObject,
+) -> dict[str, Any]:
+    return {
+        "id": assistant_id,
+        "graph": graph_id,
+        "name": name,
+        "description": description,
+        "config": Jsonb(config),
+        "context": Jsonb(context),
+        "metadata": Jsonb(metadata),
+    }
+
+
+async def _one(conn: Connection, query: LiteralString, args: Any) -> Assistant | None:
+    async with conn.cursor(row_factory=class_row(Assistant)) as cur:
+        return await (await cur.execute(query, args)).fetchone()

@@ -1,22 +1,51 @@
 """Threads: what reads and changes their rows."""
 
-from collections.abc import Collection
-from typing import LiteralString
+from collections.abc import Collection, Mapping
+from typing import Any, Literal, LiteralString
 from uuid import UUID
 
 from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
-from durathread.records import Thread
+from durathread.errors import NotFound, ThreadBusy
+from durathread.records import JsonObject, Thread, ThreadStatus
 from durathread.store.pool import Connection
+
+SortBy = Literal["thread_id", "status", "created_at", "updated_at", "state_updated_at"]
 
 COLUMNS: LiteralString = (
     'thread_id, status, resting, metadata, config, "values", interrupts, error, ended_seq, ended_run_id, temporary, hidden, '
     "created_at, updated_at, state_updated_at"
 )
+# The values of a thread can be large: a search that does not show them does not read them.
+COLUMNS_WITHOUT_VALUES: LiteralString = COLUMNS.replace('"values"', 'NULL::jsonb AS "values"')
 LOCK: LiteralString = f"SELECT {COLUMNS} FROM thread WHERE thread_id = %s FOR UPDATE"
+LOCK_VISIBLE: LiteralString = f"SELECT {COLUMNS} FROM thread WHERE thread_id = %s AND NOT hidden FOR UPDATE"
 GET: LiteralString = f"SELECT {COLUMNS} FROM thread WHERE thread_id = %s"
 GET_VISIBLE: LiteralString = f"{GET} AND NOT hidden"
 ENDED_SEQS = "SELECT thread_id, ended_seq FROM thread WHERE thread_id = ANY(%s)"
+INSERT: LiteralString = f"""
+INSERT INTO thread (thread_id, metadata) VALUES (%(thread)s, %(metadata)s)
+ON CONFLICT (thread_id) DO NOTHING RETURNING {COLUMNS}
+"""
+PATCH: LiteralString = f"""
+UPDATE thread SET metadata = metadata || %(metadata)s, updated_at = now()
+WHERE thread_id = %(thread)s AND NOT hidden RETURNING {COLUMNS}
+"""
+COPY: LiteralString = f"""
+INSERT INTO thread (thread_id, status, resting, metadata, config, "values", interrupts, error)
+SELECT %(target)s, resting, resting, metadata, config, "values", interrupts, error
+FROM thread WHERE thread_id = %(source)s AND NOT hidden RETURNING {COLUMNS}
+"""
+IN_FLIGHT = "EXISTS (SELECT 1 FROM run r WHERE r.thread_id = thread.thread_id AND r.status IN ('pending', 'running'))"
+# No run has left this state: whoever joins the last run reads its checkpoint.
+PUT_STATE: LiteralString = f"""
+UPDATE thread SET resting = %(resting)s, status = CASE WHEN {IN_FLIGHT} THEN 'busy' ELSE %(resting)s END,
+    "values" = %(values)s, interrupts = %(interrupts)s, error = NULL, ended_run_id = NULL,
+    updated_at = now(), state_updated_at = now()
+WHERE thread_id = %(thread)s RETURNING {COLUMNS}
+"""
+BUSY: LiteralString = f"SELECT 1 AS busy FROM thread WHERE thread_id = %s AND {IN_FLIGHT}"
 DELETE = "DELETE FROM thread WHERE thread_id = %s"
 DELETE_CHECKPOINTS: tuple[LiteralString, ...] = (
     "DELETE FROM checkpoints WHERE thread_id = %s",
@@ -25,11 +54,101 @@ DELETE_CHECKPOINTS: tuple[LiteralString, ...] = (
     "DELETE FROM replaced_write WHERE thread_id = %s",
 )
 
+# What a search can ask for: the condition that each filter adds.
+CONDITIONS: Mapping[str, LiteralString] = {
+    "metadata": "metadata @> %(metadata)s",
+    "values": '"values" @> %(values)s',
+    "ids": "thread_id = ANY(%(ids)s)",
+    "status": "status = %(status)s",
+}
+ORDERS: Mapping[SortBy, LiteralString] = {
+    "thread_id": "thread_id",
+    "status": "status",
+    "created_at": "created_at",
+    "updated_at": "updated_at",
+    "state_updated_at": "state_updated_at",
+}
+
 
 async def get(conn: Connection, thread_id: UUID, *, hidden: bool = False) -> Thread | None:
     """Read a thread; one of an ended stateless run only if `hidden`."""
+    return await _one(conn, GET if hidden else GET_VISIBLE, (thread_id,))
+
+
+async def lock(conn: Connection, thread_id: UUID) -> Thread | None:
+    """Read a thread that the caller's transaction is about to change."""
+    return await _one(conn, LOCK_VISIBLE, (thread_id,))
+
+
+async def lock_idle(conn: Connection, thread_id: UUID) -> Thread:
+    """Lock a thread, so that no run is admitted until the caller's transaction has ended.
+
+    Raises:
+        NotFound: there is no such thread.
+        ThreadBusy: a run of it is in flight.
+    """
+    thread = await lock(conn, thread_id)
+    if thread is None:
+        raise NotFound(f"Thread with ID {thread_id} not found")
+    if await (await conn.execute(BUSY, (thread_id,))).fetchone():
+        raise ThreadBusy("A run of the thread is in flight: wait for it or cancel it.")
+    return thread
+
+
+async def insert(conn: Connection, thread_id: UUID, *, metadata: JsonObject) -> Thread | None:
+    """Create a thread; None if the id is taken."""
+    return await _one(conn, INSERT, {"thread": thread_id, "metadata": Jsonb(metadata)})
+
+
+async def patch(conn: Connection, thread_id: UUID, *, metadata: JsonObject) -> Thread | None:
+    """Merge metadata into a thread's, key by key; None if there is no such thread."""
+    return await _one(conn, PATCH, {"thread": thread_id, "metadata": Jsonb(metadata)})
+
+
+async def copy(conn: Connection, source: UUID, target: UUID) -> Thread | None:
+    """Copy a thread's row, as it is while it rests; None if there is no such thread."""
+    return await _one(conn, COPY, {"source": source, "target": target})
+
+
+async def put_state(
+    conn: Connection, thread_id: UUID, *, resting: ThreadStatus, values: Any, interrupts: JsonObject
+) -> Thread | None:
+    """Show in a thread's row the state that was written by somebody else than a run."""
+    args = {
+        "thread": thread_id,
+        "resting": resting,
+        "values": None if values is None else Jsonb(values),
+        "interrupts": Jsonb(interrupts),
+    }
+    return await _one(conn, PUT_STATE, args)
+
+
+async def search(
+    conn: Connection,
+    filters: Mapping[str, Any],
+    *,
+    limit: int,
+    offset: int,
+    sort_by: SortBy = "updated_at",
+    descending: bool = True,
+    with_values: bool = True,
+) -> list[Thread]:
+    """Find threads. `filters` are named as in `CONDITIONS`; those that are None do not count."""
+    where, args = _where(filters)
+    columns = COLUMNS if with_values else COLUMNS_WITHOUT_VALUES
+    order = ORDERS[sort_by] + (" DESC" if descending else " ASC")
+    query: LiteralString = (
+        f"SELECT {columns} FROM thread WHERE {where} ORDER BY {order}, thread_id LIMIT %(limit)s OFFSET %(offset)s"
+    )
     async with conn.cursor(row_factory=class_row(Thread)) as cur:
-        return await (await cur.execute(GET if hidden else GET_VISIBLE, (thread_id,))).fetchone()
+        return await (await cur.execute(query, {**args, "limit": limit, "offset": offset})).fetchall()
+
+
+async def count(conn: Connection, filters: Mapping[str, Any]) -> int:
+    """Count the threads that `search` would find without a limit."""
+    where, args = _where(filters)
+    query: LiteralString = f"SELECT count(*) AS n FROM thread WHERE {where}"
+    return (await (await conn.execute(query, args)).fetchall())[0]["n"]
 
 
 async def ended_seqs(conn: Connection, thread_ids: Collection[UUID]) -> dict[UUID, int]:
@@ -44,3 +163,14 @@ async def delete(conn: Connection, thread_id: UUID) -> bool:
     for query in DELETE_CHECKPOINTS:
         await conn.execute(query, (str(thread_id),))
     return gone.rowcount == 1
+
+
+def _where(filters: Mapping[str, Any]) -> tuple[LiteralString, dict[str, Any]]:
+    given = {name: value for name, value in filters.items() if value is not None}
+    where = " AND ".join(["NOT hidden", *[CONDITIONS[name] for name in given]])
+    return where, {name: Jsonb(value) if isinstance(value, dict) else value for name, value in given.items()}
+
+
+async def _one(conn: Connection, query: LiteralString, args: Any) -> Thread | None:
+    async with conn.cursor(row_factory=class_row(Thread)) as cur:
+        return await (await cur.execute(query, args)).fetchone()

@@ -1,0 +1,53 @@
+"""What all searches have in common: pages, orders, and the headers that tell of the next page."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from durathread.api.json import Json
+from durathread.errors import BadRequest, Invalid
+from durathread.preparation import Body
+
+MOST = 1000
+SortOrder = Literal["asc", "desc"]
+
+
+def clean(value: str) -> str:
+    """Replace what Postgres cannot store: NUL characters and halves of surrogate pairs."""
+    return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
+Text = Annotated[str, AfterValidator(clean)]
+
+
+class Page(Body):
+    """Which part of what was found to answer with."""
+
+    limit: int = Field(10, ge=1, le=MOST)
+    offset: int = Field(0, ge=0, lt=2**31)
+
+
+def page(shown: Sequence[Any], *, asked: Page, total: int) -> Json:
+    """Answer with a page, and say how many there are and where the next one begins."""
+    headers = {"x-pagination-total": str(total)}
+    end = asked.offset + len(shown)
+    if shown and end < total:
+        headers["x-pagination-next"] = str(end)
+    return Json(shown, headers=headers)
+
+
+def integer(value: str, name: str, *, least: int, most: int) -> int:
+    """Read a number of a query.
+
+    Raises:
+        BadRequest: it is none.
+        Invalid: it is out of range.
+    """
+    try:
+        number = int(value)
+    except ValueError:
+        raise BadRequest(f"{name} must be an integer") from None
+    if not least <= number <= most:
+        raise Invalid(f"{name} must be between {least} and {most}")
+    return number

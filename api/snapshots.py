@@ -1,0 +1,91 @@
+"""The public form of LangGraph's state snapshots."""
+
+import asyncio
+import builtins
+import re
+from typing import Any
+
+import langgraph.errors
+from langchain_core.runnables import RunnableConfig
+from langgraph.types import PregelTask, StateSnapshot
+from starlette.exceptions import HTTPException
+
+from durathread.activities.failures import MASK, SHOWN
+from durathread.activities.superstep import interrupt_json
+from durathread.records import JsonObject
+
+ADDRESS = ("thread_id", "checkpoint_ns", "checkpoint_id", "checkpoint_map")
+FIELDS = (
+    "values",
+    "next",
+    "tasks",
+    "checkpoint",
+    "metadata",
+    "created_at",
+    "parent_checkpoint",
+    "interrupts",
+    "checkpoint_id",
+    "parent_checkpoint_id",
+)
+# Checkpoints keep an exception as its `repr`: its class can only be told by name.
+REPR = re.compile(r"([A-Za-z_]\w*)\(")
+SHOWN_NAMES = frozenset(
+    name
+    for module in (builtins, asyncio, langgraph.errors)
+    for name, kind in vars(module).items()
+    if isinstance(kind, type) and issubclass(kind, SHOWN)
+) | {HTTPException.__name__}
+
+
+def state_json(snapshot: StateSnapshot, *, echo: bool = False) -> JsonObject:
+    """Show a state. Without a checkpoint its address is null, or what was asked for if `echo`."""
+    metadata: JsonObject | None = dict(snapshot.metadata) if snapshot.metadata is not None else None
+    checkpoint = address_json(snapshot.config)
+    if echo:
+        metadata = metadata or {}
+        checkpoint.setdefault("checkpoint_id", None)
+    found = checkpoint if "checkpoint_id" in checkpoint else None
+    parent = address_json(snapshot.parent_config) if snapshot.parent_config else None
+    return {
+        "values": snapshot.values,
+        "next": list(snapshot.next),
+        "tasks": [_task_json(task) for task in snapshot.tasks],
+        "metadata": metadata,
+        "created_at": snapshot.created_at,
+        "checkpoint": found,
+        "parent_checkpoint": parent,
+        "interrupts": [interrupt_json(interrupt) for interrupt in snapshot.interrupts],
+        "checkpoint_id": found and found["checkpoint_id"],
+        "parent_checkpoint_id": parent and parent.get("checkpoint_id"),
+    }
+
+
+def address_json(config: RunnableConfig) -> JsonObject:
+    """Show where a checkpoint is."""
+    configurable: JsonObject = config.get("configurable") or {}
+    return {"checkpoint_ns": "", **{key: configurable[key] for key in ADDRESS if key in configurable}}
+
+
+def _task_json(task: PregelTask) -> JsonObject:
+    nested = state_json(task.state, echo=True) if isinstance(task.state, StateSnapshot) else None
+    address = address_json(task.state) if isinstance(task.state, dict) else None
+    return {
+        "id": task.id,
+        "name": task.name,
+        "path": list(task.path),
+        "error": None if task.error is None else masked(task.error),
+        "interrupts": [interrupt_json(interrupt) for interrupt in task.interrupts],
+        "checkpoint": address,
+        "state": nested,
+        "result": task.result,
+    }
+
+
+def masked(error: Any) -> str:
+    """Show an exception as its `repr`; of a kind that may carry secrets, only its name."""
+    if isinstance(error, BaseException):
+        return repr(error) if isinstance(error, SHOWN) else f"{type(error).__name__}({MASK!r})"
+    found = REPR.match(str(error))
+    if found is None:
+        return MASK
+    return str(error) if found[1] in SHOWN_NAMES else f"{found[1]}({MASK!r})"

@@ -1,0 +1,236 @@
+"""The states of threads: `client.threads.get_state`, `update_state` and `get_history`."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+from langchain_core.runnables import RunnableConfig
+from pydantic import AfterValidator, Field
+from starlette.responses import Response
+
+from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread, listed
+from durathread.api.editing import UpdateBody, apply, config_of, graph_of
+from durathread.api.errors import problems
+from durathread.api.json import Json
+from durathread.api.schemas import StateUpdated, ThreadStateModel
+from durathread.api.searching import MOST, Text, integer
+from durathread.api.snapshots import FIELDS, address_json, state_json
+from durathread.errors import BadRequest, Invalid
+from durathread.preparation import ADDRESS, UUID_FORM, Body, CheckpointBody, UuidText
+from durathread.records import JsonObject, Thread
+from durathread.store import threads
+from durathread.store.pool import transaction
+from durathread.store.saver import Saver
+
+router = APIRouter(prefix="/threads/{thread_id}", tags=["Threads"])
+
+TRUE = ("true", "yes", "1")
+
+
+def _selectable(select: Sequence[str]) -> list[str]:
+    if unknown := [name for name in select if name not in FIELDS and not name.startswith("values.")]:
+        raise ValueError(f"unknown field {', '.join(unknown)}")
+    return list(select)
+
+
+Select = Annotated[list[str], AfterValidator(_selectable)]
+
+
+class AnyCheckpoint(Body):
+    """The address of a checkpoint that may not exist; the latest of its namespace without an id."""
+
+    checkpoint_ns: Text | None = None
+    checkpoint_id: str | None = None
+    checkpoint_map: dict[str, Any] | None = None
+
+
+class Before(AnyCheckpoint):
+    """A checkpoint, also as LangChain's config says it."""
+
+    configurable: AnyCheckpoint | None = None
+
+
+class StateRead(Body):
+    """Which state to read."""
+
+    checkpoint: AnyCheckpoint = Field(default_factory=AnyCheckpoint)
+    subgraphs: bool = False
+    select: Select | None = Field(default=None, description="Fields, or `values.<key>`.")
+
+
+class StateUpdateBody(UpdateBody):
+    """What to write, and from which checkpoint on."""
+
+    checkpoint: CheckpointBody | None = None
+    checkpoint_id: UuidText | None = None
+
+
+class HistoryRead(Body):
+    """Which states to read, newest first."""
+
+    limit: int = Field(default=10, ge=1, le=MOST)
+    before: str | Before | None = None
+    metadata: dict[str, Any] | None = Field(default=None, description="What the checkpoints' metadata contain.")
+    checkpoint: AnyCheckpoint | None = Field(default=None, description="A namespace, or one checkpoint.")
+    select: Select | None = Field(default=None, description="Fields, or `values.<key>`.")
+
+
+@router.get("/state", response_model=ThreadStateModel, responses=problems(400, 404))
+async def get_latest(thread_id: ThreadId, request: Request, server: ServerDep, subgraphs: str = "false") -> Response:
+    """Get the state of a thread at its latest checkpoint."""
+    select = _select_of(request)
+    return await _read(server, thread_id, {}, subgraphs=subgraphs.lower() in TRUE, select=select)
+
+
+@router.get("/state/{checkpoint_id}", response_model=ThreadStateModel, responses=problems(400, 404))
+async def get_at(
+    thread_id: ThreadId, checkpoint_id: str, request: Request, server: ServerDep, subgraphs: str = "false"
+) -> Response:
+    """Get the state of a thread at a checkpoint; an empty one if there is no such checkpoint."""
+    select = _select_of(request)
+    address = {"checkpoint_id": checkpoint_id}
+    return await _read(server, thread_id, address, subgraphs=subgraphs.lower() in TRUE, select=select)
+
+
+@router.post("/state/checkpoint", response_model=ThreadStateModel, responses=problems(400, 404))
+async def post_checkpoint(thread_id: ThreadId, body: StateRead, server: ServerDep) -> Response:
+    """Get the state of a thread, or of a subgraph of it, at a checkpoint or the latest."""
+    address = _address(body.checkpoint)
+    return await _read(server, thread_id, address, subgraphs=body.subgraphs, select=body.select, echo=True)
+
+
+@router.post("/state", response_model=StateUpdated, responses=problems(400, 404, 409))
+async def update(thread_id: ThreadId, body: StateUpdateBody, server: ServerDep) -> Response:
+    """Write a checkpoint, as if a node had returned values. Refused while a run is in flight."""
+    address = _address(body.checkpoint) if body.checkpoint else {}
+    if body.checkpoint_id:
+        address = {**address, "checkpoint_id": body.checkpoint_id}
+    async with transaction(server.pool) as conn:
+        thread = await threads.lock_idle(conn, thread_id)
+        written = await apply(server, conn, thread, [[body]], address=address)
+    checkpoint = address_json({"configurable": written})
+    return Json({"checkpoint": checkpoint, "configurable": checkpoint, "checkpoint_id": checkpoint["checkpoint_id"]})
+
+
+@router.post("/history", response_model=list[ThreadStateModel], responses=problems(400, 404))
+async def post_history(thread_id: ThreadId, body: HistoryRead, server: ServerDep) -> Response:
+    """List the states of a thread, newest first."""
+    return await _history(server, thread_id, body)
+
+
+@router.get("/history", response_model=list[ThreadStateModel], responses=problems(400, 404))
+async def get_history(
+    thread_id: ThreadId,
+    server: ServerDep,
+    limit: Annotated[str, Query(description="1 to 1000.")] = "10",
+    before: Annotated[str | None, Query(description="The id of a checkpoint.")] = None,
+) -> Response:
+    """List the states of a thread, newest first."""
+    body = HistoryRead(limit=integer(limit, "limit", least=1, most=MOST), before=before or None)
+    return await _history(server, thread_id, body)
+
+
+async def _read(
+    server: Server,
+    thread_id: UUID,
+    address: JsonObject,
+    *,
+    subgraphs: bool,
+    select: Sequence[str] | None,
+    echo: bool = False,
+) -> Response:
+    thread = await existing_thread(server, thread_id)
+    graph_id = graph_of(thread)
+    checkpoint_id = address.get("checkpoint_id")
+    if graph_id is None or (checkpoint_id and not UUID_FORM.fullmatch(checkpoint_id)):
+        return Json(_picked(_nothing(thread, address, echo=echo), select))
+    config = config_of(thread, address)
+    async with server.graphs.open(
+        graph_id, config=config, checkpointer=Saver(server.pool), store=server.store
+    ) as graph:
+        try:
+            snapshot = await graph.aget_state(_reading(thread, address), subgraphs=subgraphs)
+        except ValueError as error:
+            raise BadRequest(str(error)) from error
+    return Json(_picked(state_json(snapshot, echo=echo), select))
+
+
+async def _history(server: Server, thread_id: UUID, body: HistoryRead) -> Response:
+    thread = await existing_thread(server, thread_id)
+    graph_id = graph_of(thread)
+    address = _address(body.checkpoint) if body.checkpoint else {}
+    before = _before(body.before)
+    checkpoint_id = address.get("checkpoint_id")
+    if graph_id is None or (checkpoint_id and not UUID_FORM.fullmatch(checkpoint_id)):
+        return Json([])
+    config = config_of(thread, address)
+    async with server.graphs.open(
+        graph_id, config=config, checkpointer=Saver(server.pool), store=server.store
+    ) as graph:
+        found = graph.aget_state_history(
+            _reading(thread, address), filter=body.metadata or None, before=before, limit=body.limit
+        )
+        try:
+            return Json([_picked(state_json(snapshot), body.select) async for snapshot in found])
+        except ValueError as error:
+            raise BadRequest(str(error)) from error
+
+
+def _reading(thread: Thread, address: JsonObject) -> RunnableConfig:
+    return {"configurable": {"thread_id": str(thread.thread_id), **address}}
+
+
+def _address(checkpoint: AnyCheckpoint | CheckpointBody) -> JsonObject:
+    """Keep what is said: LangGraph takes a missing id, but not one of None, for the latest checkpoint."""
+    given = checkpoint.model_dump(include=set(ADDRESS), exclude_none=True)
+    return {key: value for key, value in given.items() if value}
+
+
+def _before(given: str | Before | None) -> RunnableConfig | None:
+    if isinstance(given, Before):
+        given = given.checkpoint_id or (given.configurable and given.configurable.checkpoint_id)
+    if not given:
+        return None
+    if not UUID_FORM.fullmatch(given):
+        raise Invalid("before: must be the id of a checkpoint")
+    return {"configurable": {"checkpoint_id": given}}
+
+
+def _nothing(thread: Thread, address: JsonObject, *, echo: bool) -> JsonObject:
+    """Show the state of a thread that no graph has run on, or at a checkpoint that cannot be."""
+    asked = address_json({"configurable": {"thread_id": str(thread.thread_id), **address}})
+    if echo:
+        asked.setdefault("checkpoint_id", None)
+    found = asked if "checkpoint_id" in asked else None
+    return {
+        "values": {},
+        "next": [],
+        "tasks": [],
+        "metadata": {} if echo else None,
+        "created_at": None,
+        "checkpoint": found,
+        "parent_checkpoint": None,
+        "interrupts": [],
+        "checkpoint_id": found and found["checkpoint_id"],
+        "parent_checkpoint_id": None,
+    }
+
+
+def _select_of(request: Request) -> list[str]:
+    try:
+        return _selectable(listed(request, "select"))
+    except ValueError as error:
+        raise Invalid(f"select: {error}") from error
+
+
+def _picked(state: JsonObject, select: Sequence[str] | None) -> JsonObject:
+    """Keep the fields that a client asked for, and of the values perhaps only some keys."""
+    if not select:
+        return state
+    picked: JsonObject = {name: state[name] for name in select if name in state}
+    keys = [name.removeprefix("values.") for name in select if name.startswith("values.")]
+    if keys and "values" not in picked:
+        values = state["values"] if isinstance(state["values"], dict) else {}
+        picked["values"] = {key: values[key] for key in keys if key in values}
+    return picked

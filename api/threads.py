@@ -1,0 +1,238 @@
+"""Threads: `client.threads`, their states aside."""
+
+import re
+from typing import Annotated, Any, Literal
+from uuid import UUID, uuid4
+
+from fastapi import APIRouter, Header
+from pydantic import AfterValidator, Field
+from starlette.responses import Response
+from uuid_utils.compat import uuid7
+
+from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread
+from durathread.api.editing import UpdateBody, apply, refresh
+from durathread.api.errors import problems
+from durathread.api.json import Json, selected, thread_json
+from durathread.api.removal import remove
+from durathread.api.schemas import Pruned, ThreadModel
+from durathread.api.searching import Page, SortOrder, page
+from durathread.errors import BadRequest, Conflict, NotFound, ThreadBusy
+from durathread.preparation import Body, UuidText
+from durathread.records import JsonObject, Thread, ThreadStatus
+from durathread.store import saver, threads
+from durathread.store.pool import connection, transaction
+
+router = APIRouter(prefix="/threads", tags=["Threads"])
+
+Shown = Literal[
+    "thread_id",
+    "created_at",
+    "updated_at",
+    "state_updated_at",
+    "metadata",
+    "config",
+    "context",
+    "status",
+    "values",
+    "interrupts",
+    "error",
+]
+ALIAS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+PATH = re.compile(r"(values|metadata|config|interrupts)(\.[^.\[\]]+|\[-?\d{1,9}\])*")
+PART = re.compile(r"([^.\[\]]+)|\[(-?\d+)\]")
+MOST_EXTRACTS = 10
+
+
+def _extracts(asked: dict[str, str]) -> dict[str, str]:
+    if len(asked) > MOST_EXTRACTS:
+        raise ValueError(f"at most {MOST_EXTRACTS} entries")
+    for alias, path in asked.items():
+        if not ALIAS.fullmatch(alias):
+            raise ValueError(f"'{alias}' is not a name")
+        if not PATH.fullmatch(path):
+            raise ValueError(f"'{path}' is not a path such as values.messages[-1].content")
+    return asked
+
+
+class Superstep(Body):
+    """Updates that belong to one superstep."""
+
+    updates: list[UpdateBody] = Field(min_length=1)
+
+
+class ThreadCreate(Body):
+    """A new thread."""
+
+    thread_id: UuidText | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
+    if_exists: Literal["raise", "do_nothing"] = "raise"
+    supersteps: list[Superstep] | None = Field(None, description="A history to begin with; needs `metadata.graph_id`.")
+    ttl: Any = Field(None, description="Accepted and ignored.")
+
+
+class ThreadPatch(Body):
+    """What to merge into a thread."""
+
+    metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
+    ttl: Any = Field(None, description="Accepted and ignored.")
+
+
+class ThreadFilter(Body):
+    """Which threads to find: by metadata and values that they contain, by status."""
+
+    metadata: dict[str, Any] | None = None
+    values: dict[str, Any] | None = None
+    status: ThreadStatus | None = None
+    ids: list[UuidText] | None = None
+
+
+class ThreadSearch(ThreadFilter, Page):
+    """Which threads to find, and how to show them."""
+
+    sort_by: threads.SortBy = "updated_at"
+    sort_order: SortOrder = "desc"
+    select: list[Shown] | None = None
+    extract: Annotated[dict[str, str], AfterValidator(_extracts)] | None = Field(
+        None, description="Paths such as `values.messages[-1].content`, by the name to show what is there under."
+    )
+
+
+class Prune(Body):
+    """Which threads to delete, or to reduce to their latest checkpoints."""
+
+    thread_ids: list[UuidText]
+    strategy: Literal["delete", "keep_latest"] = "delete"
+
+
+@router.post("", response_model=ThreadModel, responses=problems(400, 404, 409))
+async def create(body: ThreadCreate, server: ServerDep) -> Response:
+    """Create a thread."""
+    thread_id = UUID(body.thread_id) if body.thread_id else uuid7()
+    async with transaction(server.pool) as conn:
+        created = await threads.insert(conn, thread_id, metadata=body.metadata)
+        if created is not None and body.supersteps:
+            await apply(server, conn, created, [step.updates for step in body.supersteps])
+        if created is not None or body.if_exists == "do_nothing":
+            created = await threads.get(conn, thread_id)
+    if created is None:
+        raise Conflict(f"Thread with ID {thread_id} already exists")
+    return Json(thread_json(created))
+
+
+@router.post("/search", response_model=list[ThreadModel])
+async def search(body: ThreadSearch, server: ServerDep) -> Response:
+    """Find threads."""
+    async with connection(server.pool) as conn:
+        total = await threads.count(conn, _filters(body))
+        found = await threads.search(
+            conn,
+            _filters(body),
+            limit=body.limit,
+            offset=body.offset,
+            sort_by=body.sort_by,
+            descending=body.sort_order == "desc",
+            with_values=_needs_values(body),
+        )
+    return page([_shown(thread, body) for thread in found], asked=body, total=total)
+
+
+@router.post("/count", response_model=int)
+async def count(body: ThreadFilter, server: ServerDep) -> Response:
+    """Count threads."""
+    async with connection(server.pool) as conn:
+        return Json(await threads.count(conn, _filters(body)))
+
+
+@router.post("/prune", response_model=Pruned, responses=problems(400))
+async def prune(body: Prune, server: ServerDep) -> Response:
+    """Delete threads, or all but their latest checkpoints. Unknown threads are skipped, as are busy ones with `keep_latest`."""
+    act = remove if body.strategy == "delete" else _keep_latest
+    pruned = [await act(server, UUID(thread_id)) for thread_id in dict.fromkeys(body.thread_ids)]
+    return Json({"pruned_count": sum(pruned)})
+
+
+@router.get("/{thread_id}", response_model=ThreadModel, responses=problems(404))
+async def get(thread_id: ThreadId, server: ServerDep) -> Response:
+    """Get a thread."""
+    return Json(thread_json(await existing_thread(server, thread_id)))
+
+
+@router.patch("/{thread_id}", response_model=ThreadModel, responses=problems(404))
+async def patch(
+    thread_id: ThreadId, body: ThreadPatch, server: ServerDep, prefer: Annotated[str, Header()] = ""
+) -> Response:
+    """Merge metadata into a thread's, key by key. `Prefer: return=minimal` asks for no answer but 204."""
+    async with connection(server.pool) as conn:
+        patched = await threads.patch(conn, thread_id, metadata=body.metadata)
+    if patched is None:
+        raise NotFound(f"Thread with ID {thread_id} not found")
+    if "return=minimal" in prefer.replace(" ", "").lower():
+        return Response(status_code=204)
+    return Json(thread_json(patched))
+
+
+@router.delete("/{thread_id}", status_code=204, responses=problems(404))
+async def delete(thread_id: ThreadId, server: ServerDep) -> Response:
+    """Delete a thread with its runs and checkpoints. What runs is stopped."""
+    if not await remove(server, thread_id):
+        raise NotFound(f"Thread with ID {thread_id} not found")
+    return Response(status_code=204)
+
+
+@router.post("/{thread_id}/copy", response_model=ThreadModel, responses=problems(409))
+async def copy(thread_id: ThreadId, server: ServerDep) -> Response:
+    """Copy a thread with its checkpoints and pending interrupts, but not its runs."""
+    async with transaction(server.pool) as conn:
+        source = await threads.lock(conn, thread_id)
+        copied = await threads.copy(conn, thread_id, uuid4())
+        if source is None or copied is None:
+            # Not 404: clients know a failed copy as a conflict.
+            raise Conflict("Conflict")
+        await saver.copy_thread(conn, str(thread_id), str(copied.thread_id))
+        if source.status == "busy":
+            # The row says what its last run left; the checkpoints have gone on.
+            copied = await refresh(server, conn, copied)
+    return Json(thread_json(copied))
+
+
+async def _keep_latest(server: Server, thread_id: UUID) -> bool:
+    async with transaction(server.pool) as conn:
+        try:
+            await threads.lock_idle(conn, thread_id)
+        except (NotFound, ThreadBusy):
+            return False
+        try:
+            await saver.Saver(server.pool).aprune([str(thread_id)], strategy="keep_latest")
+        except NotImplementedError as error:
+            raise BadRequest(f"Thread {thread_id} cannot be reduced to its latest checkpoint: {error}") from error
+    return True
+
+
+def _filters(body: ThreadFilter) -> JsonObject:
+    ids = None if body.ids is None else [UUID(thread_id) for thread_id in body.ids]
+    return {"metadata": body.metadata or None, "values": body.values or None, "status": body.status, "ids": ids}
+
+
+def _needs_values(body: ThreadSearch) -> bool:
+    extracted = any(path.startswith("values") for path in (body.extract or {}).values())
+    return not body.select or "values" in body.select or extracted
+
+
+def _shown(thread: Thread, body: ThreadSearch) -> JsonObject:
+    whole = thread_json(thread)
+    shown = selected(whole, body.select)
+    if not body.extract:
+        return shown
+    return {**shown, "extracted": {alias: _at(whole, path) for alias, path in body.extract.items()}}
+
+
+def _at(shown: Any, path: str) -> Any:
+    """Return what is at a path, or None."""
+    for name, index in PART.findall(path):
+        if isinstance(shown, dict):
+            shown = shown.get(name) if name else None
+        elif isinstance(shown, list) and index and -len(shown) <= int(index) < len(shown):
+            shown = shown[int(index)]
+        else:
+            return None
+    return shown
