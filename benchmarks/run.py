@@ -196,10 +196,9 @@ async def machine(client: LangGraphClient) -> dict[str, Any]:
     except httpx.HTTPError:
         info = {}
     return {
-        "server": info.get("version", "unknown"),
-        "server_langgraph": info.get("langgraph_py_version", "unknown"),
-        "langgraph_sdk": langgraph_sdk.__version__,
-        "python": platform.python_version(),
+        **{f"server {key}": value for key, value in info.items() if key.endswith("version")},
+        "client langgraph_sdk": langgraph_sdk.__version__,
+        "client python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
     }
