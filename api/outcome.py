@@ -7,7 +7,7 @@ import orjson
 
 from durathread.api.deps import Server
 from durathread.errors import Unavailable
-from durathread.records import JsonObject, Run, Thread
+from durathread.records import JsonObject, Run
 from durathread.store import runs, threads
 from durathread.store.pool import connection
 from durathread.store.saver import Saver
@@ -27,7 +27,7 @@ async def outcome(server: Server, thread_id: UUID, run_id: UUID) -> JsonValue:
         return {"__error__": run.error}
     if thread.ended_run_id == run.run_id:
         return _with_interrupts(thread.values or {}, thread.interrupts or {})
-    return await _at_its_end(server, run, thread)
+    return await _at_its_end(server, run)
 
 
 async def _seen(server: Server, run_id: UUID) -> JsonValue:
@@ -39,13 +39,11 @@ async def _seen(server: Server, run_id: UUID) -> JsonValue:
     return orjson.loads(event.data) if event else {}
 
 
-async def _at_its_end(server: Server, run: Run, thread: Thread) -> JsonValue:
-    """Read the state that a run left, although the thread has gone on."""
+async def _at_its_end(server: Server, run: Run) -> JsonValue:
+    """Read the state that a run left, although its thread may have gone on; the thread's own if it left none."""
     async with connection(server.pool) as conn:
         checkpoint_id = run.checkpoint_id or await runs.last_checkpoint(conn, run)
-    if checkpoint_id is None:
-        return thread.values or {}
-    address = {"thread_id": str(run.thread_id), "checkpoint_id": checkpoint_id}
+    address = {"thread_id": str(run.thread_id), **({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
     async with server.graphs.open(run.graph_id, checkpointer=Saver(server.pool)) as graph:
         state = await graph.aget_state({"configurable": address})
     interrupts = {task.id: list(task.interrupts) for task in state.tasks if task.interrupts}
