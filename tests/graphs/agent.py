@@ -2,6 +2,8 @@
 
 import asyncio
 import operator
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -22,11 +24,11 @@ async def act(what: dict[str, Any], run_id: str) -> None:
 
     `trace`: append a line to a file. `sleep`: that many seconds, cancellable. `until`: wait until a file exists.
     `block`: block the event loop's thread. `stubborn`: swallow cancellation and go on for that long. `slow_finally`: take
-    that long to clean up. `fail`: raise a ValueError with this text.
+    that long to clean up. `kill`: kill the worker's process. `fail`: raise a ValueError with this text.
     """
     if path := what.get("trace"):
         with Path(path).open("a") as trace:  # noqa: ASYNC230
-            trace.write(f"{run_id}\n")
+            trace.write(f"{run_id} {os.getpid()}\n")
     if seconds := what.get("block"):
         time.sleep(seconds)  # noqa: ASYNC251
     if seconds := what.get("stubborn"):
@@ -45,6 +47,8 @@ async def act(what: dict[str, Any], run_id: str) -> None:
     finally:
         if seconds := what.get("slow_finally"):
             await asyncio.sleep(seconds)
+    if what.get("kill"):
+        os.kill(os.getpid(), signal.SIGKILL)
     if text := what.get("fail"):
         raise ValueError(text)
 

@@ -47,10 +47,15 @@ async def status_becomes(client: LangGraphClient, thread_id: str, status: str) -
     await eventually(is_it, what=f"thread is {status}")
 
 
+def lines(path: Path) -> list[str]:
+    """Read a trace; none yet is no lines."""
+    return path.read_text().splitlines() if path.exists() else []
+
+
 async def entered(trace: Path, times: int = 1) -> None:
     """Wait until a node has left that many lines in its trace."""
 
     async def there() -> bool:
-        return trace.exists() and len(trace.read_text().splitlines()) >= times
+        return len(lines(trace)) >= times
 
     await eventually(there, what=f"{times} lines in {trace}")

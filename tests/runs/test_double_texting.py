@@ -154,17 +154,13 @@ async def test_a_thread_that_waits_for_a_human_accepts_every_strategy(
 ) -> None:
     await client.runs.wait(thread_id, "hitl", input={"log": ["i"]}, if_not_exists="create")
     assert (await client.threads.get(thread_id))["status"] == "interrupted"
-    result: Any = await client.runs.wait(
-        thread_id, "hitl", command={"resume": "yes"}, multitask_strategy=strategy
-    )
+    result: Any = await client.runs.wait(thread_id, "hitl", command={"resume": "yes"}, multitask_strategy=strategy)
     assert result["log"] == ["i", "ask=yes", "after"]
     assert (await client.threads.get(thread_id))["status"] == "idle"
 
 
 @pytest.mark.parametrize("strategy", ["reject", "enqueue", "interrupt", "rollback"])
-async def test_a_thread_in_error_accepts_every_strategy(
-    client: LangGraphClient, thread_id: str, strategy: Any
-) -> None:
+async def test_a_thread_in_error_accepts_every_strategy(client: LangGraphClient, thread_id: str, strategy: Any) -> None:
     failed = await start(client, thread_id, "r1", do={"b": {"fail": "boom"}})
     await status_becomes(client, thread_id, "error")
     assert (await client.runs.get(thread_id, failed["run_id"]))["status"] == "error"
@@ -175,9 +171,7 @@ async def test_a_thread_in_error_accepts_every_strategy(
     assert (thread["status"], thread["error"]) == ("idle", None)
 
 
-async def test_a_missing_thread_is_refused_unless_it_shall_be_created(
-    client: LangGraphClient, thread_id: str
-) -> None:
+async def test_a_missing_thread_is_refused_unless_it_shall_be_created(client: LangGraphClient, thread_id: str) -> None:
     with pytest.raises(NotFoundError):
         await start(client, thread_id, "r1", if_not_exists="reject")
     run = await start(client, thread_id, "r1", if_not_exists="create", metadata={"team": "a"})

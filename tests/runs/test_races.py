@@ -41,7 +41,10 @@ async def test_of_five_simultaneous_rejects_one_is_accepted(client: LangGraphCli
 async def test_of_ten_interrupts_in_a_burst_one_survives(client: LangGraphClient, thread_id: str) -> None:
     await client.threads.create(thread_id=thread_id)
     runs = await asyncio.gather(
-        *(start(client, thread_id, f"r{n}", do={"b": {"sleep": 0.3}}, multitask_strategy="interrupt") for n in range(10))
+        *(
+            start(client, thread_id, f"r{n}", do={"b": {"sleep": 0.3}}, multitask_strategy="interrupt")
+            for n in range(10)
+        )
     )
 
     async def over() -> bool:
