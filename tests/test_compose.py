@@ -1,18 +1,18 @@
 """The Compose file and the image have the form that a deployment relies on."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from durathread.embedded.temporal import DYNAMIC_CONFIG
 from durathread.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-DYNAMIC_CONFIG: dict[str, list[dict[str, Any]]] = yaml.safe_load(
+DEPLOYED: dict[str, list[dict[str, Any]]] = yaml.safe_load(
     (ROOT / "docker" / "temporal-dynamic-config.yaml").read_text()
 )
 ENTRIES = ("workflows/", "activities/", "api/", "worker.py", "src/")
@@ -74,14 +74,13 @@ def test_a_mounted_file_of_ours_exists() -> None:
 
 
 def test_the_embedded_temporal_is_started_with_the_same_dynamic_configuration() -> None:
-    source = "\n".join(path.read_text() for path in sorted((ROOT / "src/durathread/embedded").glob("*.py")))
-    embedded = dict(re.findall(r"\b((?:history|frontend|system|matching)\.\w+)=(\w+)", source))
-    deployed = {key: str(values[0]["value"]).lower() for key, values in DYNAMIC_CONFIG.items()}
+    embedded = dict(item.split("=") for item in DYNAMIC_CONFIG)
+    deployed = {key: str(values[0]["value"]).lower() for key, values in DEPLOYED.items()}
     assert embedded == deployed
 
 
 def test_a_dynamic_value_applies_without_constraints() -> None:
-    assert all(len(values) == 1 and set(values[0]) == {"value"} for values in DYNAMIC_CONFIG.values())
+    assert all(len(values) == 1 and set(values[0]) == {"value"} for values in DEPLOYED.values())
 
 
 def test_a_stopping_worker_is_given_longer_than_its_grace_period() -> None:

@@ -4,11 +4,13 @@ import asyncio
 import runpy
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from langchain_core.messages import BaseMessage
+
+from tests.stack import Stack
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "double_texting"
 STRATEGIES = ("interrupt", "rollback", "reject", "enqueue")
@@ -19,14 +21,8 @@ TURN = ["human", "ai", "tool", "ai"]
 Outcome = asyncio.Task[dict[str, Any]]
 
 
-class Server(Protocol):
-    """What the fixture of a live server offers."""
-
-    url: str
-
-
 @pytest_asyncio.fixture(scope="module")
-async def outcomes(weather: Server) -> AsyncIterator[dict[str, Outcome]]:
+async def outcomes(weather: Stack) -> AsyncIterator[dict[str, Outcome]]:
     """Run every example at once, because each takes as long as a person's conversation does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DURATHREAD_URL", weather.url)
