@@ -74,7 +74,7 @@ def test_a_mounted_file_of_ours_exists() -> None:
 
 
 def test_the_embedded_temporal_is_started_with_the_same_dynamic_configuration() -> None:
-    embedded = dict(item.split("=") for item in DYNAMIC_CONFIG)
+    embedded = {key: value for key, _, value in (item.partition("=") for item in DYNAMIC_CONFIG)}
     deployed = {key: str(values[0]["value"]).lower() for key, values in DEPLOYED.items()}
     assert embedded == deployed
 
