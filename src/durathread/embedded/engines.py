@@ -64,7 +64,6 @@ async def engines(
     temporal_port: int | None = None,
     ui_port: int | None = None,
     headless: bool = False,
-    on_ready: Callable[[Child], None] = lambda _: None,
 ) -> AsyncGenerator[Engines]:
     """Start the three engines on a data folder, and stop them at the end.
 
@@ -77,26 +76,44 @@ async def engines(
     with folders.opened(data) as folder:
         await folder.stop_orphans()
         ui = None if headless else free_port(ui_port)
-        found = Engines(
-            folder,
-            Postgres(folder, port=free_port(), ephemeral=ephemeral),
-            Valkey(folder, port=free_port()),
-            Temporal(folder, port=free_port(temporal_port), ui_port=ui, ephemeral=ephemeral),
-        )
-        try:
-            await _start(found.postgres, found.valkey, found.temporal, on_ready=on_ready)
+        found = describe(folder, ephemeral=ephemeral, temporal_port=free_port(temporal_port), ui_port=ui)
+        async with running(found):
             yield found
-        finally:
-            if ephemeral:
-                # It takes a second to stop, for the sake of its data.
-                found.temporal.kill()
-            for engine in (found.valkey, found.postgres, found.temporal):
-                await engine.stop()
-            if ephemeral:
-                shutil.rmtree(folder.path, ignore_errors=True)
+        if ephemeral:
+            shutil.rmtree(folder.path, ignore_errors=True)
 
 
-async def _start(*children: Child, on_ready: Callable[[Child], None]) -> None:
+def describe(folder: Folder, *, ephemeral: bool, temporal_port: int, ui_port: int | None) -> Engines:
+    """Describe the engines of a data folder; nothing runs yet."""
+    return Engines(
+        folder,
+        Postgres(folder, port=free_port(), ephemeral=ephemeral),
+        Valkey(folder, port=free_port()),
+        Temporal(folder, port=temporal_port, ui_port=ui_port, ephemeral=ephemeral),
+    )
+
+
+@asynccontextmanager
+async def running(found: Engines, *, on_ready: Callable[[Child], None] = lambda _: None) -> AsyncGenerator[None]:
+    """Start engines all at once, and stop them in order at the end."""
+    try:
+        await start_together(found.postgres, found.valkey, found.temporal, on_ready=on_ready)
+        yield
+    finally:
+        if found.temporal.ephemeral:
+            # It takes a second to stop, for the sake of its data.
+            found.temporal.kill()
+        for engine in (found.valkey, found.postgres, found.temporal):
+            await engine.stop()
+
+
+async def start_together(*children: Child, on_ready: Callable[[Child], None]) -> None:
+    """Start children at once. When one fails, the others are not waited for.
+
+    Raises:
+        EngineError: one did not start.
+    """
+
     async def start(child: Child) -> None:
         await child.start()
         on_ready(child)

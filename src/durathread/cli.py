@@ -1,0 +1,89 @@
+"""The command line: `durathread dev`, and one command for each role of the server."""
+
+import asyncio
+import importlib
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from durathread.embedded.dev import Dev, Options
+from durathread.errors import Error
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+Config = Annotated[Path | None, typer.Option(help="The langgraph.json to serve.", show_default="DURATHREAD_CONFIG")]
+Host = Annotated[str | None, typer.Option(help="Address to listen on.", show_default="DURATHREAD_HOST")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on.", show_default="DURATHREAD_PORT")]
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except Error as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+
+
+def show_version(value: bool) -> None:
+    """Print the version and leave, if asked to."""
+    if value:
+        typer.echo(f"durathread {version('durathread')}")
+        raise typer.Exit
+
+
+@app.callback()
+def durathread(
+    show: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Serve LangGraph graphs over the LangGraph SDK's HTTP API, executed on Temporal."""
+
+
+@app.command()
+def dev(
+    config: Annotated[Path, typer.Option(help="The langgraph.json to serve.")] = Path("langgraph.json"),
+    host: Annotated[str, typer.Option(help="Address the API listens on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port the API listens on.")] = 8123,
+    data: Annotated[Path, typer.Option(help="Folder that keeps the data.")] = Path(".durathread"),
+    ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Keep no data.")] = False,
+) -> None:
+    """Run everything on this machine: Postgres, Valkey, Temporal, a worker and the API."""
+    asyncio.run(Dev(Options(config, host, port, data, ephemeral)).run())
+
+
+@app.command()
+def api(config: Config = None, host: Host = None, port: Port = None) -> None:
+    """Run the API. Engines and settings come from environment variables."""
+    run("durathread.api.serve", DURATHREAD_CONFIG=config, DURATHREAD_HOST=host, DURATHREAD_PORT=port)
+
+
+@app.command()
+def worker(config: Config = None) -> None:
+    """Run a worker. Engines and settings come from environment variables."""
+    run("durathread.worker", DURATHREAD_CONFIG=config)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database in DATABASE_URL to this version."""
+    settings = load("durathread.settings").Settings()
+    load("durathread.store.migrate").upgrade(settings.database_url)
+
+
+def run(module: str, **variables: object) -> None:
+    """Run a role as this process; options stand for environment variables."""
+    os.environ.update({name: str(value) for name, value in variables.items() if value is not None})
+    settings = load("durathread.settings").Settings()
+    load("durathread.logs").configure(settings.log_level, json=settings.log_json)
+    load(module).main(settings)
+
+
+def load(module: str) -> Any:
+    """Import a module now: `dev` and `--help` would start two seconds later if everything were imported above."""
+    return importlib.import_module(module)
