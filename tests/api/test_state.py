@@ -10,7 +10,9 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.pregel.remote import RemoteGraph
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import BadRequestError, ConflictError, NotFoundError, UnprocessableEntityError
+from temporalio.client import Client
 
+from durathread.temporal import thread_workflow_id
 from tests.eventually import eventually
 from tests.stack import Stack
 
@@ -316,6 +318,29 @@ async def test_an_update_is_refused_while_a_run_is_in_flight(client: LangGraphCl
     await client.runs.cancel(thread_id, delayed["run_id"])
     await client.threads.update_state(thread_id, {"log": ["x"]}, as_node="c")
     assert (await client.threads.get(thread_id))["status"] == "idle"
+
+
+async def test_what_a_cancelled_run_settles_late_does_not_hide_an_update(
+    client: LangGraphClient, temporal: Client, tmp_path: Path
+) -> None:
+    thread_id = (await client.threads.create())["thread_id"]
+    stubborn: Any = {"log": [], "do": {"b": {"trace": str(tmp_path / "begun"), "stubborn": 0.5}}}
+    run = await client.runs.create(thread_id, "agent", input=stubborn)
+
+    async def begun() -> bool:
+        return (tmp_path / "begun").exists()
+
+    await eventually(begun)
+    await client.runs.cancel(thread_id, run["run_id"])
+    await client.threads.update_state(thread_id, {"log": ["mine"]}, as_node="c")
+
+    async def settled() -> bool:
+        history = await temporal.get_workflow_handle(thread_workflow_id(thread_id)).fetch_history()
+        return any(event.HasField("activity_task_completed_event_attributes") for event in history.events)
+
+    await eventually(settled)
+    thread: Any = await client.threads.get(thread_id)
+    assert (thread["status"], thread["error"], thread["values"]["log"]) == ("idle", None, ["a", "mine"])
 
 
 async def test_the_join_of_a_run_does_not_show_a_later_update(client: LangGraphClient) -> None:

@@ -38,10 +38,12 @@ SELECT %(target)s, resting, resting, metadata, config, "values", interrupts, err
 FROM thread WHERE thread_id = %(source)s AND NOT hidden RETURNING {COLUMNS}
 """
 IN_FLIGHT = "EXISTS (SELECT 1 FROM run r WHERE r.thread_id = thread.thread_id AND r.status IN ('pending', 'running'))"
-# No run has left this state: whoever joins the last run reads its checkpoint.
+# No run has left this state: whoever joins the last run reads its checkpoint, and what a cancelled run has yet to settle
+# comes too late.
 PUT_STATE: LiteralString = f"""
 UPDATE thread SET resting = %(resting)s, status = CASE WHEN {IN_FLIGHT} THEN 'busy' ELSE %(resting)s END,
     "values" = %(values)s, interrupts = %(interrupts)s, error = NULL, ended_run_id = NULL,
+    ended_seq = greatest(ended_seq, (SELECT max(r.seq) FROM run r WHERE r.thread_id = thread.thread_id)),
     updated_at = now(), state_updated_at = now()
 WHERE thread_id = %(thread)s RETURNING {COLUMNS}
 """
