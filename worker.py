@@ -46,7 +46,7 @@ def main(settings: Settings | None = None) -> None:
     """Run a worker as this process. Does not return."""
     code = 0
     try:
-        uvloop.run(serve(settings or Settings()))  # pyright: ignore[reportCallIssue]
+        uvloop.run(serve(settings or Settings()))
     except Error as error:
         log.error(str(error))
         code = 1

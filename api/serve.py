@@ -38,7 +38,7 @@ def main(settings: Settings | None = None) -> None:
     """Run the API as this process. Does not return."""
     code = 0
     try:
-        code = uvloop.run(serve(settings or Settings()))  # pyright: ignore[reportCallIssue]
+        code = uvloop.run(serve(settings or Settings()))
     except Error as error:
         log.error(str(error))
         code = 1

@@ -40,7 +40,7 @@ class DurathreadPlugin(SimplePlugin):
             settings: where the engines are; from the environment by default.
             graphs: what to serve; loaded from `settings.config` by default.
         """
-        self.settings = settings or Settings()  # pyright: ignore[reportCallIssue]
+        self.settings = settings or Settings()
         self._resources = Resources(self.settings, graphs)
         steps, ends, starts = Steps(self._resources), Settlements(self._resources), Admissions(self._resources)
         super().__init__(

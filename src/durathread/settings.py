@@ -17,78 +17,95 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, frozen=True)
 
     database_url: str = Field(
-        "postgresql://postgres:postgres@127.0.0.1:5432/postgres",
+        default="postgresql://postgres:postgres@127.0.0.1:5432/postgres",
         validation_alias=named("DATABASE_URL", "POSTGRES_URI"),
         description="Postgres connection string.",
     )
     redis_url: str = Field(
-        "redis://127.0.0.1:6379/0",
+        default="redis://127.0.0.1:6379/0",
         validation_alias=named("REDIS_URL", "REDIS_URI"),
         description="Valkey or Redis connection string.",
     )
     config: Path = Field(
-        Path("langgraph.json"), validation_alias=named("DURATHREAD_CONFIG"), description="Path of langgraph.json."
+        default=Path("langgraph.json"),
+        validation_alias=named("DURATHREAD_CONFIG"),
+        description="Path of langgraph.json.",
     )
-    host: str = Field("127.0.0.1", validation_alias=named("DURATHREAD_HOST"), description="Address the API listens on.")
-    port: int = Field(8123, validation_alias=named("DURATHREAD_PORT", "PORT"), description="Port the API listens on.")
+    host: str = Field(
+        default="127.0.0.1", validation_alias=named("DURATHREAD_HOST"), description="Address the API listens on."
+    )
+    port: int = Field(
+        default=8123, validation_alias=named("DURATHREAD_PORT", "PORT"), description="Port the API listens on."
+    )
     task_queue: str = Field(
-        "durathread", validation_alias=named("DURATHREAD_TASK_QUEUE"), description="Temporal task queue."
+        default="durathread", validation_alias=named("DURATHREAD_TASK_QUEUE"), description="Temporal task queue."
     )
     jobs_per_worker: int = Field(
-        100,
+        default=100,
         validation_alias=named("N_JOBS_PER_WORKER"),
         ge=1,
         description="Steps that one worker process runs at once.",
     )
     pool_size: int = Field(
-        16, validation_alias=named("DURATHREAD_POOL_SIZE"), ge=2, description="Postgres connections a process."
+        default=16, validation_alias=named("DURATHREAD_POOL_SIZE"), ge=2, description="Postgres connections a process."
     )
     run_timeout: float = Field(
-        86400, validation_alias=named("BG_JOB_TIMEOUT_SECS"), gt=0, description="Seconds a run may take."
+        default=86400, validation_alias=named("BG_JOB_TIMEOUT_SECS"), gt=0, description="Seconds a run may take."
     )
     step_attempts: int = Field(
-        3, validation_alias=named("BG_JOB_MAX_RETRIES"), ge=1, description="Times a step may take its worker down."
+        default=3,
+        validation_alias=named("BG_JOB_MAX_RETRIES"),
+        ge=1,
+        description="Times a step may take its worker down.",
     )
     shutdown_grace: float = Field(
-        25,
+        default=25,
         validation_alias=named("BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS"),
         ge=0,
         description="Seconds a stopping worker lets its steps finish before it hands them back.",
     )
     cancel_grace: float = Field(
-        2,
+        default=2,
         validation_alias=named("DURATHREAD_CANCEL_GRACE"),
         ge=0,
         description="Seconds a cancelled node may take to stop before the next run starts without it.",
     )
     heartbeat_timeout: float = Field(
-        3,
+        default=3,
         validation_alias=named("DURATHREAD_HEARTBEAT_TIMEOUT"),
         gt=1,
         description="Seconds without a heartbeat after which a step is repeated elsewhere.",
     )
     stream_ttl: int = Field(
-        120,
+        default=120,
         validation_alias=named("RESUMABLE_STREAM_TTL_SECONDS"),
         ge=1,
         description="Seconds the events of an ended run stay replayable.",
     )
     stream_max_events: int = Field(
-        100_000, validation_alias=named("DURATHREAD_STREAM_MAX_EVENTS"), ge=1, description="Events kept a run."
+        default=100_000, validation_alias=named("DURATHREAD_STREAM_MAX_EVENTS"), ge=1, description="Events kept a run."
     )
     max_body_bytes: int = Field(
-        300 * 1024 * 1024, validation_alias=named("HTTP_MAX_REQUEST_BODY_BYTES"), description="Largest request body."
+        default=300 * 1024 * 1024,
+        validation_alias=named("HTTP_MAX_REQUEST_BODY_BYTES"),
+        description="Largest request body.",
     )
     mount_prefix: str = Field(
-        "", validation_alias=named("MOUNT_PREFIX"), description="Path prefix under which the API is served."
+        default="", validation_alias=named("MOUNT_PREFIX"), description="Path prefix under which the API is served."
     )
     cors_origins: str = Field(
-        "*", validation_alias=named("CORS_ALLOW_ORIGINS"), description="Comma separated origins browsers may call from."
+        default="*",
+        validation_alias=named("CORS_ALLOW_ORIGINS"),
+        description="Comma separated origins browsers may call from.",
     )
-    log_level: str = Field("INFO", validation_alias=named("LOG_LEVEL"), description="Least severe log level shown.")
+    log_level: str = Field(
+        default="INFO", validation_alias=named("LOG_LEVEL"), description="Least severe log level shown."
+    )
     log_json: bool = Field(
-        False, validation_alias=named("LOG_JSON"), description="Log JSON lines instead of text for people."
+        default=False, validation_alias=named("LOG_JSON"), description="Log JSON lines instead of text for people."
     )
     metrics_address: str = Field(
-        "", validation_alias=named("DURATHREAD_METRICS_ADDRESS"), description="host:port for Temporal's worker metrics."
+        default="",
+        validation_alias=named("DURATHREAD_METRICS_ADDRESS"),
+        description="host:port for Temporal's worker metrics.",
     )
