@@ -1,0 +1,158 @@
+"""Runs that wait for a human, or stop at a breakpoint."""
+
+from typing import Any
+
+import pytest
+from langgraph_sdk.client import LangGraphClient
+
+from tests.runs.support import log_of
+
+
+async def test_an_interrupt_shows_everywhere(client: LangGraphClient, thread_id: str) -> None:
+    parts = [
+        part
+        async for part in client.runs.stream(
+            thread_id, "hitl", input={"log": ["in"]}, if_not_exists="create", stream_mode=["values", "updates", "tasks"]
+        )
+    ]
+    [update] = [part.data for part in parts if part.event == "updates"]
+    [interrupt] = update["__interrupt__"]
+    assert set(interrupt) == {"value", "id", "response_schema"}
+    assert (interrupt["value"], interrupt["response_schema"]) == ("ask?", None)
+    values = [part.data for part in parts if part.event == "values"]
+    assert values[-1] == {"log": ["in"], "__interrupt__": [interrupt]}
+    tasks = [part.data for part in parts if part.event == "tasks"]
+    assert [item["id"] for item in tasks[-1]["interrupts"]] == [interrupt["id"]]
+    assert parts[-1].data["status"] == "success"
+
+    state = await client.threads.get_state(thread_id)
+    assert state["next"] == ["ask"]
+    [shown] = state["tasks"][0]["interrupts"]
+    assert (shown["id"], shown["value"]) == (interrupt["id"], "ask?")
+    thread = await client.threads.get(thread_id)
+    assert thread["status"] == "interrupted"
+    assert thread["interrupts"] == {state["tasks"][0]["id"]: [{"id": interrupt["id"], "value": "ask?"}]}
+
+
+async def test_an_interrupt_shows_in_modes_that_would_hide_it(client: LangGraphClient, thread_id: str) -> None:
+    parts = [
+        part
+        async for part in client.runs.stream(
+            thread_id, "hitl", input={"log": ["in"]}, if_not_exists="create", stream_mode=["messages-tuple"]
+        )
+    ]
+    [update] = [part.data for part in parts if part.event == "updates"]
+    assert update["__interrupt__"][0]["value"] == "ask?"
+
+
+async def test_wait_returns_values_and_interrupt_also_later(client: LangGraphClient, thread_id: str) -> None:
+    result: Any = await client.runs.wait(thread_id, "hitl", input={"log": ["in"]}, if_not_exists="create")
+    assert result["log"] == ["in"]
+    assert [item["value"] for item in result["__interrupt__"]] == ["ask?"]
+    [run] = await client.runs.list(thread_id)
+    assert run["status"] == "success"
+    assert await client.runs.join(thread_id, run["run_id"]) == result
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+async def test_a_resume_answers_the_question(client: LangGraphClient, thread_id: str, by_id: bool) -> None:
+    asked: Any = await client.runs.wait(thread_id, "hitl", input={"log": ["in"]}, if_not_exists="create")
+    answer: Any = {asked["__interrupt__"][0]["id"]: "yes"} if by_id else "yes"
+    result: Any = await client.runs.wait(thread_id, "hitl", command={"resume": answer})
+    assert result == {"log": ["in", "ask=yes", "after"]}
+    thread = await client.threads.get(thread_id)
+    assert (thread["status"], thread["interrupts"]) == ("idle", {})
+
+
+async def test_several_interrupts_are_answered_by_id_one_after_the_other(
+    client: LangGraphClient, thread_id: str
+) -> None:
+    asked: Any = await client.runs.wait(thread_id, "both", input={"log": ["in"]}, if_not_exists="create")
+    ids = {item["value"]: item["id"] for item in asked["__interrupt__"]}
+    assert set(ids) == {"left?", "right?"}
+    assert len((await client.threads.get(thread_id))["interrupts"]) == 2
+    half: Any = await client.runs.wait(thread_id, "both", command={"resume": {ids["left?"]: "L"}})
+    assert [item["value"] for item in half["__interrupt__"]] == ["right?"]
+    result: Any = await client.runs.wait(thread_id, "both", command={"resume": {ids["right?"]: "R"}})
+    assert sorted(result["log"]) == ["after", "in", "left=L", "right=R"]
+
+
+async def test_one_answer_to_two_questions_is_an_error_that_keeps_them(client: LangGraphClient, thread_id: str) -> None:
+    asked: Any = await client.runs.wait(thread_id, "both", input={"log": ["in"]}, if_not_exists="create")
+    wrong: Any = await client.runs.wait(thread_id, "both", command={"resume": "x"}, raise_error=False)
+    assert wrong["__error__"]["error"] == "RuntimeError"
+    thread = await client.threads.get(thread_id)
+    assert thread["status"] == "error"
+    assert len(thread["interrupts"]) == 2
+    answers = {item["id"]: "ok" for item in asked["__interrupt__"]}
+    result: Any = await client.runs.wait(thread_id, "both", command={"resume": answers})
+    assert sorted(result["log"]) == ["after", "in", "left=ok", "right=ok"]
+
+
+@pytest.mark.parametrize("goto", ["after", ["after"], {"node": "after", "input": {}}])
+async def test_a_command_may_update_and_go_elsewhere(client: LangGraphClient, thread_id: str, goto: Any) -> None:
+    await client.runs.wait(thread_id, "agent", input={"log": ["in"]}, if_not_exists="create")
+    await client.runs.wait(thread_id, "hitl", input={"log": ["in"]})
+    await client.runs.wait(thread_id, "hitl", command={"resume": "yes"})
+    result: Any = await client.runs.wait(thread_id, "hitl", command={"update": [["log", ["updated"]]], "goto": goto})
+    assert result["log"][-3:] == ["after", "updated", "after"]
+
+
+async def test_a_question_of_a_subgraph_is_answered(client: LangGraphClient, thread_id: str) -> None:
+    asked: Any = await client.runs.wait(thread_id, "nested_hitl", input={"log": ["in"]}, if_not_exists="create")
+    assert asked["log"] == ["in"]
+    assert [item["value"] for item in asked["__interrupt__"]] == ["inner?"]
+    result: Any = await client.runs.wait(thread_id, "nested_hitl", command={"resume": "yes"})
+    assert result["log"].count("inner=yes") == 1
+    assert result["log"][-1] == "after"
+
+
+async def test_a_thread_shows_the_root_graph_although_subgraphs_are_streamed(
+    client: LangGraphClient, thread_id: str
+) -> None:
+    stream = client.runs.stream(
+        thread_id, "nested_hitl", input={"log": ["in"]}, if_not_exists="create", stream_subgraphs=True
+    )
+    async for _ in stream:
+        pass
+    thread = await client.threads.get(thread_id)
+    state = await client.threads.get_state(thread_id)
+    assert thread["values"] == state["values"] == {"log": ["in"]}
+    assert list(thread["interrupts"]) == [state["tasks"][0]["id"]]
+
+
+@pytest.mark.parametrize(
+    ("where", "nodes", "log"),
+    [
+        ("interrupt_before", ["b"], ["in", "a"]),
+        ("interrupt_after", ["b"], ["in", "a", "b"]),
+        ("interrupt_before", "*", ["in"]),
+        ("interrupt_after", "*", ["in", "a"]),
+    ],
+)
+async def test_a_breakpoint_stops_a_run_that_goes_on_without_input(
+    client: LangGraphClient, thread_id: str, where: str, nodes: Any, log: list[str]
+) -> None:
+    stops: Any = {where: nodes}
+    result: Any = await client.runs.wait(thread_id, "agent", input={"log": ["in"]}, if_not_exists="create", **stops)
+    assert result["log"] == log
+    thread = await client.threads.get(thread_id)
+    assert (thread["status"], thread["interrupts"]) == ("interrupted", {})
+    await client.runs.wait(thread_id, "agent", input=None)
+    assert await log_of(client, thread_id) == ["in", "a", "b", "c"]
+
+
+async def test_a_new_input_drops_the_question(client: LangGraphClient, thread_id: str) -> None:
+    first: Any = await client.runs.wait(thread_id, "hitl", input={"log": ["one"]}, if_not_exists="create")
+    second: Any = await client.runs.wait(thread_id, "hitl", input={"log": ["two"]})
+    assert second["log"] == ["one", "two"]
+    assert first["__interrupt__"][0]["id"] != second["__interrupt__"][0]["id"]
+
+
+async def test_cancelling_a_queued_run_keeps_the_question(client: LangGraphClient, thread_id: str) -> None:
+    await client.runs.wait(thread_id, "hitl", input={"log": ["in"]}, if_not_exists="create")
+    later = await client.runs.create(thread_id, "hitl", command={"resume": "yes"}, after_seconds=60)
+    await client.runs.cancel(thread_id, later["run_id"], wait=True)
+    thread = await client.threads.get(thread_id)
+    assert thread["status"] == "interrupted"
+    assert len(thread["interrupts"]) == 1

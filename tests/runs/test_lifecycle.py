@@ -1,0 +1,308 @@
+"""Runs from their request to their end: fields, output, errors, cancellation, deletion, stateless ones."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from langgraph_sdk.client import LangGraphClient
+from langgraph_sdk.errors import BadRequestError, ConflictError, NotFoundError, UnprocessableEntityError
+
+from tests.eventually import eventually
+from tests.runs.support import entered, log_of, start, status_becomes
+from tests.stack import Stack
+
+AGENT = "fe096781-5601-53d2-b2f6-0d3403f7e9ca"
+
+
+async def test_a_run_has_the_fields_of_the_contract(client: LangGraphClient, thread_id: str) -> None:
+    run: Any = await start(client, thread_id, "in", metadata={"k": "v", "run_id": "forged"}, config={"tags": ["t"]})
+    assert run["status"] == "pending"
+    assert run["assistant_id"] == AGENT
+    assert run["multitask_strategy"] == "enqueue"
+    assert run["metadata"] == {
+        "k": "v",
+        "created_by": "system",
+        "assistant_id": AGENT,
+        "graph_id": "agent",
+    }
+    kwargs = run["kwargs"]
+    assert kwargs["stream_mode"] == ["values"]
+    assert kwargs["config"]["tags"] == ["t"]
+    assert kwargs["config"]["configurable"] == {
+        "run_id": run["run_id"],
+        "thread_id": thread_id,
+        "graph_id": "agent",
+        "assistant_id": AGENT,
+    }
+    assert set(kwargs) >= {
+        "input",
+        "command",
+        "context",
+        "webhook",
+        "subgraphs",
+        "resumable",
+        "durability",
+        "temporary",
+    }
+    await client.runs.join(thread_id, run["run_id"])
+    ended = await client.runs.get(thread_id, run["run_id"])
+    assert ended["status"] == "success"
+    assert ended["created_at"] == run["created_at"]
+    assert ended["updated_at"] > run["updated_at"]
+
+
+async def test_a_thread_is_busy_while_a_run_is_in_flight(
+    client: LangGraphClient, thread_id: str, tmp_path: Path
+) -> None:
+    gate, trace = tmp_path / "gate", tmp_path / "b"
+    run = await start(client, thread_id, "in", do={"b": {"trace": str(trace), "until": str(gate)}})
+    thread: Any = await client.threads.get(thread_id)
+    assert (thread["status"], thread["values"]) == ("busy", None)
+    assert thread["metadata"] == {"graph_id": "agent", "assistant_id": AGENT}
+    await entered(trace)
+    assert (await client.runs.get(thread_id, run["run_id"]))["status"] == "running"
+    gate.touch()
+    await client.runs.join(thread_id, run["run_id"])
+    thread = await client.threads.get(thread_id)
+    assert (thread["status"], thread["values"]["log"]) == ("idle", ["in", "a", "b", "c"])
+    assert (thread["interrupts"], thread["error"]) == ({}, None)
+
+
+async def test_an_error_is_shown_and_can_be_retried(client: LangGraphClient, thread_id: str, tmp_path: Path) -> None:
+    failing = {"b": {"fail": "boom"}}
+    result: Any = await client.runs.wait(
+        thread_id, "agent", input={"log": ["in"], "do": failing}, if_not_exists="create", raise_error=False
+    )
+    assert result == {"__error__": {"error": "ValueError", "message": "boom"}}
+    thread: Any = await client.threads.get(thread_id)
+    assert (thread["status"], thread["error"]) == ("error", {"error": "ValueError", "message": "boom"})
+    assert thread["values"]["log"] == ["in", "a"]
+    [run] = await client.runs.list(thread_id)
+    assert run["status"] == "error"
+    await client.threads.update_state(thread_id, {"do": {}}, as_node="a")
+    await client.runs.wait(thread_id, "agent", input=None)
+    assert await log_of(client, thread_id) == ["in", "a", "b", "c"]
+
+
+async def test_errors_found_at_execution_are_the_runs_own(client: LangGraphClient, thread_id: str) -> None:
+    await client.threads.create(thread_id=thread_id)
+    empty: Any = await client.runs.wait(thread_id, "agent", input=None, raise_error=False)
+    assert empty["__error__"]["error"] == "EmptyInputError"
+    limited: Any = await client.runs.wait(
+        thread_id, "agent", input={"log": ["in"]}, config={"recursion_limit": 2}, raise_error=False
+    )
+    assert limited["__error__"]["error"] == "GraphRecursionError"
+    with pytest.raises(Exception, match="GraphRecursionError"):
+        await client.runs.wait(thread_id, "agent", input={"log": ["in"]}, config={"recursion_limit": 2})
+
+
+async def test_cancel_interrupts_and_a_null_input_goes_on(
+    client: LangGraphClient, thread_id: str, tmp_path: Path
+) -> None:
+    trace = tmp_path / "b"
+    run = await start(client, thread_id, "r1", do={"b": {"trace": str(trace), "sleep": 1}})
+    await entered(trace)
+    await client.runs.cancel(thread_id, run["run_id"], wait=True)
+    thread: Any = await client.threads.get(thread_id)
+    assert thread["status"] == "interrupted"
+    assert thread["error"]["error"] == "UserInterrupt"
+    assert thread["values"]["log"] == ["r1", "a"]
+    assert (await client.runs.get(thread_id, run["run_id"]))["status"] == "interrupted"
+    result: Any = await client.runs.wait(thread_id, "agent", input=None)
+    assert result["log"] == ["r1", "a", "b", "c"]
+
+
+async def test_cancel_without_waiting_settles_the_thread(
+    client: LangGraphClient, thread_id: str, tmp_path: Path
+) -> None:
+    trace = tmp_path / "b"
+    run = await start(client, thread_id, "r1", do={"b": {"trace": str(trace), "sleep": 60}})
+    await entered(trace)
+    await client.runs.cancel(thread_id, run["run_id"])
+    await status_becomes(client, thread_id, "interrupted")
+
+
+async def test_a_cancelled_rollback_leaves_an_idle_thread(
+    client: LangGraphClient, thread_id: str, tmp_path: Path
+) -> None:
+    trace = tmp_path / "b"
+    run = await start(client, thread_id, "r1", do={"b": {"trace": str(trace), "sleep": 60}})
+    await entered(trace)
+    await client.runs.cancel(thread_id, run["run_id"], action="rollback")
+    await status_becomes(client, thread_id, "idle")
+    with pytest.raises(NotFoundError):
+        await client.runs.get(thread_id, run["run_id"])
+    assert await client.threads.get_history(thread_id) == []
+
+
+async def test_cancelling_a_queued_run_leaves_the_running_one_alone(
+    client: LangGraphClient, thread_id: str, tmp_path: Path
+) -> None:
+    gate, trace = tmp_path / "gate", tmp_path / "b"
+    first = await start(client, thread_id, "r1", do={"b": {"trace": str(trace), "until": str(gate)}})
+    await entered(trace)
+    second = await start(client, thread_id, "r2")
+    await client.runs.cancel(thread_id, second["run_id"], wait=True)
+    assert (await client.threads.get(thread_id))["status"] == "busy"
+    gate.touch()
+    await client.runs.join(thread_id, first["run_id"])
+    assert await log_of(client, thread_id) == ["r1", "a", "b", "c"]
+    assert (await client.runs.get(thread_id, second["run_id"]))["status"] == "interrupted"
+
+
+async def test_what_cannot_be_cancelled_is_not_found(client: LangGraphClient, thread_id: str) -> None:
+    run = await start(client, thread_id, "in")
+    await client.runs.join(thread_id, run["run_id"])
+    with pytest.raises(NotFoundError):
+        await client.runs.cancel(thread_id, run["run_id"])
+    with pytest.raises(NotFoundError):
+        await client.runs.cancel(thread_id, thread_id)
+
+
+async def test_a_run_in_flight_cannot_be_deleted_an_ended_one_can(
+    client: LangGraphClient, thread_id: str, tmp_path: Path
+) -> None:
+    trace = tmp_path / "b"
+    run = await start(client, thread_id, "in", do={"b": {"trace": str(trace), "sleep": 60}})
+    await entered(trace)
+    with pytest.raises(ConflictError):
+        await client.runs.delete(thread_id, run["run_id"])
+    await client.runs.cancel(thread_id, run["run_id"], wait=True)
+    await client.runs.delete(thread_id, run["run_id"])
+    assert await client.threads.get_history(thread_id) == []
+    with pytest.raises(NotFoundError):
+        await client.runs.delete(thread_id, run["run_id"])
+
+
+async def test_lists_are_newest_first_filtered_and_paged(client: LangGraphClient, thread_id: str) -> None:
+    runs = [await start(client, thread_id, f"r{n}") for n in range(3)]
+    await client.runs.join(thread_id, runs[-1]["run_id"])
+    ids = [run["run_id"] for run in await client.runs.list(thread_id)]
+    assert ids == [run["run_id"] for run in reversed(runs)]
+    assert [run["run_id"] for run in await client.runs.list(thread_id, limit=1, offset=1)] == [ids[1]]
+    assert await client.runs.list(thread_id, status="error") == []
+    [chosen, *_] = await client.runs.list(thread_id, select=["run_id", "status"])
+    assert set(chosen) == {"run_id", "status"}
+    with pytest.raises(NotFoundError):
+        await client.runs.list(runs[0]["run_id"])
+
+
+async def test_exit_durability_leaves_one_checkpoint(client: LangGraphClient, thread_id: str) -> None:
+    await client.runs.wait(thread_id, "agent", input={"log": ["in"]}, if_not_exists="create", durability="exit")
+    assert len(await client.threads.get_history(thread_id, limit=10)) == 1
+    assert await log_of(client, thread_id) == ["in", "a", "b", "c"]
+
+
+async def test_time_travel_runs_from_a_checkpoint(client: LangGraphClient, thread_id: str) -> None:
+    await client.runs.wait(thread_id, "agent", input={"log": ["in"]}, if_not_exists="create")
+    history = await client.threads.get_history(thread_id)
+    at_b = next(state for state in history if state["next"] == ["b"])
+    checkpoint_id: Any = at_b["checkpoint"]["checkpoint_id"]
+    await client.runs.wait(thread_id, "agent", input=None, checkpoint_id=checkpoint_id)
+    assert await log_of(client, thread_id) == ["in", "a", "b", "c"]
+    assert len(await client.threads.get_history(thread_id, limit=100)) == 8
+    result: Any = await client.runs.wait(
+        thread_id, "agent", input={"log": ["fork"]}, checkpoint={"checkpoint_id": checkpoint_id}
+    )
+    assert result["log"] == ["in", "a", "fork", "a", "b", "c"]
+
+
+async def test_a_stateless_run_answers_and_is_gone(client: LangGraphClient) -> None:
+    result: Any = await client.runs.wait(None, "agent", input={"log": ["in"]})
+    assert result["log"] == ["in", "a", "b", "c"]
+    parts = [part async for part in client.runs.stream(None, "agent", input={"log": ["in"]})]
+    assert [part.event for part in parts] == ["metadata", *["values"] * 4, "end"]
+    run = await client.runs.create(None, "agent", input={"log": ["in"]})
+
+    async def gone() -> bool:
+        try:
+            await client.threads.get(run["thread_id"])
+        except NotFoundError:
+            return True
+        return False
+
+    await eventually(gone)
+    with pytest.raises(NotFoundError):
+        await client.runs.get(run["thread_id"], run["run_id"])
+
+
+async def test_a_stateless_run_can_keep_its_thread(client: LangGraphClient) -> None:
+    run = await client.runs.create(None, "agent", input={"log": ["in"]}, on_completion="keep")
+    await client.runs.join(run["thread_id"], run["run_id"])
+    assert await log_of(client, run["thread_id"]) == ["in", "a", "b", "c"]
+
+
+async def test_a_stateless_stream_can_be_joined_again(client: LangGraphClient, server: Stack) -> None:
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        body = {"assistant_id": "agent", "input": {"log": ["in"]}, "stream_resumable": True}
+        first = await http.post("/runs/stream", json=body)
+        run_path = first.headers["content-location"]
+        again = await http.get(f"{run_path}/stream", headers={"Last-Event-ID": "-1"})
+        located = await http.get(first.headers["location"], headers={"Last-Event-ID": "-1"})
+    assert run_path.startswith("/runs/")
+    assert again.content == located.content == first.content
+
+
+async def test_requests_that_contradict_themselves_are_refused(client: LangGraphClient, thread_id: str) -> None:
+    both: Any = {"config": {"configurable": {"a": 1}}, "context": {"b": 2}}
+    with pytest.raises(BadRequestError):
+        await client.runs.create(thread_id, "agent", input={}, if_not_exists="create", **both)
+    with pytest.raises(BadRequestError):
+        await client.runs.create(None, "agent", command={"resume": "x"})
+    with pytest.raises(UnprocessableEntityError):
+        await client.runs.create(thread_id, "nobody", input={}, if_not_exists="create")
+    with pytest.raises(NotFoundError):
+        await client.runs.create(thread_id, thread_id, input={}, if_not_exists="create")
+    # Nothing was half done.
+    with pytest.raises(NotFoundError):
+        await client.threads.get(thread_id)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"{", 422),
+        (b"", 422),
+        (b"[]", 422),
+        (b"{}", 422),
+        (b'{"assistant_id": 1}', 422),
+        (b'{"assistant_id": "agent", "config": null}', 422),
+        (b'{"assistant_id": "agent", "multitask_strategy": "maybe"}', 422),
+        (b'{"assistant_id": "agent", "interrupt_before": "b"}', 422),
+        (b'{"assistant_id": "agent", "checkpoint_id": "x"}', 422),
+        (b'{"assistant_id": "agent", "stream_mode": ["tools"]}', 422),
+        (b'{"assistant_id": "agent", "after_seconds": "soon"}', 422),
+        (b'{"assistant_id": "agent"}', 404),
+    ],
+)
+async def test_bad_bodies_get_a_clear_answer(thread_id: str, server: Stack, body: bytes, status: int) -> None:
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        for path in ("runs", "runs/stream", "runs/wait"):
+            response = await http.post(f"/threads/{thread_id}/{path}", content=body)
+            assert response.status_code == status
+            assert list(response.json()) == ["detail"]
+            assert isinstance(response.json()["detail"], str)
+
+
+async def test_a_body_is_read_as_json_whatever_its_type(thread_id: str, server: Stack) -> None:
+    body = b'{"assistant_id": "agent", "input": {"log": ["nul \\u0000"]}, "if_not_exists": "create"}'
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        response = await http.post(
+            f"/threads/{thread_id}/runs/wait", content=body, headers={"content-type": "text/plain;charset=UTF-8"}
+        )
+    assert response.status_code == 200
+    assert response.json()["log"] == ["nul \ufffd", "a", "b", "c"]
+
+
+async def test_many_threads_run_side_by_side(client: LangGraphClient, thread_id: str) -> None:
+    """A busy thread does not hold up others."""
+    threads = [f"{thread_id[:-2]}{n:02d}" for n in range(10)]
+    busy = [await start(client, threads[0], f"q{n}", do={"b": {"sleep": 0.4}}) for n in range(5)]
+    results: Any = await asyncio.gather(
+        *(client.runs.wait(thread, "agent", input={"log": [thread]}, if_not_exists="create") for thread in threads[1:])
+    )
+    assert [result["log"] for result in results] == [[thread, "a", "b", "c"] for thread in threads[1:]]
+    assert (await client.runs.get(threads[0], busy[-1]["run_id"]))["status"] == "pending"
+    await client.runs.join(threads[0], busy[-1]["run_id"])
