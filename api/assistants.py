@@ -126,7 +126,7 @@ async def search(body: AssistantSearch, server: ServerDep) -> Response:
     """Find assistants."""
     filters = _filters(server, body)
     async with connection(server.pool) as conn:
-        total = await assistants.count(conn, filters)
+        total = await assistants.count(conn, filters, at_most=body.reach)
         found = await assistants.search(
             conn,
             filters,

@@ -123,7 +123,7 @@ async def create(body: ThreadCreate, server: ServerDep) -> Response:
 async def search(body: ThreadSearch, server: ServerDep) -> Response:
     """Find threads."""
     async with connection(server.pool) as conn:
-        total = await threads.count(conn, _filters(body))
+        total = await threads.count(conn, _filters(body), at_most=body.reach)
         found = await threads.search(
             conn,
             _filters(body),

@@ -160,11 +160,11 @@ async def search(
         return await (await cur.execute(query, {**args, "limit": limit, "offset": offset})).fetchall()
 
 
-async def count(conn: Connection, filters: Mapping[str, Any]) -> int:
-    """Count the assistants that `search` would find without a limit."""
+async def count(conn: Connection, filters: Mapping[str, Any], *, at_most: int | None = None) -> int:
+    """Count the assistants that `search` would find without a limit, stopping at `at_most`."""
     where, args = _where(filters)
-    query: LiteralString = f"SELECT count(*) AS n FROM assistant{where}"
-    return (await (await conn.execute(query, args)).fetchall())[0]["n"]
+    query: LiteralString = f"SELECT count(*) AS n FROM (SELECT 1 FROM assistant{where} LIMIT %(at_most)s) AS found"
+    return (await (await conn.execute(query, {**args, "at_most": at_most})).fetchall())[0]["n"]
 
 
 async def delete(conn: Connection, assistant_id: UUID) -> bool:
