@@ -1,0 +1,65 @@
+"""What tests read from Temporal."""
+
+from typing import Any
+
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.sdk.v1 import WorkflowMetadata
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
+from temporalio.common import SearchAttributeKey
+from temporalio.service import RPCError, RPCStatusCode
+
+from durathread.temporal import RUN_STATUS
+from tests.eventually import eventually
+
+
+async def described(temporal: Client, workflow_id: str) -> WorkflowExecutionDescription | None:
+    """Describe a workflow; None if there is none of that id."""
+    try:
+        return await temporal.get_workflow_handle(workflow_id).describe()
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return None
+        raise
+
+
+async def closed(temporal: Client, workflow_id: str) -> WorkflowExecutionDescription:
+    """Wait until a workflow has closed, and describe it."""
+
+    async def over() -> WorkflowExecutionDescription | None:
+        found = await described(temporal, workflow_id)
+        return found if found and found.close_time else None
+
+    found = await eventually(over, what=f"{workflow_id} closed")
+    assert found is not None
+    return found
+
+
+def shown(found: WorkflowExecutionDescription) -> tuple[WorkflowExecutionStatus | None, str | None]:
+    """Say how a run's workflow looks in a list: its status, and ours."""
+    return found.status, attribute(found, RUN_STATUS)
+
+
+def attribute(found: WorkflowExecutionDescription, key: SearchAttributeKey[str]) -> str | None:
+    """Read a search attribute."""
+    return found.typed_search_attributes.get(key)
+
+
+async def steps(temporal: Client, run_id: str) -> list[str | None]:
+    """List the summaries of a run's activities, in their order."""
+    history = await temporal.get_workflow_handle(f"run/{run_id}").fetch_history()
+    found: list[str | None] = []
+    for event in history.events:
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+            assert event.activity_task_scheduled_event_attributes.activity_type.name == "step"
+            payloads = [event.user_metadata.summary] if event.user_metadata.HasField("summary") else []
+            [summary] = await temporal.data_converter.decode(payloads) if payloads else [None]
+            found.append(summary)
+    return found
+
+
+async def details(temporal: Client, workflow_id: str) -> str:
+    """Read the markdown that the Temporal UI shows of a workflow."""
+    found: Any = await temporal.get_workflow_handle(workflow_id).query(
+        "__temporal_workflow_metadata", result_type=WorkflowMetadata
+    )
+    return found.current_details
