@@ -71,9 +71,10 @@ def worker(config: Config = None) -> None:
 
 @app.command()
 def migrate() -> None:
-    """Bring the database in DATABASE_URL to this version."""
+    """Bring the database in DATABASE_URL to this version, and register our search attributes with Temporal."""
     settings = load("durathread.settings").Settings()
     load("durathread.store.migrate").upgrade(settings.database_url)
+    asyncio.run(load("durathread.temporal").register_search_attributes())
 
 
 def run(module: str, **variables: object) -> None:

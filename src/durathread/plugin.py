@@ -1,12 +1,9 @@
 """The Temporal plugin: everything that makes a client and a worker into a part of durathread."""
 
-import dataclasses
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, cast
 
-from temporalio.contrib.pydantic import PydanticPayloadConverter
-from temporalio.converter import DataConverter, DefaultPayloadConverter
 from temporalio.plugin import SimplePlugin
 from temporalio.worker import Worker, WorkerConfig
 
@@ -22,7 +19,9 @@ from durathread.workflows.thread import Thread
 
 
 class DurathreadPlugin(SimplePlugin):
-    """Adds our workflows, activities, converter and worker options to anybody's client and worker.
+    """Adds our workflows, activities and worker options to anybody's client and worker.
+
+    What we send is plain JSON, so the client keeps its converter, codec and external storage.
 
     Give it to the client only; workers built on that client inherit it::
 
@@ -45,7 +44,6 @@ class DurathreadPlugin(SimplePlugin):
         steps, ends, starts = Steps(self._resources), Settlements(self._resources), Admissions(self._resources)
         super().__init__(
             "durathread.DurathreadPlugin",
-            data_converter=_converter,
             workflows=[Thread, Run, Sweep],
             activities=[steps.step, ends.settle, ends.forget, starts.admit, starts.await_run, starts.sweep],
         )
@@ -88,11 +86,3 @@ _UNSET: dict[str, tuple[Any, ...]] = {
     "sticky_queue_schedule_to_start_timeout": (timedelta(seconds=10), None),
     "graceful_shutdown_timeout": (timedelta(), None),
 }
-
-
-def _converter(given: DataConverter | None) -> DataConverter:
-    """Replace only the default payload converter; codecs and external storage stay."""
-    converter = given or DataConverter.default
-    if converter.payload_converter_class is not DefaultPayloadConverter:
-        return converter
-    return dataclasses.replace(converter, payload_converter_class=PydanticPayloadConverter)

@@ -1,15 +1,17 @@
 """Where Temporal is, and how things are named there. Workflow ids are built here and nowhere else."""
 
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client, Plugin
 from temporalio.common import SearchAttributeKey
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import Runtime, TelemetryConfig
-from temporalio.service import GrpcCompression, KeepAliveConfig
+from temporalio.service import GrpcCompression, KeepAliveConfig, RPCError
+
+from durathread.errors import Unavailable
 
 THREAD_ID = SearchAttributeKey.for_keyword("ThreadId")
 ASSISTANT_ID = SearchAttributeKey.for_keyword("AssistantId")
@@ -41,8 +43,6 @@ async def connect(*, identity: str | None = None, plugins: list[Plugin] | None =
     config.setdefault("target_host", "localhost:7233")
     if plugins:
         config["plugins"] = plugins
-    else:
-        config["data_converter"] = pydantic_data_converter
     return await Client.connect(
         **config,
         identity=identity,
@@ -53,6 +53,19 @@ async def connect(*, identity: str | None = None, plugins: list[Plugin] | None =
     )
 
 
-def seconds(value: float) -> timedelta:
-    """Turn seconds into what Temporal takes."""
-    return timedelta(seconds=value)
+async def register_search_attributes() -> None:
+    """Make the attributes that our workflows carry known to Temporal. Doing it again changes nothing.
+
+    Raises:
+        Unavailable: Temporal cannot be reached, or refuses.
+    """
+    try:
+        client = await connect()
+        keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+        await client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(
+                namespace=client.namespace, search_attributes={key.name: keyword for key in SEARCH_ATTRIBUTES}
+            )
+        )
+    except (RPCError, RuntimeError) as error:
+        raise Unavailable(f"The search attributes could not be registered with Temporal: {error}") from error
