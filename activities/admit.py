@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 from uuid import UUID
 
+import psycopg
 import structlog
 from pydantic import ValidationError
 from temporalio import activity
@@ -38,8 +39,8 @@ class Admissions:
         Raises:
             ApplicationError: of type `Refused`: the run is not valid, or its strategy is `reject` and the thread busy.
         """
-        run_id = UUID(request.run_id)
         try:
+            run_id, thread_id = _canonical(request.run_id), _canonical(request.thread_id)
             payload = {"assistant_id": request.assistant_id or request.graph_id, **(request.payload or {})}
             body = RunCreate.model_validate({"multitask_strategy": request.strategy, **payload})
             async with transaction(self._resources.pool) as conn:
@@ -48,11 +49,11 @@ class Admissions:
                 if known is not None:
                     return signal_of(known, (), limits=request.limits, nodes=[])
                 assistant = await find_assistant(conn, self._resources.graphs, body.assistant_id)
-                new = prepare(body, assistant, thread_id=UUID(request.thread_id), run_id=run_id)
+                new = prepare(body, assistant, thread_id=thread_id, run_id=run_id)
                 admitted = await admission.admit(conn, new)
         except Unavailable:
             raise
-        except (Error, ValidationError, ValueError) as error:
+        except (Error, ValidationError, ValueError, psycopg.DataError) as error:
             raise ApplicationError(str(error), type=REFUSED, non_retryable=True) from error
         await announce(self._resources.publisher, admitted)
         return signal_of(admitted.run, admitted.superseded, limits=request.limits, nodes=[])
@@ -86,6 +87,13 @@ class Admissions:
             await send(activity.client(), request, task_queue=activity.info().task_queue)
             count += 1
         return count
+
+
+def _canonical(text: str) -> UUID:
+    """Read an id that workflows are named by: spelled otherwise, it would name another workflow."""
+    if str(found := UUID(text)) != text:
+        raise ValueError(f"'{text}' is not spelled as '{found}'.")
+    return found
 
 
 async def announce(publisher: Publisher, admitted: admission.Admission) -> None:

@@ -56,13 +56,23 @@ class Thread:
     def __init__(self, state: ThreadState | None = None) -> None:
         """Take over the state of the workflow run before."""
         self._state = state or ThreadState()
+        self._thread_id = workflow.info().workflow_id.removeprefix("thread/")
         self._stops: dict[str, str] = {}
         self._settling: set[asyncio.Task[None]] = set()
         self._describe()
 
     @workflow.signal(description="Queue a run. Sending the same run again changes nothing.")
-    def new_run(self, request: RunRequest) -> None:
+    def new_run(self, request: RunRequest | None = None) -> None:
         """Queue a run, and stop those that it supersedes."""
+        if request is None:
+            workflow.logger.warning("A signal without a run was ignored")
+            return
+        if request.thread_id not in ("", self._thread_id):
+            # Two workflows would execute runs of one thread.
+            workflow.logger.warning("A run for another thread was refused", extra={"run_id": request.run_id})
+            self._end(request.run_id, "refused")
+            self._describe()
+            return
         status = "rollback" if request.strategy == "rollback" else "interrupted"
         for run_id in request.supersedes:
             self._stop(run_id, f"{status}: superseded by run {request.run_id}")
@@ -77,8 +87,11 @@ class Thread:
         self._describe()
 
     @workflow.signal(description="Stop runs that have been ended in the database.")
-    def cancel_runs(self, cancellation: Cancellation) -> None:
+    def cancel_runs(self, cancellation: Cancellation | None = None) -> None:
         """Stop runs, queued or running."""
+        if cancellation is None:
+            workflow.logger.warning("A signal without a cancellation was ignored")
+            return
         for run_id in cancellation.run_ids:
             self._stop(run_id, cancellation.reason)
         self._describe()
@@ -231,7 +244,7 @@ class Thread:
             await workflow.wait_condition(lambda: bool(self._state.arrivals))
             request = self._state.arrivals[0]
             if not request.thread_id:
-                request = replace(request, thread_id=workflow.info().workflow_id.removeprefix("thread/"))
+                request = replace(request, thread_id=self._thread_id)
             try:
                 admitted = await workflow.execute_activity(
                     ADMIT,

@@ -23,6 +23,8 @@ UUID_FORM = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 RESERVED_METADATA = ("thread_id", "assistant_id", "run_id", "cron_id", "counters_since_delta_snapshot")
 RESERVED_PREFIXES = ("langgraph_auth_user", "langgraph_auth_permissions", "langgraph_request_id", "__")
 ADDRESS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
+# A hundred years, in seconds: what a timestamp can bear.
+LONGEST_DELAY = 100 * 365 * 86400
 
 
 def _uuid_text(value: str) -> str:
@@ -96,7 +98,7 @@ class RunCreate(Body):
     if_not_exists: Literal["create", "reject"] = "reject"
     on_completion: Literal["delete", "keep"] | None = None
     on_disconnect: Literal["cancel", "continue"] = "continue"
-    after_seconds: float = 0
+    after_seconds: float = Field(0, ge=-LONGEST_DELAY, le=LONGEST_DELAY)
     durability: Literal["sync", "async", "exit"] | None = None
     strict_resume: bool = False
     feedback_keys: list[str] | None = None

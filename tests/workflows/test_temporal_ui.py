@@ -93,7 +93,7 @@ async def test_workflows_are_found_by_their_search_attributes(
 async def test_each_superstep_is_one_activity_with_the_names_of_its_nodes(
     client: LangGraphClient, thread_id: str, temporal: Client, graph: str, expected: list[str]
 ) -> None:
-    given = {"messages": [{"role": "user", "content": "hi"}]} if graph == "nested_chat" else {"log": ["in"]}
+    given: Any = {"messages": [{"role": "user", "content": "hi"}]} if graph == "nested_chat" else {"log": ["in"]}
     run = await client.runs.create(thread_id, graph, input=given, if_not_exists="create")
     await client.runs.join(thread_id, run["run_id"])
     await closed(temporal, f"run/{run['run_id']}")
