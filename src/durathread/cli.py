@@ -74,6 +74,10 @@ def migrate() -> None:
     """Bring the database in DATABASE_URL to this version, and register our search attributes with Temporal."""
     settings = load("durathread.settings").Settings()
     load("durathread.store.migrate").upgrade(settings.database_url)
+    # What it imports can abort the interpreter's own exit.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
     asyncio.run(load("durathread.temporal").register_search_attributes())
 
 

@@ -126,9 +126,22 @@ class Child(ABC):
             raise EngineError(self._complaint(f"could not be set up: {Path(command[0]).name} failed"))
 
     async def _until_ready(self) -> None:
-        while not await self.ready():
-            if self.pid is None:
-                raise EngineError(self._complaint(f"did not start ({describe(await self.wait())})"))
+        polling = asyncio.create_task(self._poll())
+        ending = asyncio.create_task(self.wait())
+        try:
+            await asyncio.wait({polling, ending}, return_when=asyncio.FIRST_COMPLETED)
+            # What has ended may still have done all that was asked of it.
+            if ending.done() and not await self.ready():
+                raise EngineError(self._complaint(f"did not start ({describe(ending.result())})"))
+        finally:
+            polling.cancel()
+            ending.cancel()
+            await asyncio.gather(polling, ending, return_exceptions=True)
+
+    async def _poll(self) -> None:
+        while True:
+            if await self.ready():
+                return
             await asyncio.sleep(POLL)
 
     async def _spawn(self, command: list[str]) -> None:

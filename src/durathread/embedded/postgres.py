@@ -94,7 +94,7 @@ class Postgres(Child):
 
     async def ready(self) -> bool:
         """Say whether it takes queries; create our database when it first does."""
-        if not (self.data / "postmaster.pid").exists():
+        if self.pid is None or not (self.data / "postmaster.pid").exists():
             return False
         try:
             server = await psycopg.AsyncConnection.connect(
@@ -142,7 +142,7 @@ class Postgres(Child):
         found = running_in(self.data, executable=_programs() / "postgres")
         with contextlib.suppress(OSError, ValueError):
             noted = int((self.data / "postmaster.pid").read_text().split("\n")[0])
-            if str(self.data) in (program(noted) or ""):
+            if f"-D {self.data}" in (program(noted) or ""):
                 found.append(noted)
         return [pid for pid in found if identity(pid) is not None]
 

@@ -13,6 +13,7 @@ from durathread.embedded.http import get
 from durathread.embedded.terminal import Terminal
 
 TASK_QUEUE = "durathread"
+LABELS = {"migrate": "The migration", "api": "The API", "worker": "The worker"}
 STEP_GRACE = 5
 """Seconds that a step may go on after Ctrl-C. It is repeated at the next start, so waiting long buys little."""
 
@@ -23,7 +24,7 @@ class Role(Child):
     def __init__(self, engines: Engines, name: str, *, terminal: Terminal, variables: dict[str, str]) -> None:
         """Describe a role that finds variables in its environment."""
         super().__init__(engines.folder, name)
-        self.label = f"The {name}"
+        self.label = LABELS[name]
         self.engines = engines
         self.terminal = terminal
         self._variables = variables

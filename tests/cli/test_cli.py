@@ -1,0 +1,44 @@
+"""What the command line answers before anything is started."""
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE
+from importlib.metadata import version
+from pathlib import Path
+
+COMMAND = str(Path(sys.executable).with_name("durathread"))
+
+
+async def answer(*words: str, cwd: Path | None = None) -> tuple[int | None, str, str]:
+    """Run the command; return its exit code, and what it wrote to stdout and stderr."""
+    process = await asyncio.create_subprocess_exec(COMMAND, *words, stdout=PIPE, stderr=PIPE, cwd=cwd)
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_it_knows_its_version() -> None:
+    assert await answer("--version") == (0, f"durathread {version('durathread')}\n", "")
+
+
+async def test_help_names_every_command() -> None:
+    code, out, _ = await answer("--help")
+    assert code == 0
+    assert all(f" {name} " in out for name in ("dev", "api", "worker", "migrate"))
+
+
+async def test_a_missing_langgraph_json_is_named(tmp_path: Path) -> None:
+    expected = "Error: langgraph.json cannot be read (No such file or directory). Name yours with --config.\n"
+    assert await answer("dev", cwd=tmp_path) == (1, "", expected)
+
+
+async def test_a_langgraph_json_that_is_not_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.json").write_text("{")
+    code, _, err = await answer("dev", "--config", "broken.json", cwd=tmp_path)
+    assert code == 1
+    assert err.startswith("Error: broken.json is not JSON: ")
+
+
+async def test_an_unknown_option_is_refused() -> None:
+    code, _, err = await answer("dev", "--nonsense")
+    assert code == 2
+    assert "--nonsense" in err

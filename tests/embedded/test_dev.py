@@ -1,0 +1,236 @@
+"""`durathread dev`, as people run it: in a process of its own, ended by Ctrl-C or worse."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, STDOUT
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from durathread.embedded.ports import free_port
+from tests.eventually import eventually
+
+CONFIG = Path(__file__).parents[2] / "examples" / "weather" / "langgraph.json"
+COMMAND = str(Path(sys.executable).with_name("durathread"))
+THREAD = "0195a2c4-5d0e-7c3f-9a51-3f2d8e6b7a10"
+START = 60.0
+
+
+@dataclass
+class Server:
+    """A running `durathread dev`."""
+
+    process: asyncio.subprocess.Process
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        """Where its API should be."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def text(self) -> str:
+        """What it has written."""
+        return self.log.read_text()
+
+    def family(self) -> list[psutil.Process]:
+        """The process, and all that it has started."""
+        own = psutil.Process(self.process.pid)
+        return [own, *own.children(recursive=True)]
+
+    def child(self, *words: str) -> psutil.Process | None:
+        """Find a child by words of its command line."""
+        for each in psutil.Process(self.process.pid).children():
+            if all(word in " ".join(each.cmdline()) for word in words):
+                return each
+        return None
+
+    async def ready(self) -> None:
+        """Wait until it says that it is ready."""
+
+        async def said() -> bool:
+            assert self.process.returncode is None, self.text()
+            return "Ctrl-C stops it" in self.text()
+
+        await eventually(said, timeout=START)
+
+    async def ok(self) -> bool:
+        """Say whether its API answers."""
+        async with httpx.AsyncClient() as client:
+            try:
+                return (await client.get(f"{self.url}/ok")).status_code == 200
+            except httpx.TransportError:
+                return False
+
+
+@asynccontextmanager
+async def started(folder: Path, *options: str, port: int | None = None) -> AsyncGenerator[Server]:
+    """Start `durathread dev` with its data in a folder; at the end kill what is left of it."""
+    port = port or free_port()
+    log = folder / f"dev-{port}.txt"
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(COMMAND, "dev", "--config", str(CONFIG), "--port", str(port), "--data", str(folder / "data"), *options),
+            stdin=DEVNULL,
+            stdout=output,
+            stderr=STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield Server(process, port, log)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def kill(processes: list[psutil.Process]) -> None:
+    """Kill processes; some may end by themselves when others do."""
+    for each in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
+
+
+async def all_gone(processes: list[psutil.Process]) -> None:
+    """Wait until processes have ended."""
+
+    async def gone() -> bool:
+        return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes)
+
+    await eventually(gone, what=str(processes))
+
+
+@pytest.fixture(scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    """A server on the data of one that was killed with all its children; at the end Ctrl-C stops it."""
+    folder = tmp_path_factory.mktemp("dev")
+    async with started(folder) as first:
+        await first.ready()
+        async with httpx.AsyncClient() as client:
+            (await client.post(f"{first.url}/threads", json={"thread_id": THREAD})).raise_for_status()
+        everything = first.family()
+        kill(everything)
+        await first.process.wait()
+        await all_gone(everything)
+    async with started(folder) as second:
+        await second.ready()
+        yield second
+        family = second.family()
+        second.process.send_signal(signal.SIGINT)
+        assert await second.process.wait() == 0
+        assert not any(each.is_running() for each in family[1:])
+        assert second.text().endswith("Stopped.\n")
+
+
+async def test_data_outlives_a_kill_of_everything_at_once(server: Server) -> None:
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(f"{server.url}/threads/{THREAD}")).status_code == 200
+
+
+async def test_it_says_where_everything_is(server: Server) -> None:
+    text = server.text()
+    ui = next(line.split()[-1] for line in text.splitlines() if "Temporal UI  " in line)
+    async with httpx.AsyncClient() as client:
+        for url in (f"http://localhost:{server.port}", f"http://localhost:{server.port}/docs", ui):
+            assert url in text
+        assert (await client.get(f"{server.url}/ok")).status_code == 200
+        assert (await client.get(f"{server.url}/docs")).status_code == 200
+        assert (await client.get(ui)).status_code == 200
+
+
+async def test_a_second_one_on_the_same_data_is_refused(server: Server) -> None:
+    async with started(server.log.parent) as second:
+        assert await second.process.wait() == 1
+        assert f"is in use by process {server.process.pid}." in second.text()
+        assert "Traceback" not in second.text()
+
+
+async def test_a_second_one_on_the_same_port_is_refused(server: Server, tmp_path: Path) -> None:
+    async with started(tmp_path, port=server.port) as second:
+        assert await second.process.wait() == 1
+        assert second.text() == f"Error: Port {server.port} on 127.0.0.1 is taken. Choose another with --port.\n"
+
+
+@pytest.mark.parametrize(
+    "words", [("durathread worker",), ("durathread api",), ("valkey-server",), ("postgres", "-D"), ("temporal",)]
+)
+async def test_a_killed_process_is_started_again(server: Server, words: tuple[str, ...]) -> None:
+    victim = server.child(*words)
+    assert victim
+    returns = server.text().count(" is back")
+    victim.kill()
+
+    async def back() -> bool:
+        return server.text().count(" is back") > returns and server.child(*words) is not None
+
+    await eventually(back, timeout=START)
+    assert server.child(*words) != victim
+    await eventually(server.ok, timeout=START)
+
+
+async def test_nothing_outlives_it(tmp_path: Path) -> None:
+    async with started(tmp_path) as server:
+
+        async def all_there() -> bool:
+            return all(server.child(words) for words in ("valkey", "postgres", "temporal", "worker", "durathread api"))
+
+        await eventually(all_there, timeout=START)
+        family = server.family()
+        server.process.kill()
+        await all_gone(family)
+
+
+async def test_ctrl_c_while_it_starts_stops_everything(tmp_path: Path) -> None:
+    async with started(tmp_path, "--ephemeral") as server:
+
+        async def begun() -> bool:
+            return "✓" in server.text()
+
+        await eventually(begun, timeout=START)
+        family = server.family()
+        server.process.send_signal(signal.SIGINT)
+        assert await server.process.wait() == 0
+        await all_gone(family)
+    assert not (tmp_path / "data").exists()
+
+
+async def test_taken_ports_of_temporal_are_replaced_and_named(tmp_path: Path) -> None:
+    taken: list[socket.socket] = []
+    for port in (7233, 8233):
+        try:
+            taken.append(socket.create_server(("127.0.0.1", port)))
+        except OSError:
+            continue
+    try:
+        async with started(tmp_path, "--ephemeral") as server:
+
+            async def named() -> bool:
+                return "Port 7233 is taken" in server.text() and "Port 8233 is taken" in server.text()
+
+            await eventually(named, timeout=START)
+            family = server.family()
+            server.process.send_signal(signal.SIGTERM)
+            assert await server.process.wait() == 0
+            await all_gone(family)
+    finally:
+        for each in taken:
+            each.close()
+
+
+async def test_a_graph_that_cannot_be_loaded_is_named_and_ends_it(tmp_path: Path) -> None:
+    config = tmp_path / "langgraph.json"
+    config.write_text('{"graphs": {"agent": "./nowhere.py:graph"}, "dependencies": ["."]}')
+    async with started(tmp_path, "--ephemeral", "--config", str(config)) as server:
+        assert await server.process.wait() == 1
+        text = server.text()
+    assert "did not start (exit code 1)" in text
+    assert "nowhere.py" in text
+    assert "Traceback" not in text
