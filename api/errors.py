@@ -16,6 +16,10 @@ from durathread.errors import Error
 log = structlog.get_logger()
 
 
+# What FastAPI says of a body that is not UTF-8, or is nested too deep.
+UNREADABLE = "There was an error parsing the body"
+
+
 class Problem(BaseModel):
     """Why a request was not carried out."""
 
@@ -60,6 +64,8 @@ def _line(item: dict[str, Any]) -> str:
 
 async def _http(_: Request, error: Exception) -> Json:
     failure = cast(HTTPException, error)
+    if failure.detail == UNREADABLE:
+        return problem(422, "Invalid JSON in request body")
     headers = dict(failure.headers) if failure.headers else None
     return problem(failure.status_code, str(failure.detail), headers)
 

@@ -23,14 +23,14 @@ def first(state: State) -> dict[str, list[str]]:
 
 def second(state: State) -> dict[str, list[str]]:
     """Fail if asked to."""
-    if "secret" in state["log"]:
+    if "secret" in state.get("log", []):
         raise Secret("the password is swordfish")
     return {"log": ["second"]}
 
 
 def route(state: State) -> str:
     """Choose the way."""
-    if "lost" in state["log"]:
+    if "lost" in state.get("log", []):
         raise Secret("the password is swordfish")
     return "second"
 

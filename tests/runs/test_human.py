@@ -94,7 +94,8 @@ async def test_a_command_may_update_and_go_elsewhere(client: LangGraphClient, th
     await client.runs.wait(thread_id, "agent", input={"log": ["in"]}, if_not_exists="create")
     await client.runs.wait(thread_id, "hitl", input={"log": ["in"]})
     await client.runs.wait(thread_id, "hitl", command={"resume": "yes"})
-    result: Any = await client.runs.wait(thread_id, "hitl", command={"update": [["log", ["updated"]]], "goto": goto})
+    command: Any = {"update": [["log", ["updated"]]], "goto": goto}
+    result: Any = await client.runs.wait(thread_id, "hitl", command=command)
     assert result["log"][-3:] == ["after", "updated", "after"]
 
 

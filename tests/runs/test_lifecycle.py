@@ -203,9 +203,8 @@ async def test_time_travel_runs_from_a_checkpoint(client: LangGraphClient, threa
     await client.runs.wait(thread_id, "agent", input=None, checkpoint_id=checkpoint_id)
     assert await log_of(client, thread_id) == ["in", "a", "b", "c"]
     assert len(await client.threads.get_history(thread_id, limit=100)) == 8
-    result: Any = await client.runs.wait(
-        thread_id, "agent", input={"log": ["fork"]}, checkpoint={"checkpoint_id": checkpoint_id}
-    )
+    checkpoint: Any = {"checkpoint_id": checkpoint_id}
+    result: Any = await client.runs.wait(thread_id, "agent", input={"log": ["fork"]}, checkpoint=checkpoint)
     assert result["log"] == ["in", "a", "fork", "a", "b", "c"]
 
 

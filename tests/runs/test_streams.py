@@ -14,8 +14,6 @@ from tests.stack import Stack
 
 Parts = list[Any]
 
-GATED = "until"
-
 
 async def collect(stream: Any) -> Parts:
     return [part async for part in stream]
@@ -55,7 +53,7 @@ async def test_all_modes_come_in_the_order_of_the_reference(client: LangGraphCli
 
 
 async def test_tokens_come_as_tuples(client: LangGraphClient, thread_id: str) -> None:
-    question = {"messages": [{"role": "user", "content": "one two three"}]}
+    question: Any = {"messages": [{"role": "user", "content": "one two three"}]}
     parts = await collect(
         client.runs.stream(thread_id, "chat", input=question, if_not_exists="create", stream_mode=["messages-tuple"])
     )
@@ -69,7 +67,7 @@ async def test_tokens_come_as_tuples(client: LangGraphClient, thread_id: str) ->
 
 
 async def test_tokens_come_as_messages_that_grow(client: LangGraphClient, thread_id: str) -> None:
-    question = {"messages": [{"role": "user", "content": "one two three"}]}
+    question: Any = {"messages": [{"role": "user", "content": "one two three"}]}
     parts = await collect(
         client.runs.stream(thread_id, "chat", input=question, if_not_exists="create", stream_mode=["messages"])
     )
@@ -80,7 +78,7 @@ async def test_tokens_come_as_messages_that_grow(client: LangGraphClient, thread
 
 
 async def test_subgraphs_are_shown_when_asked_for(client: LangGraphClient, thread_id: str) -> None:
-    question = {"messages": [{"role": "user", "content": "one"}]}
+    question: Any = {"messages": [{"role": "user", "content": "one"}]}
     plain = await collect(
         client.runs.stream(
             thread_id, "nested_chat", input=question, if_not_exists="create", stream_mode=["updates", "custom"]
@@ -96,7 +94,7 @@ async def test_subgraphs_are_shown_when_asked_for(client: LangGraphClient, threa
 
 
 async def test_events_of_langchain_are_streamed(client: LangGraphClient, thread_id: str) -> None:
-    question = {"messages": [{"role": "user", "content": "one two"}]}
+    question: Any = {"messages": [{"role": "user", "content": "one two"}]}
     parts = await collect(
         client.runs.stream(thread_id, "chat", input=question, if_not_exists="create", stream_mode=["events"])
     )
@@ -241,7 +239,7 @@ async def test_a_client_that_leaves_cancels_its_run_if_it_said_so(
     client: LangGraphClient, thread_id: str, tmp_path: Path
 ) -> None:
     trace = tmp_path / "b"
-    stream = client.runs.stream(
+    stream: Any = client.runs.stream(
         thread_id,
         "agent",
         input={"log": ["in"], "do": {"b": {"trace": str(trace), "sleep": 60}}},
@@ -258,7 +256,7 @@ async def test_a_client_that_leaves_cancels_its_run_if_it_said_so(
 
 
 async def test_a_client_that_leaves_changes_nothing_otherwise(client: LangGraphClient, thread_id: str) -> None:
-    stream = client.runs.stream(
+    stream: Any = client.runs.stream(
         thread_id, "agent", input={"log": ["in"], "do": {"b": {"sleep": 0.3}}}, if_not_exists="create"
     )
     await anext(stream)
