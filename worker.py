@@ -37,6 +37,7 @@ async def serve(settings: Settings) -> None:
     plugin = DurathreadPlugin(settings)
     client = await connect(identity=f"durathread@{socket.gethostname()}:{os.getpid()}", plugins=[plugin])
     async with build(client, task_queue=settings.task_queue):
+        await plugin.ready()
         log.info("The worker is ready", task_queue=settings.task_queue, graphs=list(plugin.graphs))
         await stop.wait()
         log.info("The worker is stopping")

@@ -28,6 +28,10 @@ class Resources:
         self._publisher: Publisher | None = None
         self._loops: GraphLoops | None = None
         self.store: BaseStore | None = None
+        self.ready = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._users = 0
+        self._stack = AsyncExitStack()
 
     @cached_property
     def graphs(self) -> Graphs:  # pyright: ignore[reportRedeclaration]
@@ -54,7 +58,22 @@ class Resources:
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator["Resources"]:
-        """Open everything for as long as the block lasts."""
+        """Open everything for as long as the block lasts. Blocks that overlap, of several workers, share it."""
+        async with self._lock:
+            if not self._users:
+                self._stack = await self._open()
+            self._users += 1
+        self.ready.set()
+        try:
+            yield self
+        finally:
+            async with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self.ready.clear()
+                    await self._stack.aclose()
+
+    async def _open(self) -> AsyncExitStack:
         settings = self.settings
         async with AsyncExitStack() as stack:
             self._pool = await stack.enter_async_context(open_pool(settings.database_url, size=settings.pool_size))
@@ -69,4 +88,4 @@ class Resources:
             watch = asyncio.create_task(self._loops.watch(), name="loop watch")
             stack.callback(watch.cancel)
             await self._loops.run(self.graphs.check)
-            yield self
+            return stack.pop_all()

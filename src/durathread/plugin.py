@@ -1,6 +1,7 @@
 """The Temporal plugin: everything that makes a client and a worker into a part of durathread."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any, cast
 
@@ -74,8 +75,18 @@ class DurathreadPlugin(SimplePlugin):
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
         """Run a worker with the pool, the event bus and the graphs open. A replayer needs none of them."""
-        async with self._resources.opened():
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self._resources.opened())
+            except BaseException:
+                # As the SDK does where it fails before it has begun: else `async with worker` never ends.
+                worker._shutdown_complete_event.set()  # pyright: ignore[reportPrivateUsage]
+                raise
             await next(worker)
+
+    async def ready(self) -> None:
+        """Wait until a worker has opened what it needs."""
+        await self._resources.ready.wait()
 
 
 # What the SDK fills in where the worker was given nothing.

@@ -1,0 +1,26 @@
+"""What tests of workflows share that run a worker in their own process."""
+
+from collections.abc import Callable
+
+import pytest
+
+from durathread.embedded.engines import Engines
+from durathread.graphs import Graphs, system_assistant_id
+from durathread.plugin import DurathreadPlugin
+from durathread.settings import Settings
+from durathread.store import assistants
+from durathread.store.pool import connection, open_pool
+from tests.stack import GRAPHS
+
+MakePlugin = Callable[[], DurathreadPlugin]
+
+
+@pytest.fixture(scope="session")
+async def make_plugin(engine_set: Engines, database: str) -> MakePlugin:
+    """Build plugins that serve tests/graphs. No API has to run: the assistant that it would create is there."""
+    settings = Settings(database_url=database, redis_url=engine_set.redis_url, config=GRAPHS)
+    graphs = Graphs.load(GRAPHS)
+    async with open_pool(database, size=2) as pool, connection(pool) as conn:
+        agent = system_assistant_id("agent")
+        await assistants.upsert_system(conn, agent, graph_id="agent", name="agent", description="Three steps.")
+    return lambda: DurathreadPlugin(settings, graphs=graphs)
