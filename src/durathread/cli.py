@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from psycopg import OperationalError
 
 from durathread.embedded.dev import Dev, Options
-from durathread.errors import Error
+from durathread.errors import ConfigError, Error, Unavailable
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -71,22 +72,37 @@ def worker(config: Config = None) -> None:
 
 @app.command()
 def migrate() -> None:
-    """Bring the database in DATABASE_URL to this version, and register our search attributes with Temporal."""
-    settings = load("durathread.settings").Settings()
-    load("durathread.store.migrate").upgrade(settings.database_url)
-    # What it imports can abort the interpreter's own exit.
+    """Bring the database in DATABASE_URL to this version."""
+    settings = configured()
+    try:
+        load("durathread.store.migrate").upgrade(settings.database_url)
+    except OperationalError as error:
+        raise Unavailable(f"Postgres cannot be used: {error}") from None
+    # What was imported can abort the interpreter's own exit.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
-    asyncio.run(load("durathread.temporal").register_search_attributes())
 
 
 def run(module: str, **variables: object) -> None:
     """Run a role as this process; options stand for environment variables."""
     os.environ.update({name: str(value) for name, value in variables.items() if value is not None})
-    settings = load("durathread.settings").Settings()
-    load("durathread.logs").configure(settings.log_level, json=settings.log_json)
+    settings = configured()
     load(module).main(settings)
+
+
+def configured() -> Any:
+    """Read the settings, and set up logging as they say.
+
+    Raises:
+        ConfigError: an environment variable has a value that it cannot have.
+    """
+    try:
+        settings = load("durathread.settings").Settings()
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    load("durathread.logs").configure(settings.log_level, json=settings.log_json)
+    return settings
 
 
 def load(module: str) -> Any:

@@ -1,6 +1,7 @@
 """What the command line answers before anything is started."""
 
 import asyncio
+import os
 import sys
 from asyncio.subprocess import PIPE
 from importlib.metadata import version
@@ -9,9 +10,10 @@ from pathlib import Path
 COMMAND = str(Path(sys.executable).with_name("durathread"))
 
 
-async def answer(*words: str, cwd: Path | None = None) -> tuple[int | None, str, str]:
+async def answer(*words: str, cwd: Path | None = None, **variables: str) -> tuple[int | None, str, str]:
     """Run the command; return its exit code, and what it wrote to stdout and stderr."""
-    process = await asyncio.create_subprocess_exec(COMMAND, *words, stdout=PIPE, stderr=PIPE, cwd=cwd)
+    environment = {**os.environ, **variables}
+    process = await asyncio.create_subprocess_exec(COMMAND, *words, stdout=PIPE, stderr=PIPE, cwd=cwd, env=environment)
     out, err = await process.communicate()
     return process.returncode, out.decode(), err.decode()
 
@@ -42,3 +44,18 @@ async def test_an_unknown_option_is_refused() -> None:
     code, _, err = await answer("dev", "--nonsense")
     assert code == 2
     assert "--nonsense" in err
+
+
+async def test_a_setting_that_cannot_be_is_named() -> None:
+    code, _, err = await answer("worker", N_JOBS_PER_WORKER="none")
+    assert code == 1
+    assert err.startswith("Error: ")
+    assert "N_JOBS_PER_WORKER" in err
+    assert "Traceback" not in err
+
+
+async def test_a_database_that_is_not_there_is_said_to_be_missing() -> None:
+    code, _, err = await answer("migrate", DATABASE_URL="postgresql://postgres@127.0.0.1:1/nowhere")
+    assert code == 1
+    assert err.startswith("Error: Postgres cannot be used: ")
+    assert "Traceback" not in err

@@ -13,7 +13,8 @@ from durathread.embedded.folder import Folder
 from durathread.errors import EngineError
 
 LAUNCH = Path(__file__).with_name("launch.py")
-POLL = 0.01
+FIRST_PAUSE = 0.01
+LAST_PAUSE = 0.2
 TAIL_LINES = 15
 
 
@@ -139,10 +140,11 @@ class Child(ABC):
             await asyncio.gather(polling, ending, return_exceptions=True)
 
     async def _poll(self) -> None:
-        while True:
-            if await self.ready():
-                return
-            await asyncio.sleep(POLL)
+        pause = FIRST_PAUSE
+        while not await self.ready():
+            await asyncio.sleep(pause)
+            # Some take seconds, and asking costs them time.
+            pause = min(pause * 1.2, LAST_PAUSE)
 
     async def _spawn(self, command: list[str]) -> None:
         spawning = asyncio.create_task(self._execute(command))

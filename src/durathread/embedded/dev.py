@@ -56,7 +56,9 @@ class Dev:
         check(self.options)
         serving = asyncio.create_task(self._serve())
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop, serving)
+            # Under nohup, it is to go on when its terminal is closed.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                asyncio.get_running_loop().add_signal_handler(number, self._stop, serving)
         with contextlib.suppress(asyncio.CancelledError):
             await serving
         self.terminal.say("Stopped.")
