@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from durathread.activities.emitter import Emitter
 from durathread.activities.loops import Work
@@ -55,7 +55,9 @@ class Steps:
                 return SUPERSEDED
             except (Unavailable, *OUTAGES) as error:
                 # Repeated by the workflow, for as long as it takes.
-                raise ApplicationError(str(error), type=UNAVAILABLE, non_retryable=True) from error
+                raise ApplicationError(
+                    str(error), type=UNAVAILABLE, non_retryable=True, category=ApplicationErrorCategory.BENIGN
+                ) from error
 
     async def _run(self, run: Run, given: StepInput) -> Result:
         saver = Saver(self._resources.pool, owner=(str(run.run_id), run.attempt))
@@ -69,7 +71,12 @@ class Steps:
             await self._stop(work, run, given)
             details = activity.cancellation_details()
             if details and details.worker_shutdown:
-                raise ApplicationError("The worker is stopping", type=HANDED_BACK, non_retryable=True) from None
+                raise ApplicationError(
+                    "The worker is stopping",
+                    type=HANDED_BACK,
+                    non_retryable=True,
+                    category=ApplicationErrorCategory.BENIGN,
+                ) from None
             raise
 
     async def _stop(self, work: Work[Result], run: Run, given: StepInput) -> None:

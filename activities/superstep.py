@@ -17,7 +17,7 @@ from langgraph.types import Command, StateSnapshot
 from durathread.activities.emitter import Emitter
 from durathread.activities.failures import describe
 from durathread.encode import jsonable
-from durathread.errors import Fenced
+from durathread.errors import Fenced, Unavailable
 from durathread.graphs import Graph
 from durathread.records import JsonObject, Run, ThreadStatus
 
@@ -115,7 +115,7 @@ async def superstep(
             nodes = list(emitter.checkpoint["next"]) if emitter.checkpoint else []
             return Result("continue", nodes=nodes, limit=left)
         return await _failed(graph, run, _too_many(own), emitter)
-    except Fenced:
+    except (Fenced, Unavailable):
         raise
     except Exception as error:  # noqa: BLE001, whatever users' code raises ends their run
         return await _failed(graph, run, error, emitter)
@@ -246,6 +246,6 @@ def _too_many(limit: int) -> GraphRecursionError:
 
 async def _failed(graph: Graph, run: Run, error: Exception, emitter: Emitter) -> Result:
     described = describe(error)
-    emitter.error(described)
     position = await locate(graph, str(run.thread_id))
+    emitter.error(described)
     return Result("error", position=position, error=described)

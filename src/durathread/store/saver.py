@@ -21,8 +21,8 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.types import _DeltaSnapshot  # pyright: ignore[reportPrivateUsage]
 from psycopg.types.json import Jsonb
 
-from durathread.errors import Fenced, ThreadBusy
-from durathread.store.pool import Connection, Pool, transaction
+from durathread.errors import Fenced, ThreadBusy, Unavailable
+from durathread.store.pool import OUTAGES, Connection, Pool, transaction
 
 T = TypeVar("T")
 
@@ -94,10 +94,17 @@ class Saver(AsyncPostgresSaver):
         self._idle_thread = idle_thread
 
     async def _here(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine on the pool's loop."""
-        if asyncio.get_running_loop() is self.loop:
-            return await make()
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(make(), self.loop))
+        """Run a coroutine on the pool's loop.
+
+        Raises:
+            Unavailable: the database cannot be reached. Not psycopg's own error, which a node may raise of another database.
+        """
+        try:
+            if asyncio.get_running_loop() is self.loop:
+                return await make()
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(make(), self.loop))
+        except OUTAGES as error:
+            raise Unavailable("The database is unavailable.") from error
 
     async def _write(self, query: LiteralString, args: dict[str, Any]) -> None:
         """Run a statement that passes the fence before it writes.

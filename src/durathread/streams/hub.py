@@ -21,6 +21,8 @@ PAGE = 1000
 # How often the database is asked for the status of the runs that are watched, in seconds. It decides only when the news
 # of an end was lost: with Valkey, or with the process that should have sent it.
 AUDIT_INTERVAL = 2.0
+# How long to wait before Valkey is asked again after it failed, in seconds.
+RETRY = 0.25
 
 Statuses = Callable[[Collection[str]], Awaitable[dict[str, str | None]]]
 
@@ -151,27 +153,28 @@ class Hub:
     async def _read(self, watch: _Watch) -> None:
         """Move a run's events from Valkey to the watch's log, until the end."""
         last = watch.base
-        try:
-            while True:
-                watch.news.clear()
-                was_over = watch.ended.is_set()
+        while True:
+            watch.news.clear()
+            was_over = watch.ended.is_set()
+            try:
                 async for event in self._replay(watch.run_id, after=last):
                     watch.log.append(event)
                     last = event.event_id
-                watch.grow()
-                if watch.log and watch.log[-1].name == END:
-                    return
-                if was_over:
-                    # The run is over and no `end` was left behind: the news of it was lost with Valkey.
-                    watch.closed = True
-                    watch.grow()
-                    return
-                await watch.news.wait()
-        except (RedisError, OSError, Unavailable) as error:
-            log.warning("A stream was cut", run_id=watch.run_id, error=str(error))
-            await watch.ended.wait()
-            watch.closed = True
+            except (RedisError, OSError) as error:
+                log.warning("A stream is cut", run_id=watch.run_id, error=str(error))
+                # Ids are times: what a restarted Valkey gets sorts after what it has lost.
+                if not was_over:
+                    await asyncio.sleep(RETRY)
+                    continue
             watch.grow()
+            if watch.log and watch.log[-1].name == END:
+                return
+            if was_over:
+                # The run is over and no `end` was left behind: the news of it was lost with Valkey.
+                watch.closed = True
+                watch.grow()
+                return
+            await watch.news.wait()
 
     async def _replay(self, run_id: str, *, after: str, until: str = "+") -> AsyncIterator[Event]:
         lower = f"({after}"
@@ -196,7 +199,7 @@ class Hub:
                         self._tell(News.decode(message["data"]))
             except (RedisError, OSError) as error:
                 log.warning("Valkey is unavailable, streams wait", error=str(error))
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(RETRY)
 
     def _tell(self, news: News) -> None:
         for run_id in news.runs:
