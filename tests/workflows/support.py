@@ -4,7 +4,7 @@ from typing import Any
 
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.sdk.v1 import WorkflowMetadata
-from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus, WorkflowHistory
 from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -54,6 +54,22 @@ async def steps(temporal: Client, run_id: str) -> list[str | None]:
             payloads = [event.user_metadata.summary] if event.user_metadata.HasField("summary") else []
             [summary] = await temporal.data_converter.decode(payloads) if payloads else [None]
             found.append(summary)
+    return found
+
+
+async def chain(temporal: Client, workflow_id: str) -> list[WorkflowHistory]:
+    """Fetch the histories of a workflow that continued as new, in their order."""
+    found = list[WorkflowHistory]()
+    first = await described(temporal, workflow_id)
+    assert first is not None
+    run_id: str | None = first.raw_description.workflow_execution_info.first_run_id
+    while run_id:
+        history = await temporal.get_workflow_handle(workflow_id, run_id=run_id).fetch_history()
+        found.append(history)
+        last = history.events[-1]
+        continued = last.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW
+        attributes = last.workflow_execution_continued_as_new_event_attributes
+        run_id = attributes.new_execution_run_id if continued else None
     return found
 
 
