@@ -66,9 +66,7 @@ async def server(environment: dict[str, str], tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="session")
-async def weather(
-    engine_set: Engines, database: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stack]:
+async def weather(engine_set: Engines, database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """A server with the example agent."""
     assert database
     config = EXAMPLES / "weather" / "langgraph.json"

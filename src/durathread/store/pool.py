@@ -1,8 +1,9 @@
 """The one Postgres pool of a process, for rows and checkpoints alike."""
 
+import select
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 import orjson
 import psycopg
@@ -39,7 +40,7 @@ async def open_pool(database_url: str, *, size: int) -> AsyncGenerator[Pool]:
         max_size=size,
         timeout=PATIENCE,
         open=False,
-        check=None,
+        check=_check,
     )
     await pool.open(wait=False)
     try:
@@ -67,6 +68,14 @@ async def transaction(pool: Pool) -> AsyncGenerator[Connection]:
     """Lend a connection with a transaction begun, which commits unless the block raises."""
     async with connection(pool) as conn, conn.transaction():
         yield conn
+
+
+async def _check(conn: Connection) -> None:
+    """Find out, before a connection is lent, whether its server is gone. A live one that idles has nothing to read."""
+    poll = select.poll()
+    poll.register(conn.fileno(), select.POLLIN)
+    if poll.poll(0):
+        await AsyncConnectionPool.check_connection(cast(Any, conn))
 
 
 set_json_dumps(dumps)

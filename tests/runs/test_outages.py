@@ -1,0 +1,137 @@
+"""Engines that are killed: runs wait for them, and finish."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph_sdk import get_client
+from langgraph_sdk.client import LangGraphClient
+from langgraph_sdk.errors import InternalServerError, NotFoundError
+
+from durathread.embedded.child import Child
+from durathread.embedded.engines import Engines, engines
+from durathread.store.migrate import upgrade
+from tests.conftest import environment_of
+from tests.eventually import eventually
+from tests.runs.support import entered, lines, log_of, start
+from tests.stack import Stack, running
+
+
+@pytest.fixture(scope="module")
+async def own_engines(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engines]:
+    """Engines that may be killed."""
+    async with engines(tmp_path_factory.mktemp("engines"), ephemeral=True, headless=True) as started:
+        upgrade(started.database_url)
+        yield started
+
+
+@pytest.fixture(scope="module")
+async def stack(own_engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """A server on them."""
+    async with running(environment_of(own_engines, queue="outages"), tmp_path_factory.mktemp("logs")) as found:
+        yield found
+
+
+@pytest.fixture
+async def own_client(stack: Stack) -> AsyncIterator[LangGraphClient]:
+    async with get_client(url=stack.url) as found:
+        yield found
+
+
+async def kill(engine: Child) -> None:
+    """Kill an engine, as a crash would."""
+    engine.kill()
+    await engine.wait()
+
+
+@pytest.mark.parametrize("name", ["valkey", "postgres", "temporal"])
+async def test_a_run_survives_the_death_of_an_engine(
+    own_engines: Engines, own_client: LangGraphClient, thread_id: str, tmp_path: Path, name: str
+) -> None:
+    engine: Child = getattr(own_engines, name)
+    gate, traces = tmp_path / "gate", {step: tmp_path / step for step in ("s1", "s2")}
+    do = {step: {"trace": str(path)} for step, path in traces.items()}
+    do["s2"]["until"] = str(gate)
+    run = await start(own_client, thread_id, "in", graph="five", do=do, stream_resumable=True)
+    stream = own_client.runs.join_stream(thread_id, run["run_id"], last_event_id="-1")
+    seen = [(await anext(stream)).event]
+    await entered(traces["s2"])
+    await kill(engine)
+    gate.touch()
+    await engine.start()
+    result: Any = await own_client.runs.join(thread_id, run["run_id"])
+    assert result["log"] == ["in", "s1", "s2", "s3", "s4", "s5"]
+    parts = [part async for part in stream]
+    seen += [part.event for part in parts]
+    assert seen[0] == "metadata"
+    assert "error" not in seen
+    assert parts[-1].event == "end"
+    assert parts[-1].data["status"] == "success"
+    assert len(lines(traces["s1"])) == 1
+    assert (await own_client.threads.get(thread_id))["status"] == "idle"
+
+
+@pytest.mark.parametrize("name", ["postgres", "temporal"])
+async def test_nothing_is_accepted_that_cannot_be_started(
+    own_engines: Engines, own_client: LangGraphClient, thread_id: str, name: str
+) -> None:
+    engine: Child = getattr(own_engines, name)
+    await kill(engine)
+
+    async def refused() -> bool:
+        try:
+            await start(own_client, thread_id, "in")
+        except InternalServerError as error:
+            return error.response.status_code == 503
+        return False
+
+    try:
+        await eventually(refused)
+    finally:
+        await engine.start()
+
+    async def answers() -> bool:
+        try:
+            await own_client.threads.get(thread_id)
+        except NotFoundError:
+            return True
+        except InternalServerError:
+            return False
+        raise AssertionError("an orphan was left behind")
+
+    await eventually(answers)
+
+    async def accepted() -> Any:
+        try:
+            return await start(own_client, thread_id, "in")
+        except InternalServerError:
+            return None
+
+    run: Any = await eventually(accepted)
+    result: Any = await own_client.runs.join(thread_id, run["run_id"])
+    assert result["log"] == ["in", "a", "b", "c"]
+
+
+async def test_a_run_goes_on_after_everything_was_killed_at_once(
+    own_engines: Engines, stack: Stack, own_client: LangGraphClient, thread_id: str, tmp_path: Path
+) -> None:
+    gate, traces = tmp_path / "gate", {step: tmp_path / step for step in ("s1", "s2", "s3")}
+    do = {step: {"trace": str(path)} for step, path in traces.items()}
+    do["s3"]["until"] = str(gate)
+    run = await start(own_client, thread_id, "in", graph="five", do=do)
+    await entered(traces["s3"])
+    for name in ("worker", "api"):
+        await stack.kill(name)
+    for engine in (own_engines.temporal, own_engines.postgres, own_engines.valkey):
+        await kill(engine)
+    gate.touch()
+    for engine in (own_engines.valkey, own_engines.postgres, own_engines.temporal):
+        await engine.start()
+    for name in ("worker", "api"):
+        await stack.start(name)
+    await stack.ready()
+    result: Any = await own_client.runs.join(thread_id, run["run_id"])
+    assert result["log"] == ["in", "s1", "s2", "s3", "s4", "s5"]
+    assert [len(lines(path)) for path in traces.values()] == [1, 1, 2]
+    assert await log_of(own_client, thread_id) == result["log"]
