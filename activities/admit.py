@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import UTC, datetime
-from uuid import UUID
 
 import psycopg
 import structlog
@@ -16,6 +15,7 @@ from durathread.activities.resources import Resources
 from durathread.dispatch import send
 from durathread.errors import Error, Unavailable
 from durathread.preparation import RunCreate, find_assistant, prepare, signal_of
+from durathread.records import Run
 from durathread.store import admission, runs
 from durathread.store.pool import connection, transaction
 from durathread.streams.publisher import Publisher
@@ -76,17 +76,25 @@ class Admissions:
 
     @activity.defn(name=SWEEP_RUNS)
     async def sweep(self, given: Sweep) -> int:
-        """Signal again the runs in flight whose thread may not have heard of them."""
-        async with connection(self._resources.pool) as conn:
-            found = await runs.stranded(conn, age=given.age, limit=given.limit)
-        count = 0
-        for run in found:
-            if run.created_at > datetime.now(UTC) or await _is_open(activity.client(), run_workflow_id(run.run_id)):
-                continue
-            request = signal_of(run, (), limits=given.limits, nodes=[])
-            await send(activity.client(), request, task_queue=activity.info().task_queue)
-            count += 1
-        return count
+        """Signal again the runs in flight whose thread may not have heard of them; return how many."""
+        count, after = 0, 0
+        while True:
+            async with connection(self._resources.pool) as conn:
+                found = await runs.stranded(conn, age=given.age, limit=given.limit, after=after)
+            for run in found:
+                activity.heartbeat()
+                count += await self._resend(run, given)
+            if len(found) < given.limit:
+                return count
+            after = found[-1].seq
+
+    async def _resend(self, run: Run, given: Sweep) -> bool:
+        client = activity.client()
+        if run.created_at > datetime.now(UTC) or await _is_open(client, run_workflow_id(run.run_id)):
+            return False
+        request = signal_of(run, (), limits=given.limits, nodes=[])
+        await send(client, request, task_queue=activity.info().task_queue)
+        return True
 
 
 def _canonical(text: str) -> UUID:

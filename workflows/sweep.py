@@ -16,5 +16,9 @@ class Sweep:
     async def run(self, request: SweepRequest) -> int:
         """Return how many runs were signalled."""
         return await workflow.execute_activity(
-            SWEEP_RUNS, request, result_type=int, start_to_close_timeout=timedelta(seconds=60)
+            SWEEP_RUNS,
+            request,
+            result_type=int,
+            heartbeat_timeout=timedelta(seconds=30),
+            start_to_close_timeout=timedelta(minutes=10),
         )

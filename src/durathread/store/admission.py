@@ -67,7 +67,7 @@ async def admit(conn: Connection, new: NewRun) -> Admission:
         await conn.execute(CREATE_THREAD, (new.thread_id, Jsonb(dict(new.thread_metadata)), new.temporary))
     async with conn.cursor(row_factory=class_row(Thread)) as cur:
         thread = await (await cur.execute(LOCK, (new.thread_id,))).fetchone()
-    if thread is None:
+    if thread is None or thread.hidden:
         raise NotFound("Thread or assistant not found.")
     async with conn.cursor(row_factory=class_row(Run)) as cur:
         before = tuple(await (await cur.execute(IN_FLIGHT, (new.thread_id,))).fetchall())

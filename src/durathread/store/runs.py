@@ -64,7 +64,7 @@ WHERE t.thread_id = %(thread)s AND t.status = 'busy'
   AND NOT EXISTS (SELECT 1 FROM run o WHERE o.thread_id = t.thread_id AND o.status IN ('pending', 'running'))
 """
 STRANDED: LiteralString = f"""
-SELECT {COLUMNS} FROM run WHERE status IN ('pending', 'running')
+SELECT {COLUMNS} FROM run WHERE status IN ('pending', 'running') AND seq > %(after)s
   AND greatest(created_at, updated_at, coalesce(started_at, created_at)) < now() - make_interval(secs => %(age)s)
 ORDER BY seq LIMIT %(limit)s
 """
@@ -89,10 +89,10 @@ async def in_flight(conn: Connection, thread_id: UUID) -> list[UUID]:
     return [row["run_id"] for row in await (await conn.execute(IN_FLIGHT, (thread_id,))).fetchall()]
 
 
-async def stranded(conn: Connection, *, age: float, limit: int) -> list[Run]:
-    """Find runs that have been in flight, untouched, for `age` seconds."""
+async def stranded(conn: Connection, *, age: float, limit: int, after: int = 0) -> list[Run]:
+    """Find runs that have been in flight, untouched, for `age` seconds; in order of admission, behind `after`."""
     async with conn.cursor(row_factory=class_row(Run)) as cur:
-        return await (await cur.execute(STRANDED, {"age": age, "limit": limit})).fetchall()
+        return await (await cur.execute(STRANDED, {"age": age, "limit": limit, "after": after})).fetchall()
 
 
 async def claim(conn: Connection, run_id: UUID, *, token: int, step: int) -> Run | None:
