@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.constants import START
-from langgraph.errors import GraphDrained, GraphRecursionError
+from langgraph.errors import ErrorCode, GraphDrained, GraphRecursionError, create_error_message
 from langgraph.runtime import RunControl
 from langgraph.types import Command, StateSnapshot
 
@@ -238,10 +238,11 @@ def _recursion_limit(run: Run) -> int:
 
 
 def _too_many(limit: int) -> GraphRecursionError:
-    return GraphRecursionError(
+    message = (
         f"Recursion limit of {limit} reached without hitting a stop condition. You can increase the limit by setting the "
         "`recursion_limit` config key."
     )
+    return GraphRecursionError(create_error_message(message=message, error_code=ErrorCode.GRAPH_RECURSION_LIMIT))
 
 
 async def _failed(graph: Graph, run: Run, error: Exception, emitter: Emitter) -> Result:

@@ -1,0 +1,141 @@
+"""Runs graphs step by step, as our activities do, and whole, as LangGraph does by itself."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import orjson
+from langgraph.types import Command
+
+from durathread.activities.emitter import Emitter
+from durathread.activities.superstep import Result, superstep
+from durathread.graphs import Graph
+from durathread.records import Run
+from durathread.store.pool import Pool
+from durathread.store.saver import Saver
+
+NOW = datetime.now(UTC)
+IDS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}")
+
+Events = list[tuple[str, Any]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to, without ids: those differ from run to run."""
+
+    status: str
+    error: Any
+    values: Any
+    next: tuple[str, ...]
+    interrupts: list[Any]
+    events: Events
+    # How many calls it took, and the nodes that were announced for each but the first.
+    calls: int
+    announced: list[list[str]]
+
+    def differences(self, other: "Outcome") -> dict[str, tuple[Any, Any]]:
+        """Compare what stepping must not change."""
+        names = ("status", "error", "values", "next", "interrupts", "events")
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+class Thread:
+    """A thread on which graphs are run directly."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.saver = Saver(pool)
+        self.thread_id = uuid4()
+
+    def run_of(self, **kwargs: Any) -> Run:
+        """Build a run; nothing here looks at its row."""
+        return Run(
+            run_id=uuid4(),
+            thread_id=self.thread_id,
+            assistant_id=uuid4(),
+            graph_id="test",
+            seq=1,
+            status="running",
+            strategy="enqueue",
+            metadata={},
+            kwargs={"stream_mode": ["values", "updates", "custom"], **kwargs},
+            error=None,
+            checkpoint_id=None,
+            attempt=1001,
+            step=0,
+            repeated=False,
+            retries=0,
+            opening=None,
+            created_at=NOW,
+            updated_at=NOW,
+            started_at=NOW,
+            ended_at=None,
+        )
+
+    async def stepped(self, graph: Graph, given: Any, **kwargs: Any) -> Outcome:
+        """Run a graph one superstep a call."""
+        return await self._run(graph, given, whole=False, kwargs=kwargs)
+
+    async def whole(self, graph: Graph, given: Any, **kwargs: Any) -> Outcome:
+        """Run a graph in one call."""
+        return await self._run(graph, given, whole=True, kwargs=kwargs)
+
+    async def _run(self, graph: Graph, given: Any, *, whole: bool, kwargs: dict[str, Any]) -> Outcome:
+        graph = graph.copy({"checkpointer": self.saver})
+        run = self.run_of(**kwargs)
+        events: Events = []
+        announced: list[list[str]] = []
+        result = Result("continue")
+        for call in range(100):
+            emitter = Emitter(
+                lambda name, data: events.append((IDS.sub("id", name), orjson.loads(IDS.sub("id", data.decode())))),
+                modes=run.kwargs["stream_mode"],
+                subgraphs=bool(kwargs.get("subgraphs")),
+                resumed=call > 0,
+            )
+            result = await superstep(
+                graph,
+                run,
+                given=None if call else given,
+                begun=call > 0,
+                limit=result.limit,
+                whole=whole,
+                emitter=emitter,
+            )
+            if result.status != "continue":
+                break
+            announced.append(result.nodes)
+        state = await graph.aget_state({"configurable": {"thread_id": str(self.thread_id)}})
+        return Outcome(
+            result.status,
+            result.error,
+            state.values,
+            tuple(sorted(state.next)),
+            [interrupt.value for interrupt in state.interrupts],
+            events,
+            len(announced) + 1,
+            announced,
+        )
+
+
+async def both(pool: Pool, graph: Graph, *inputs: Any, **kwargs: Any) -> Outcome:
+    """Run inputs one after the other on a thread step by step, and on another whole; both must come to the same.
+
+    Returns the last outcome of the thread that was stepped.
+    """
+    stepped, whole = Thread(pool), Thread(pool)
+    found: Outcome | None = None
+    for given in inputs:
+        found, expected = await stepped.stepped(graph, given, **kwargs), await whole.whole(graph, given, **kwargs)
+        assert not (different := found.differences(expected)), different
+        assert expected.calls == 1
+    assert found is not None
+    return found
+
+
+def resume(answer: Any) -> Command[Any]:
+    """Answer an interrupt."""
+    return Command(resume=answer)
