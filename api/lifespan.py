@@ -23,6 +23,7 @@ from temporalio.client import (
 from durathread.api.deps import Server, final_statuses
 from durathread.errors import Error
 from durathread.graphs import Graphs, system_assistant_id
+from durathread.indexing import store_config
 from durathread.settings import Settings
 from durathread.store import assistants
 from durathread.store.items import LoopStore, open_store
@@ -52,7 +53,9 @@ async def open_server(settings: Settings, graphs: Graphs) -> AsyncGenerator[Serv
         publisher = await stack.enter_async_context(
             open_publisher(redis, max_events=settings.stream_max_events, ttl=settings.stream_ttl)
         )
-        store = LoopStore(await stack.enter_async_context(open_store(pool)))
+        items = await stack.enter_async_context(open_store(pool, store_config(graphs)))
+        await items.start_ttl_sweeper()
+        store = LoopStore(items, at_once=settings.pool_size // 2)
         temporal = await connect()
         first_nodes = await _register(pool, graphs)
         server = Server(settings, graphs, first_nodes, pool, store, temporal, redis, hub, publisher)

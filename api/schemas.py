@@ -136,6 +136,34 @@ class StateUpdated(BaseModel):
     checkpoint_id: str = Field(deprecated=True)
 
 
+class ItemModel(BaseModel):
+    """An item of the store."""
+
+    namespace: list[str]
+    key: str
+    value: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+class FoundItemModel(ItemModel):
+    """An item of the store that was searched for."""
+
+    score: float | None = Field(description="How near it is to the query; null without one.")
+
+
+class FoundItems(BaseModel):
+    """The items that were found."""
+
+    items: list[FoundItemModel]
+
+
+class FoundNamespaces(BaseModel):
+    """The namespaces that were found."""
+
+    namespaces: list[list[str]]
+
+
 class Pruned(BaseModel):
     """How many threads were pruned."""
 

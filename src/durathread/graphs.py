@@ -82,6 +82,14 @@ class Graphs:
         """Say whether there is a graph of that id."""
         return graph_id in self._sources
 
+    def variable(self, path: str, *, what: str) -> Any:
+        """Import what `./file.py:variable` or `module:variable` names.
+
+        Raises:
+            ConfigError: it cannot be imported; says which, and why.
+        """
+        return _variable(path, self.folder, what=what)
+
     def description(self, graph_id: str) -> str | None:
         """Return the description that langgraph.json gives."""
         return self._sources[graph_id].description
@@ -181,19 +189,23 @@ def _load_source(graph_id: str, spec: object, folder: Path) -> Source:
         path, description = str(fields.get("path", "")), fields.get("description")
     else:
         path, description = str(spec), None
-    where, _, variable = path.rpartition(":")
-    if not where or not variable:
-        raise ConfigError(f"Graph '{graph_id}': '{path}' is not of the form './file.py:variable' or 'module:variable'.")
-    try:
-        module = _import(where, folder)
-    except Exception as error:
-        raise ConfigError(f"Graph '{graph_id}' ({path}) failed to import: {type(error).__name__}: {error}") from error
-    if not hasattr(module, variable):
-        raise ConfigError(f"Graph '{graph_id}': {where} has no variable '{variable}'.")
-    target = getattr(module, variable)
+    target = _variable(path, folder, what=f"Graph '{graph_id}'")
     if not isinstance(target, Pregel | StateGraph) and not callable(target):
         raise ConfigError(f"Graph '{graph_id}' ({path}) is a {type(target).__name__}, not a graph or a factory of one.")
     return Source(graph_id, path, description, target)
+
+
+def _variable(path: str, folder: Path, *, what: str) -> Any:
+    where, _, variable = path.rpartition(":")
+    if not where or not variable:
+        raise ConfigError(f"{what}: '{path}' is not of the form './file.py:variable' or 'module:variable'.")
+    try:
+        module = _import(where, folder)
+    except Exception as error:
+        raise ConfigError(f"{what} ({path}) failed to import: {type(error).__name__}: {error}") from error
+    if not hasattr(module, variable):
+        raise ConfigError(f"{what}: {where} has no variable '{variable}'.")
+    return getattr(module, variable)
 
 
 def _import(where: str, folder: Path) -> ModuleType:

@@ -1,14 +1,85 @@
-"""LangGraph's store, usable from any event loop."""
+"""LangGraph's store on Postgres, usable from any event loop."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from dataclasses import dataclass, field
+from typing import Any, LiteralString, cast
 
-from langgraph.store.base import BaseStore, Op, Result
-from langgraph.store.postgres import AsyncPostgresStore
+from langchain_core.embeddings import Embeddings
+from langgraph.store.base import BaseStore, Op, Result, TTLConfig
+from langgraph.store.postgres import AsyncPostgresStore, PostgresStore
+from langgraph.store.postgres.base import PostgresIndexConfig
 
+from durathread.encode import dumps
+from durathread.errors import ConfigError
+from durathread.records import JsonObject
+from durathread.store.exclusive import exclusive
 from durathread.store.pool import Pool
+
+OPERATORS = {"$eq": "=", "$ne": "!=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
+DIMENSIONS = (
+    "SELECT atttypmod AS dims FROM pg_attribute WHERE attrelid = 'store_vectors'::regclass AND attname = 'embedding'"
+)
+# What is not there is equal to null.
+EQUALITY: LiteralString = "coalesce(store.value #> {path}, 'null') {operator} {wanted}::jsonb"
+# JSON compares numbers as numbers and strings as strings; what is of another type is neither less nor more.
+ORDER: LiteralString = """
+(jsonb_typeof(store.value #> {path}) = jsonb_typeof({wanted}::jsonb) AND store.value #> {path} {operator} {wanted}::jsonb)
+"""
+
+
+def _expiring() -> TTLConfig:
+    return {"omit_expired": True, "sweep_interval_minutes": 5}
+
+
+@dataclass(frozen=True)
+class Index:
+    """How items are found by what they mean."""
+
+    dims: int
+    embed: Embeddings
+    options: JsonObject = field(default_factory=dict[str, Any])
+
+    @property
+    def config(self) -> PostgresIndexConfig:
+        """As LangGraph takes it."""
+        return cast(PostgresIndexConfig, {**self.options, "dims": self.dims, "embed": self.embed})
+
+
+@dataclass(frozen=True)
+class StoreConfig:
+    """How items are found, and when they expire."""
+
+    index: Index | None = None
+    ttl: TTLConfig = field(default_factory=_expiring)
+
+
+class Items(AsyncPostgresStore):
+    """LangGraph's store, with filters that mean what they mean in its store in memory."""
+
+    def _get_filter_condition(self, key: str, op: str, value: Any) -> tuple[str, list[Any]]:
+        """Compare numbers as numbers, not as text, and look into objects."""
+        return condition((key,), op, value)
+
+
+def condition(path: tuple[str, ...], op: str, value: Any) -> tuple[str, list[Any]]:
+    """Write the SQL of one condition of a filter: an operator on what is at a path, or what a key of the object is.
+
+    Raises:
+        ValueError: there is no such operator.
+    """
+    if not op.startswith("$"):
+        inner = value if isinstance(value, dict) else {"$eq": value}
+        parts = [condition((*path, op), key, item) for key, item in cast(dict[str, Any], inner).items()]
+        return " AND ".join(text for text, _ in parts) or "TRUE", [param for _, params in parts for param in params]
+    if op not in OPERATORS:
+        raise ValueError(f"Unsupported operator: {op}")
+    wanted = dumps(value).decode()
+    form = EQUALITY if op in ("$eq", "$ne") else ORDER
+    text = form.format(path="%s::text[]", operator=OPERATORS[op], wanted="%s")
+    keys = list(path)
+    return text, [keys, wanted] if form is EQUALITY else [keys, wanted, keys, wanted]
 
 
 class LoopStore(BaseStore):
@@ -16,25 +87,60 @@ class LoopStore(BaseStore):
 
     supports_ttl = True
 
-    def __init__(self, inner: BaseStore) -> None:
-        """Wrap a store of the running event loop."""
+    def __init__(self, inner: BaseStore, *, at_once: int) -> None:
+        """Wrap a store of the running event loop, which carries out so many requests at once.
+
+        An embedding is awaited with a connection in hand: the rest of the pool is left to who writes checkpoints.
+        """
         self._inner = inner
         self._loop = asyncio.get_running_loop()
+        self._turns = asyncio.Semaphore(at_once)
+        self.ttl_config = inner.ttl_config
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Carry out operations, and block this thread until they are done."""
-        return asyncio.run_coroutine_threadsafe(self._inner.abatch(list(ops)), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(self._in_turn(list(ops)), self._loop).result()
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Carry out operations."""
         if asyncio.get_running_loop() is self._loop:
-            return await self._inner.abatch(ops)
-        future = asyncio.run_coroutine_threadsafe(self._inner.abatch(list(ops)), self._loop)
+            return await self._in_turn(list(ops))
+        future = asyncio.run_coroutine_threadsafe(self._in_turn(list(ops)), self._loop)
         return await asyncio.wrap_future(future)
+
+    async def _in_turn(self, ops: list[Op]) -> list[Result]:
+        async with self._turns:
+            return await self._inner.abatch(ops)
 
 
 @asynccontextmanager
-async def open_store(pool: Pool) -> AsyncGenerator[AsyncPostgresStore]:
-    """Open the Postgres store on the pool of the process."""
-    async with AsyncPostgresStore(cast(Any, pool)) as store:
-        yield store
+async def open_store(pool: Pool, config: StoreConfig) -> AsyncGenerator[Items]:
+    """Open the Postgres store on the pool of the process.
+
+    Raises:
+        ConfigError: the database holds vectors of another length than the index has.
+    """
+    if config.index is not None:
+        await asyncio.to_thread(prepare_index, str(pool.conninfo), config.index)
+    index = config.index and config.index.config
+    async with Items(cast(Any, pool), index=index, ttl=config.ttl) as store:
+        try:
+            yield cast(Items, store)
+        finally:
+            await store.stop_ttl_sweeper()
+
+
+def prepare_index(database_url: str, index: Index) -> None:
+    """Create the table of vectors, unless it is there.
+
+    Raises:
+        ConfigError: it holds vectors of another length.
+    """
+    with exclusive(database_url) as conn:
+        PostgresStore(conn, index=index.config).setup()
+        known = conn.execute(DIMENSIONS).fetchall()[0]["dims"]
+    if known != index.dims:
+        raise ConfigError(
+            f"store.index.dims is {index.dims}, but the database holds vectors of {known}: drop the tables "
+            "store_vectors and vector_migrations, and write the items again."
+        )

@@ -1,31 +1,31 @@
 """Brings the database to the version that this code needs."""
 
-import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.store.postgres import PostgresStore
-from psycopg.rows import DictRow, dict_row
 
-LOCK = 0x64757261  # "dura"
-TRY_LOCK = "SELECT pg_try_advisory_lock(%s) AS taken"
-UNLOCK = "SELECT pg_advisory_unlock(%s)"
+from durathread.store.exclusive import exclusive
+
+# LangGraph takes fractions of a minute, but keeps whole ones: an item of half a minute would be gone at its first read.
+FRACTIONAL_TTL = """
+DO $$ BEGIN
+    IF (SELECT atttypid FROM pg_attribute WHERE attrelid = 'store'::regclass AND attname = 'ttl_minutes') = 'int4'::regtype
+    THEN ALTER TABLE store ALTER COLUMN ttl_minutes TYPE double precision;
+    END IF;
+END $$
+"""
 
 
 def upgrade(database_url: str) -> None:
     """Create or upgrade LangGraph's tables and ours. Safe to run at once from many processes."""
-    connected = psycopg.Connection[DictRow].connect(
-        database_url, autocommit=True, prepare_threshold=0, row_factory=dict_row
-    )
-    with connected as conn, _alone(conn):
+    with exclusive(database_url) as conn:
         PostgresSaver(conn).setup()
         PostgresStore(conn).setup()
+        conn.execute(FRACTIONAL_TTL)
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         config.set_main_option("path_separator", "os")
@@ -33,18 +33,6 @@ def upgrade(database_url: str) -> None:
         with engine.begin() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-
-
-@contextmanager
-def _alone(conn: psycopg.Connection[DictRow]) -> Generator[None]:
-    # Polled, not waited for: a waiting statement would hold a snapshot, and `CREATE INDEX CONCURRENTLY`
-    # in the process that has the lock waits for all snapshots.
-    while not conn.execute(TRY_LOCK, (LOCK,)).fetchall()[0]["taken"]:
-        time.sleep(0.05)
-    try:
-        yield
-    finally:
-        conn.execute(UNLOCK, (LOCK,))
 
 
 def _sqlalchemy_url(database_url: str) -> str:
