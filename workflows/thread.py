@@ -74,7 +74,7 @@ class Thread:
             self._describe()
             return
         status = "rollback" if request.strategy == "rollback" else "interrupted"
-        for run_id in request.supersedes:
+        for run_id in (*request.supersedes, *self._superseded_by(request)):
             self._stop(run_id, f"{status}: superseded by run {request.run_id}")
         # The API repeats a signal whose answer it lost, so a run may come twice.
         if self._known(request.run_id):
@@ -281,6 +281,13 @@ class Thread:
         await workflow.wait_condition(
             lambda: not self._settling and not self._state.arrivals and workflow.all_handlers_finished()
         )
+
+    def _superseded_by(self, request: RunRequest) -> list[str]:
+        """Name the runs here that were in flight when a run was admitted; one that a sweep sends names none itself."""
+        if request.strategy not in ("interrupt", "rollback"):
+            return []
+        active = [self._state.active] if self._state.active else []
+        return [other.run_id for other in (*active, *self._state.queue) if other.seq < request.seq]
 
     def _known(self, run_id: str) -> bool:
         active = self._state.active

@@ -4,20 +4,24 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import NotFoundError
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.worker import Worker
 
-from durathread.workflows.messages import RunRequest
+from durathread.graphs import system_assistant_id
+from durathread.preparation import signal_of
+from durathread.store.pool import open_pool
+from durathread.workflows.messages import Limits, RunRequest
 from tests.eventually import eventually
 from tests.runs.support import entered, lines, log_of, start, statuses
 from tests.stack import Stack
+from tests.store.support import admit, assistant, new_run
 from tests.workflows.neighbour import Neighbour, send_run
-from tests.workflows.support import details
+from tests.workflows.support import closed, described, details
 
 
 @pytest.fixture(scope="module")
@@ -269,3 +273,25 @@ async def test_runs_of_the_api_and_of_signals_share_one_order(
     await client.runs.join(thread_id, last["run_id"])
     log = await log_of(client, thread_id)
     assert [entry for entry in log if entry.startswith("r")] == [f"r{n}" for n in range(8)]
+
+
+async def test_an_interrupt_that_a_sweep_sends_stops_what_works(
+    client: LangGraphClient, temporal: Client, thread_id: str, database: str, tmp_path: Path
+) -> None:
+    """The API died between the admission and the signal: nobody remembers which runs it ended."""
+    trace = tmp_path / "b"
+    first = await start(client, thread_id, "r1", do={"b": {"trace": str(trace), "sleep": 30}})
+    queued = await start(client, thread_id, "q")
+    await entered(trace)
+    who = assistant(assistant_id=system_assistant_id("agent"))
+    kwargs = {"input": {"log": ["r2"], "do": {}}, "stream_mode": ["values"]}
+    async with open_pool(database, size=2) as pool:
+        admitted = await admit(pool, new_run(UUID(thread_id), "interrupt", assistant=who, kwargs=kwargs))
+    request = signal_of(admitted.run, (), limits=Limits(), nodes=[])
+    await temporal.get_workflow_handle(f"thread/{thread_id}").signal("new_run", request)
+    await ends(client, request)
+    found = await closed(temporal, f"run/{first['run_id']}")
+    assert found.status is WorkflowExecutionStatus.CANCELED
+    assert await described(temporal, f"run/{queued['run_id']}") is None
+    assert await statuses(client, thread_id) == ["interrupted", "interrupted", "success"]
+    assert await log_of(client, thread_id) == ["r1", "a", "r2", "a", "b", "c"]
