@@ -8,9 +8,10 @@ import structlog
 
 from durathread import dispatch
 from durathread.api.deps import Server
+from durathread.api.removal import remove
 from durathread.errors import Unavailable
 from durathread.preparation import RunCreate, find_assistant, prepare, signal_of
-from durathread.records import JsonObject, Run
+from durathread.records import IN_FLIGHT, JsonObject, Run, RunStatus
 from durathread.store import admission
 from durathread.store.admission import Action, Admission
 from durathread.store.pool import transaction
@@ -31,6 +32,29 @@ async def launch(server: Server, body: RunCreate, *, thread_id: UUID | None, giv
         admitted = await admission.admit(conn, prepare(body, assistant, thread_id=thread_id, server=given))
     await deliver(server, admitted)
     return admitted.run
+
+
+async def launch_all(server: Server, bodies: Sequence[RunCreate]) -> list[Run]:
+    """Admit stateless runs, all or none, and send each to a thread of its own.
+
+    Raises:
+        Error: one is refused.
+        Unavailable: an engine is away; nothing is left behind.
+    """
+    await server.require_temporal()
+    async with transaction(server.pool) as conn:
+        prepared = [
+            prepare(body, await find_assistant(conn, server.graphs, body.assistant_id), thread_id=None)
+            for body in bodies
+        ]
+        admitted = [await admission.admit(conn, new) for new in prepared]
+    sent = await asyncio.gather(*(deliver(server, each) for each in admitted), return_exceptions=True)
+    failures = [failure for failure in sent if failure is not None]
+    if failures:
+        for each in admitted:
+            await remove(server, each.run.thread_id)
+        raise failures[0]
+    return [each.run for each in admitted]
 
 
 async def deliver(server: Server, admitted: Admission) -> None:
@@ -54,10 +78,20 @@ async def deliver(server: Server, admitted: Admission) -> None:
         # The signal had arrived after all: only its answer was lost.
 
 
-async def cancel(server: Server, thread_id: UUID, *, run_ids: Sequence[UUID], action: Action, reason: str) -> list[Run]:
+async def cancel(
+    server: Server,
+    thread_id: UUID,
+    *,
+    run_ids: Sequence[UUID],
+    action: Action,
+    reason: str,
+    statuses: Sequence[RunStatus] = IN_FLIGHT,
+) -> list[Run]:
     """End runs that are in flight, and return them as they were."""
     async with transaction(server.pool) as conn:
-        ended = await admission.cancel(conn, thread_id, run_ids=run_ids, action=action, reason=reason)
+        ended = await admission.cancel(
+            conn, thread_id, run_ids=run_ids, action=action, reason=reason, statuses=statuses
+        )
     if not ended:
         return []
     word = "rollback" if action == "rollback" else "interrupted"

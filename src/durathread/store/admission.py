@@ -12,8 +12,9 @@ from uuid import UUID
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from durathread import records
 from durathread.errors import NotFound, ThreadBusy
-from durathread.records import JsonObject, NewRun, Run, Thread
+from durathread.records import JsonObject, NewRun, Run, RunStatus, Thread
 from durathread.store import runs
 from durathread.store.pool import Connection
 from durathread.store.saver import delete_for_runs
@@ -86,12 +87,19 @@ async def admit(conn: Connection, new: NewRun) -> Admission:
 
 
 async def cancel(
-    conn: Connection, thread_id: UUID, *, run_ids: Sequence[UUID], action: Action, reason: str
+    conn: Connection,
+    thread_id: UUID,
+    *,
+    run_ids: Sequence[UUID],
+    action: Action,
+    reason: str,
+    statuses: Sequence[RunStatus] = records.IN_FLIGHT,
 ) -> list[Run]:
     """End those of the runs that are in flight, and return them as they were. The caller holds a transaction."""
     await conn.execute(LOCK, (thread_id,))
     async with conn.cursor(row_factory=class_row(Run)) as cur:
-        found = [run for run in await (await cur.execute(IN_FLIGHT, (thread_id,))).fetchall() if run.run_id in run_ids]
+        before = await (await cur.execute(IN_FLIGHT, (thread_id,))).fetchall()
+    found = [run for run in before if run.run_id in run_ids and run.status in statuses]
     if not found:
         return []
     error = superseded_error(action, reason)

@@ -68,6 +68,7 @@ SELECT {COLUMNS} FROM run WHERE status IN ('pending', 'running') AND seq > %(aft
   AND greatest(created_at, updated_at, coalesce(started_at, created_at)) < now() - make_interval(secs => %(age)s)
 ORDER BY seq LIMIT %(limit)s
 """
+WITH_STATUS = "SELECT thread_id, array_agg(run_id) AS run_ids FROM run WHERE status = ANY(%s) GROUP BY thread_id"
 IN_FLIGHT = "SELECT run_id FROM run WHERE thread_id = %s AND status IN ('pending', 'running') ORDER BY seq"
 
 
@@ -87,6 +88,12 @@ async def listed(conn: Connection, thread_id: UUID, *, status: str | None, limit
 async def in_flight(conn: Connection, thread_id: UUID) -> list[UUID]:
     """Name the runs of a thread that are pending or running, in order of admission."""
     return [row["run_id"] for row in await (await conn.execute(IN_FLIGHT, (thread_id,))).fetchall()]
+
+
+async def with_status(conn: Connection, statuses: Sequence[RunStatus]) -> dict[UUID, list[UUID]]:
+    """Name the runs that have one of the statuses, by thread."""
+    rows = await (await conn.execute(WITH_STATUS, (list(statuses),))).fetchall()
+    return {row["thread_id"]: row["run_ids"] for row in rows}
 
 
 async def stranded(conn: Connection, *, age: float, limit: int, after: int = 0) -> list[Run]:
