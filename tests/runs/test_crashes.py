@@ -22,12 +22,25 @@ from tests.runs.support import entered, lines, log_of, start
 from tests.stack import Stack, running
 
 
-@pytest.fixture
-async def stack(environment: dict[str, str], tmp_path: Path) -> AsyncIterator[Stack]:
-    """A server of the test's own, on a task queue of its own."""
-    own = {**environment, "DURATHREAD_TASK_QUEUE": f"crash-{tmp_path.name}"}
-    async with running(own, tmp_path / "logs") as found:
+@pytest.fixture(scope="module")
+async def shared(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """A server of these tests' own, on a task queue of its own."""
+    own = {**environment, "DURATHREAD_TASK_QUEUE": "crashes"}
+    async with running(own, tmp_path_factory.mktemp("crashes")) as found:
         yield found
+
+
+@pytest.fixture
+async def stack(shared: Stack) -> AsyncIterator[Stack]:
+    """That server with an API and one worker, whatever the test before has killed."""
+    for name in ("worker", "api"):
+        if name not in shared.processes or shared.processes[name].returncode is not None:
+            shared.processes.pop(name, None)
+            await shared.start(name)
+    await shared.ready()
+    yield shared
+    for name in set(shared.processes) - {"worker", "api"}:
+        await shared.stop(name)
 
 
 @pytest.fixture
@@ -46,8 +59,8 @@ async def restart_when_dead(stack: Stack, times: int) -> None:
 async def test_a_killed_worker_costs_one_repeated_step(
     stack: Stack, own_client: LangGraphClient, thread_id: str, tmp_path: Path
 ) -> None:
-    await stack.start("other", "worker")
-    await stack.worker_ready("other")
+    await stack.start("first", "worker")
+    await stack.worker_ready("first")
     gate = tmp_path / "gate"
     traces = {name: tmp_path / name for name in ("s1", "s2", "s3", "s4", "s5")}
     do = {name: {"trace": str(path)} for name, path in traces.items()}
