@@ -15,7 +15,7 @@ from durathread.graphs import system_assistant_id
 from durathread.temporal import ASSISTANT_ID, GRAPH_ID, RUN_STATUS, THREAD_ID
 from tests.eventually import eventually
 from tests.runs.support import entered, log_of, start, status_becomes
-from tests.stack import Stack, running
+from tests.stack import Stack
 from tests.workflows.support import attribute, closed, described, details, shown, steps
 
 AGENT = str(system_assistant_id("agent"))
@@ -237,11 +237,15 @@ async def test_a_thread_whose_workflow_was_terminated_finishes_its_run_and_takes
 
 
 @pytest.fixture
-async def impatient(environment: dict[str, str], tmp_path: Path) -> AsyncIterator[Stack]:
-    """A server whose runs may take two seconds."""
-    own = {**environment, "DURATHREAD_TASK_QUEUE": f"impatient-{tmp_path.name}", "BG_JOB_TIMEOUT_SECS": "2"}
-    async with running(own, tmp_path / "logs") as found:
-        yield found
+async def impatient(server: Stack, tmp_path: Path) -> AsyncIterator[Stack]:
+    """An API beside the server's, whose runs may take two seconds."""
+    beside = Stack({**server.environment, "BG_JOB_TIMEOUT_SECS": "2"}, tmp_path / "logs")
+    try:
+        await beside.start("api")
+        await beside.ready()
+        yield beside
+    finally:
+        await beside.stop("api")
 
 
 async def test_a_run_that_takes_too_long_times_out(

@@ -11,8 +11,9 @@ ENOUGH = 200
 
 
 async def test_the_newest_workflows_of_this_session_replay(temporal: Client, server: Stack) -> None:
-    assert server.url
+    queue = server.environment["DURATHREAD_TASK_QUEUE"]
     replayer = Replayer(workflows=[], plugins=[DurathreadPlugin(Settings(config=GRAPHS))])
-    found = temporal.list_workflows("WorkflowType IN ('Thread', 'Run', 'Sweep')", limit=ENOUGH)
+    query = f"WorkflowType IN ('Thread', 'Run', 'Sweep') AND TaskQueue = '{queue}'"
+    found = temporal.list_workflows(query, limit=ENOUGH)
     results = await replayer.replay_workflows(found.map_histories(), raise_on_replay_failure=False)
     assert results.replay_failures == {}
