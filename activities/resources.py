@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from durathread.activities.loops import GraphLoops
 from durathread.graphs import Graphs
 from durathread.indexing import store_config
+from durathread.registration import names_of, register
 from durathread.settings import Settings
 from durathread.store.items import LoopStore, StoreConfig, open_store
 from durathread.store.pool import Pool, open_pool
@@ -92,6 +93,7 @@ class Resources:
             watch = asyncio.create_task(self._loops.watch(), name="loop watch")
             stack.callback(watch.cancel)
             await self._loops.run(self.graphs.check)
+            await register(self._pool, self.graphs, await self._loops.run(lambda: names_of(self.graphs)))
             return stack.pop_all()
 
     def _store_config(self, loops: GraphLoops) -> StoreConfig:

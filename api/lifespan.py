@@ -22,12 +22,12 @@ from temporalio.client import (
 
 from durathread.api.deps import Server, final_statuses
 from durathread.errors import Error
-from durathread.graphs import Graphs, system_assistant_id
+from durathread.graphs import Graphs
 from durathread.indexing import store_config
+from durathread.registration import names_of, register
 from durathread.settings import Settings
-from durathread.store import assistants
 from durathread.store.items import LoopStore, open_store
-from durathread.store.pool import Pool, open_pool, transaction
+from durathread.store.pool import open_pool
 from durathread.streams.hub import open_hub
 from durathread.streams.publisher import open_publisher
 from durathread.temporal import SWEEP_ID, connect
@@ -57,7 +57,8 @@ async def open_server(settings: Settings, graphs: Graphs) -> AsyncGenerator[Serv
         await items.start_ttl_sweeper()
         store = LoopStore(items, at_once=settings.pool_size // 2)
         temporal = await connect()
-        first_nodes = await _register(pool, graphs)
+        await register(pool, graphs, await names_of(graphs))
+        first_nodes = {graph_id: await graphs.first_nodes(graph_id) for graph_id in graphs}
         server = Server(settings, graphs, first_nodes, pool, store, temporal, redis, hub, publisher)
         server.spawn(_schedule_sweep(temporal, settings, server))
         yield server
@@ -78,23 +79,6 @@ def lifespan_of(settings: Settings, graphs: Graphs):
             yield
 
     return lifespan
-
-
-async def _register(pool: Pool, graphs: Graphs) -> dict[str, list[str]]:
-    """Give every graph its assistant; return the nodes that each begins with."""
-    first_nodes: dict[str, list[str]] = {}
-    for graph_id in graphs:
-        name = await graphs.name(graph_id)
-        first_nodes[graph_id] = await graphs.first_nodes(graph_id)
-        async with transaction(pool) as conn:
-            await assistants.upsert_system(
-                conn,
-                system_assistant_id(graph_id),
-                graph_id=graph_id,
-                name=name,
-                description=graphs.description(graph_id),
-            )
-    return first_nodes
 
 
 async def _schedule_sweep(temporal: Client, settings: Settings, server: Server) -> None:

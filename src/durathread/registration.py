@@ -1,0 +1,25 @@
+"""The assistants that graphs have by themselves."""
+
+from collections.abc import Mapping
+
+from durathread.graphs import Graphs, system_assistant_id
+from durathread.store import assistants
+from durathread.store.pool import Pool, transaction
+
+
+async def names_of(graphs: Graphs) -> dict[str, str]:
+    """Return what each graph calls itself. Builds the graphs, so call it where users' code may run."""
+    return {graph_id: await graphs.name(graph_id) for graph_id in graphs}
+
+
+async def register(pool: Pool, graphs: Graphs, names: Mapping[str, str]) -> None:
+    """Give every graph its assistant, or bring that up to date."""
+    for graph_id, name in names.items():
+        async with transaction(pool) as conn:
+            await assistants.upsert_system(
+                conn,
+                system_assistant_id(graph_id),
+                graph_id=graph_id,
+                name=name,
+                description=graphs.description(graph_id),
+            )
