@@ -19,6 +19,7 @@ from durathread.preparation import RunCreate, find_assistant, prepare, signal_of
 from durathread.records import Run
 from durathread.store import admission, runs
 from durathread.store.pool import connection, transaction
+from durathread.streams.marks import conclude
 from durathread.streams.publisher import Publisher
 from durathread.temporal import run_workflow_id
 from durathread.workflows.messages import ADMIT, AWAIT_RUN, REFUSED, SWEEP_RUNS, RunRequest, Sweep
@@ -109,7 +110,7 @@ async def announce(publisher: Publisher, admitted: admission.Admission) -> None:
     """End the streams of the runs that an admission ended."""
     status = "rollback" if admitted.run.strategy == "rollback" else "interrupted"
     for run in admitted.superseded:
-        await publisher.end(run.run_id, status)
+        await conclude(publisher, run, status)
 
 
 async def _is_open(client: Client, workflow_id: str) -> bool:

@@ -12,6 +12,7 @@ from durathread.store import runs, threads
 from durathread.store.pool import connection, transaction
 from durathread.store.saver import Saver
 from durathread.streams.events import settled
+from durathread.streams.marks import conclude
 from durathread.workflows.messages import FORGET, SETTLE, Settlement
 
 ENDINGS: dict[str, RunStatus] = {"interrupted": "interrupted", "timeout": "timeout", "error": "error"}
@@ -40,13 +41,14 @@ class Settlements:
         if ended is not None:
             if settlement.status != "interrupted":
                 self._resources.publisher.publish(run_id, "error", dumps(error))
-            await self._resources.publisher.end(run_id, settlement.status)
+            await conclude(self._resources.publisher, ended, settlement.status)
 
     @activity.defn(name=FORGET)
     async def forget(self, thread_id: str) -> None:
         """Delete the thread of a stateless run."""
         async with transaction(self._resources.pool) as conn:
             await threads.delete(conn, UUID(thread_id))
+        self._resources.publisher.forget(thread_id)
 
     async def _settle_thread(self, run: Run) -> None:
         async with connection(self._resources.pool) as conn:

@@ -22,6 +22,7 @@ from durathread.records import Run
 from durathread.store import runs
 from durathread.store.pool import OUTAGES, connection
 from durathread.store.saver import Saver
+from durathread.streams.marks import begun_mark
 from durathread.streams.publisher import MAX_BACKLOG
 from durathread.workflows.messages import HANDED_BACK, STEP, UNAVAILABLE, StepInput, StepOutcome
 
@@ -95,6 +96,8 @@ class Steps:
         emitter = self._emitter(run, resumed=given.step > 0 and not run.repeated)
         if given.step == 0 or run.repeated:
             emitter.metadata(str(run.run_id), run.retries + 1)
+            # After the metadata: who finds the mark finds the run's stream.
+            self._resources.publisher.publish_soon([begun_mark(run)])
         begun = given.step > 0 or await self._begun(run, saver)
         config = run_config(run, begun=begun, limit=1)
         async with self._resources.graphs.open(

@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from durathread.api import assistants, bulk, errors, runs, state, stateless, store, system, threads
+from durathread.api import assistants, bulk, errors, runs, state, stateless, store, system, thread_stream, threads
 from durathread.api.lifespan import lifespan_of
 from durathread.api.middleware import BodyLimit, HeadRequests, JsonBodies
 from durathread.graphs import Graphs
@@ -26,6 +26,7 @@ def create_app(settings: Settings, graphs: Graphs) -> FastAPI:
     app.include_router(assistants.router)
     app.include_router(threads.router)
     app.include_router(state.router)
+    app.include_router(thread_stream.router)
     app.include_router(runs.router)
     app.include_router(bulk.router)
     app.include_router(stateless.router)

@@ -20,7 +20,7 @@ from durathread.records import Run, Thread
 from durathread.settings import Settings
 from durathread.store import runs, threads
 from durathread.store.pool import Pool, connection
-from durathread.streams.events import settled
+from durathread.streams.events import THREAD, settled
 from durathread.streams.hub import Hub
 from durathread.streams.publisher import Publisher
 from durathread.workflows.messages import Limits
@@ -166,13 +166,17 @@ async def existing_run(server: Server, thread_id: UUID, run_id: UUID, *, hidden:
 async def final_statuses(pool: Pool, subjects: Collection[str]) -> dict[str, str | None]:
     """Say how runs have ended: `deleted` if a row is gone, None while in flight; or, for `settled:{id}`, that they are.
 
-    A run is settled when its thread shows what it has left; one that never worked has left nothing.
+    A run is settled when its thread shows what it has left; one that never worked has left nothing. A thread's subject
+    ends only by deletion.
     """
-    ids = {subject: UUID(subject.removeprefix(SETTLED)) for subject in subjects}
+    watched = {subject: UUID(subject.removeprefix(THREAD)) for subject in subjects if subject.startswith(THREAD)}
+    ids = {subject: UUID(subject.removeprefix(SETTLED)) for subject in subjects if subject not in watched}
     async with connection(pool) as conn:
         found = {run.run_id: run for run in await runs.named(conn, list(ids.values()))}
-        shown = await threads.ended_seqs(conn, {run.thread_id for run in found.values()})
-    statuses: dict[str, str | None] = {}
+        shown = await threads.ended_seqs(conn, {run.thread_id for run in found.values()} | set(watched.values()))
+    statuses: dict[str, str | None] = {
+        subject: None if thread_id in shown else "deleted" for subject, thread_id in watched.items()
+    }
     for subject, run_id in ids.items():
         run = found.get(run_id)
         statuses[subject] = "deleted" if run is None else None if run.in_flight else run.status

@@ -15,6 +15,7 @@ from durathread.records import IN_FLIGHT, JsonObject, Run, RunStatus
 from durathread.store import admission
 from durathread.store.admission import Action, Admission
 from durathread.store.pool import transaction
+from durathread.streams.marks import conclude
 
 log = structlog.get_logger()
 
@@ -109,4 +110,4 @@ async def cancel(
 
 async def _announce(server: Server, ended: Sequence[Run], *, action: Action) -> None:
     status = "rollback" if action == "rollback" else "interrupted"
-    await asyncio.gather(*(server.publisher.end(run.run_id, status) for run in ended))
+    await asyncio.gather(*(conclude(server.publisher, run, status) for run in ended))

@@ -22,6 +22,7 @@ async def remove(server: Server, thread_id: UUID) -> bool:
         in_flight = await runs.in_flight(conn, thread_id)
         await threads.delete(conn, thread_id)
     await asyncio.gather(*(server.publisher.end(run_id, "deleted") for run_id in in_flight))
+    server.publisher.forget(thread_id)
     try:
         await dispatch.close(server.temporal, thread_id)
     except Unavailable as error:

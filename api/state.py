@@ -22,6 +22,7 @@ from durathread.records import JsonObject, Thread
 from durathread.store import threads
 from durathread.store.pool import transaction
 from durathread.store.saver import Saver
+from durathread.streams.marks import mark_state
 
 router = APIRouter(prefix="/threads/{thread_id}", tags=["Threads"])
 
@@ -110,6 +111,7 @@ async def update(thread_id: ThreadId, body: StateUpdateBody, server: ServerDep) 
         thread = await threads.lock_idle(conn, thread_id)
         written = await apply(server, conn, thread, [[body]], address=address)
     checkpoint = address_json({"configurable": written})
+    mark_state(server.publisher, thread_id, checkpoint["checkpoint_id"])
     return Json({"checkpoint": checkpoint, "configurable": checkpoint, "checkpoint_id": checkpoint["checkpoint_id"]})
 
 
@@ -141,10 +143,21 @@ async def _read(
     echo: bool = False,
 ) -> Response:
     thread = await existing_thread(server, thread_id)
+    return Json(_picked(await read(server, thread, address, subgraphs=subgraphs, echo=echo), select))
+
+
+async def read(
+    server: Server, thread: Thread, address: JsonObject, *, subgraphs: bool = False, echo: bool = False
+) -> JsonObject:
+    """Read the state of a thread at a checkpoint, or at the latest, as clients see it.
+
+    Raises:
+        BadRequest: the graph cannot read it.
+    """
     graph_id = graph_of(thread)
     checkpoint_id = address.get("checkpoint_id")
     if graph_id is None or (checkpoint_id and not UUID_FORM.fullmatch(checkpoint_id)):
-        return Json(_picked(_nothing(thread, address, echo=echo), select))
+        return _nothing(thread, address, echo=echo)
     config = config_of(thread, address)
     async with server.graphs.open(
         graph_id, config=config, checkpointer=Saver(server.pool), store=server.store
@@ -153,7 +166,7 @@ async def _read(
             snapshot = await graph.aget_state(_reading(thread, address), subgraphs=subgraphs)
         except ValueError as error:
             raise BadRequest(str(error)) from error
-    return Json(_picked(state_json(snapshot, echo=echo), select))
+    return state_json(snapshot, echo=echo)
 
 
 async def _history(server: Server, thread_id: UUID, body: HistoryRead) -> Response:

@@ -21,6 +21,7 @@ from durathread.preparation import Body, UuidText
 from durathread.records import JsonObject, Thread, ThreadStatus
 from durathread.store import saver, threads
 from durathread.store.pool import connection, transaction
+from durathread.streams.marks import mark_state
 
 router = APIRouter(prefix="/threads", tags=["Threads"])
 
@@ -108,14 +109,17 @@ class Prune(Body):
 async def create(body: ThreadCreate, server: ServerDep) -> Response:
     """Create a thread."""
     thread_id = UUID(body.thread_id) if body.thread_id else uuid7()
+    written: JsonObject = {}
     async with transaction(server.pool) as conn:
         created = await threads.insert(conn, thread_id, metadata=body.metadata)
         if created is not None and body.supersteps:
-            await apply(server, conn, created, [step.updates for step in body.supersteps])
+            written = await apply(server, conn, created, [step.updates for step in body.supersteps])
         if created is not None or body.if_exists == "do_nothing":
             created = await threads.get(conn, thread_id)
     if created is None:
         raise Conflict(f"Thread with ID {thread_id} already exists")
+    if written:
+        mark_state(server.publisher, thread_id, written["checkpoint_id"])
     return Json(thread_json(created))
 
 

@@ -9,6 +9,7 @@ import orjson
 # One channel for all runs: a message names the runs that have news, and the status of those that have ended.
 NEWS = "durathread:news"
 END = "end"
+THREAD = "thread:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,14 @@ class News:
         return cls(tuple(runs), ended)
 
 
-def stream_key(run_id: UUID | str) -> str:
-    """Name the Valkey stream of a run."""
-    return f"durathread:run:{run_id}"
+def stream_key(subject: UUID | str) -> str:
+    """Name the Valkey stream of a run, or of a thread's subject."""
+    return f"durathread:{subject}" if str(subject).startswith(THREAD) else f"durathread:run:{subject}"
+
+
+def thread_subject(thread_id: UUID | str) -> str:
+    """Name a thread where runs are named by their ids."""
+    return f"{THREAD}{thread_id}"
 
 
 def settled(run_id: UUID | str) -> str:

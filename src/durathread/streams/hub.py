@@ -48,10 +48,15 @@ class _Watch:
         self.grown.set()
         self.grown = asyncio.Event()
 
+    def wake(self) -> None:
+        self.news.set()
+        if self.reader is None:
+            self.grow()
+
     def end(self, status: str) -> None:
         self.status = self.status or status
         self.ended.set()
-        self.news.set()
+        self.wake()
 
 
 class Hub:
@@ -104,6 +109,27 @@ class Hub:
                     yield Event("", END, dumps(end_data(run_id, watch.status or "error")))
                     return
                 await grown.wait()
+
+    async def marks(self, subject: str, *, after: str) -> AsyncIterator[Event]:
+        """Follow a thread's marks from just behind one, until the thread is deleted.
+
+        Raises:
+            RedisError: Valkey is unavailable.
+        """
+        with self._watch(subject) as watch:
+            while True:
+                grown, over = watch.grown, watch.ended.is_set()
+                async for event in self._replay(subject, after=after):
+                    after = event.event_id
+                    yield event
+                if over:
+                    return
+                await grown.wait()
+
+    async def newest(self, subject: str, *, upto: str = "+", count: int = 1) -> list[Event]:
+        """Read the newest entries of a stream, the newest first."""
+        page = _page(await self._redis.xrevrange(stream_key(subject), upto, "-", count=count))
+        return [_event(raw_id, fields) for raw_id, fields in page]
 
     async def last(self, run_id: str, mode: str, *, before: str = "+") -> Event | None:
         """Find the newest event of a mode in a run's stream."""
@@ -204,14 +230,14 @@ class Hub:
     def _tell(self, news: News) -> None:
         for run_id in news.runs:
             if watch := self._watches.get(run_id):
-                watch.news.set()
+                watch.wake()
         for run_id, status in news.ended.items():
             if watch := self._watches.get(run_id):
                 watch.end(status)
 
     def _wake_all(self) -> None:
         for watch in self._watches.values():
-            watch.news.set()
+            watch.wake()
 
     async def _audit(self) -> None:
         while True:

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from durathread.encode import dumps
-from durathread.streams.events import END, NEWS, News, end_data, stream_key
+from durathread.streams.events import END, NEWS, THREAD, News, end_data, stream_key, thread_subject
 
 log = structlog.get_logger()
 
@@ -64,6 +64,10 @@ class Publisher:
         self._batch.ended[subject] = status
         self._wake.set()
 
+    def forget(self, thread_id: UUID | str) -> None:
+        """Delete the stream of a thread that is gone, and end it for those who follow it."""
+        self.tell(thread_subject(thread_id), "deleted")
+
     async def flush(self) -> None:
         """Wait until all that is queued has been written, or dropped."""
         if not self._batch.events:
@@ -107,6 +111,9 @@ class Publisher:
                 pipe.xadd(stream_key(run_id), {"e": name, "d": data}, maxlen=self._max_events, approximate=True)
             for run_id in touched:
                 pipe.expire(stream_key(run_id), self._ttl if run_id in batch.ended else ACTIVE_TTL)
+            for subject in batch.ended:
+                if subject.startswith(THREAD):
+                    pipe.delete(stream_key(subject))
             pipe.publish(NEWS, News(tuple(touched), batch.ended).encode())
             await pipe.execute()
         if self._failing:

@@ -1,0 +1,183 @@
+"""The stream of a thread: `client.threads.join_stream`."""
+
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import orjson
+import structlog
+from fastapi import APIRouter, Request
+from redis.exceptions import RedisError
+from starlette.responses import Response
+
+from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread, listed
+from durathread.api.errors import problems
+from durathread.api.sse import event_stream, last_event_id
+from durathread.api.state import read
+from durathread.encode import dumps
+from durathread.errors import Invalid, Unavailable
+from durathread.streams.events import END, Event, thread_subject
+from durathread.streams.hub import START, Hub
+from durathread.streams.marks import DONE, LAST, RUN, STATE, entry_id, event_id, number, parse
+
+log = structlog.get_logger()
+
+router = APIRouter(prefix="/threads/{thread_id}", tags=["Threads"])
+
+MODES = ("run_modes", "lifecycle", "state_update")
+# Marks before the place where a client comes back that are looked at: what they say has been said.
+REMEMBERED = 100
+# Events that a superseded run may have added behind its end.
+LATE = 20
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A mark on a thread's stream."""
+
+    entry: str
+    kind: str
+    data: dict[str, Any]
+
+    @classmethod
+    def of(cls, event: Event) -> "Mark":
+        """Read an entry of the thread's stream."""
+        return cls(event.event_id, event.name, orjson.loads(event.data))
+
+    @property
+    def run_id(self) -> str:
+        """The run that the mark is about; empty if it is about none."""
+        return self.data.get("run_id", "")
+
+
+@dataclass
+class Place:
+    """Where a client begins, and what was there already when it came."""
+
+    after: str
+    """Marks behind this one follow."""
+    newest: str
+    """Marks up to this one are history."""
+    seen: set[str]
+    """Runs that have been shown."""
+    run: Mark | None = None
+    """The run to begin in, behind `event`."""
+    event: str = START
+    current: Mark | None = None
+    """The run that is history no longer than up to `tail`; None if it is over."""
+    tail: str = START
+    announce: bool = field(default=False)
+    """Whether the client is told which run it begins in."""
+
+
+@router.get("/stream", responses=problems(404), response_class=Response)
+async def join_stream(thread_id: ThreadId, request: Request, server: ServerDep) -> Response:
+    """Watch all runs of a thread, present and future, and updates of its state (server-sent events). Does not end."""
+    modes = listed(request, "stream_mode", "stream_modes") or ["run_modes"]
+    if unknown := [mode for mode in modes if mode not in MODES]:
+        raise Invalid(f"Invalid stream mode {', '.join(unknown)}: must be {', '.join(MODES)}")
+    given = last_event_id(request)
+    asked = parse(given) if given is not None else None
+    await existing_thread(server, thread_id)
+    try:
+        place = await _place(server.hub, thread_subject(thread_id), asked)
+    except (RedisError, OSError) as error:
+        raise Unavailable("The event stream is unavailable.") from error
+    prefix = server.settings.mount_prefix.rstrip("/")
+    location = f"{prefix}/threads/{thread_id}/stream?stream_modes={','.join(modes)}"
+    return event_stream(
+        _shown(_events(server, thread_id, place, modes), modes), with_ids=True, headers={"location": location}
+    )
+
+
+async def _place(hub: Hub, subject: str, asked: tuple[int, int] | None) -> Place:
+    marks = await hub.newest(subject)
+    newest = marks[0].event_id if marks else START
+    found = await hub.last(subject, RUN, before=newest) if marks else None
+    current, tail = (Mark.of(found) if found else None), START
+    if current is not None:
+        last = await hub.newest(current.run_id, count=LATE)
+        tail = last[0].event_id if last else START
+        if not last or any(event.name == END for event in last):
+            current = None
+    upto = newest if asked is None else entry_id(asked[0])
+    before = [Mark.of(event) for event in await hub.newest(subject, upto=upto, count=REMEMBERED)]
+    seen = {mark.run_id for mark in before}
+    if asked is None:
+        return Place(newest, newest, seen, current, tail, current, tail, announce=True)
+    if not before:
+        return Place(START, newest, seen, current=current, tail=tail)
+    run = before[0] if before[0].kind == RUN and asked[1] < LAST else None
+    return Place(before[0].entry, newest, seen, run, entry_id(asked[1]), current, tail)
+
+
+async def _events(server: Server, thread_id: UUID, place: Place, modes: Collection[str]) -> AsyncIterator[Event]:
+    only_states = set(modes) == {"state_update"}
+    if place.run is not None and not only_states:
+        if place.announce:
+            yield _begun(place.run, number(place.event))
+        async for event in _rest(server.hub, place.run, place, after=place.event):
+            yield event
+    async for found in server.hub.marks(thread_subject(thread_id), after=place.after):
+        mark = Mark.of(found)
+        if mark.kind == STATE:
+            if "state_update" in modes and (event := await _state(server, thread_id, mark)):
+                yield event
+            continue
+        if only_states or mark.run_id in place.seen:
+            continue
+        place.seen.add(mark.run_id)
+        if mark.kind == DONE:
+            yield _done(mark, 0)
+        elif mark.kind == RUN:
+            yield _begun(mark, 0)
+            async for event in _rest(server.hub, mark, place, after=START):
+                yield event
+
+
+async def _rest(hub: Hub, mark: Mark, place: Place, *, after: str) -> AsyncIterator[Event]:
+    """Follow a run to its end. What happened before the client came is shown of resumable runs only."""
+    past = number(mark.entry) <= number(place.newest)
+    over = past and (place.current is None or place.current.run_id != mark.run_id)
+    if past and not mark.data["resumable"]:
+        after = max(after, place.tail, key=number)
+    if not over or mark.data["resumable"]:
+        async for event in hub.events(mark.run_id, after=after, ended=over):
+            if event.name == END:
+                break
+            if event.name != "metadata" or orjson.loads(event.data)["attempt"] > mark.data["attempt"]:
+                yield Event(event_id(mark.entry, number(event.event_id)), event.name, event.data)
+    yield _done(mark, LAST)
+
+
+def _begun(mark: Mark, event: int) -> Event:
+    said = {"run_id": mark.run_id, "attempt": mark.data["attempt"]}
+    return Event(event_id(mark.entry, event), "metadata", dumps(said))
+
+
+def _done(mark: Mark, event: int) -> Event:
+    said = {"status": "run_done", "run_id": mark.run_id}
+    return Event(event_id(mark.entry, event), "metadata", dumps(said))
+
+
+async def _state(server: Server, thread_id: UUID, mark: Mark) -> Event | None:
+    try:
+        thread = await existing_thread(server, thread_id)
+        state = await read(server, thread, {"checkpoint_id": mark.data["checkpoint_id"]})
+    except Unavailable:
+        raise
+    except Exception:
+        # Raised again, it would stop every client that comes back behind the event before.
+        log.exception("An updated state could not be read", thread_id=str(thread_id))
+        return None
+    if state["checkpoint"] is None or state["created_at"] is None:
+        # Deleted since.
+        return None
+    return Event(event_id(mark.entry, 0), "state_update", dumps({"state": state, "thread_id": thread_id}))
+
+
+async def _shown(events: AsyncIterator[Event], modes: Collection[str]) -> AsyncIterator[Event]:
+    async for event in events:
+        if event.name == "state_update" or "run_modes" in modes or event.name == "metadata":
+            yield event

@@ -1,0 +1,78 @@
+"""The stream of a thread: marks that say, in order, which runs began and what else happened.
+
+The events of a run are in the run's own stream, once. An event id on a thread's stream is `{mark}-{event}`: the place of
+the mark among the thread's marks, and that of the event among the run's, each as one number. So ids are unique and
+grow, and each says where to go on.
+"""
+
+import re
+from uuid import UUID
+
+from durathread.encode import dumps
+from durathread.errors import Invalid
+from durathread.records import Run
+from durathread.streams.events import thread_subject
+from durathread.streams.publisher import Publisher
+
+RUN = "run"
+DONE = "done"
+STATE = "state"
+
+SEQUENCES = 10**6
+# Behind every event of a run.
+LAST = 10**19 - 1
+FROM_START = ("-", "-1")
+FORM = re.compile(r"(\d{1,19})(?:-(\d{1,19}|\*))?")
+# Numbers with fewer digits are milliseconds: ids as the streams of runs have them.
+DIGITS = 16
+
+
+def number(entry_id: str) -> int:
+    """Turn the id of an entry, `{milliseconds}-{sequence}`, into one number of the same order."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds) * SEQUENCES + int(sequence or 0)
+
+
+def entry_id(number: int) -> str:
+    """Turn a number back into the id of an entry."""
+    return f"{number // SEQUENCES}-{number % SEQUENCES}"
+
+
+def event_id(mark: str, event: int) -> str:
+    """Build an id on a thread's stream."""
+    return f"{number(mark)}-{event}"
+
+
+def parse(value: str) -> tuple[int, int]:
+    """Read the `Last-Event-ID` of a thread's stream: the numbers of the mark and of the event.
+
+    Raises:
+        Invalid: no event has such an id.
+    """
+    if value in FROM_START:
+        return 0, 0
+    found = FORM.fullmatch(value)
+    if found is None:
+        raise Invalid("Invalid Last-Event-ID: must be the id of an event, or - for all")
+    first, second = int(found[1]), found[2]
+    if len(found[1]) < DIGITS:
+        moment = first * SEQUENCES + (SEQUENCES - 1 if second == "*" else min(int(second or 0), SEQUENCES - 1))
+        return moment, moment
+    return first, LAST if second == "*" else int(second or 0)
+
+
+def begun_mark(run: Run) -> tuple[str, str, bytes]:
+    """Say on a thread's stream that an attempt at a run begins, as `Publisher.publish_soon` takes it."""
+    said = {"run_id": str(run.run_id), "attempt": run.retries + 1, "resumable": bool(run.kwargs.get("resumable"))}
+    return thread_subject(run.thread_id), RUN, dumps(said)
+
+
+def mark_state(publisher: Publisher, thread_id: UUID, checkpoint_id: str) -> None:
+    """Say on a thread's stream that its state was updated."""
+    publisher.publish(thread_subject(thread_id), STATE, dumps({"checkpoint_id": checkpoint_id}))
+
+
+async def conclude(publisher: Publisher, run: Run, status: str) -> None:
+    """End the stream of a run that others than its own step have ended, and say so on its thread's: it may not be there."""
+    publisher.publish(thread_subject(run.thread_id), DONE, dumps({"run_id": str(run.run_id)}))
+    await publisher.end(run.run_id, status)
