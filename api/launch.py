@@ -71,6 +71,7 @@ async def deliver(server: Server, admitted: Admission) -> None:
     await _announce(server, admitted.superseded, action="rollback" if run.strategy == "rollback" else "interrupt")
     try:
         await asyncio.shield(signal)
+        server.temporal_seen = asyncio.get_running_loop().time()
     except Unavailable:
         async with transaction(server.pool) as conn:
             withdrawn = await admission.withdraw(conn, run)

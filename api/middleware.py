@@ -1,5 +1,7 @@
 """What happens to every request before a route sees it. Plain ASGI, so that streams pass untouched."""
 
+import asyncio
+
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -67,9 +69,19 @@ class HeadRequests:
             await self._app(scope, receive, send)
             return
 
-        async def headless(message: Message) -> None:
-            if message["type"] == "http.response.body":
-                message = {**message, "body": b""}
-            await send(message)
+        # The headers are the whole answer: a body that never ends must not be waited for.
+        started = asyncio.Event()
 
-        await self._app({**scope, "method": "GET"}, receive, headless)
+        async def headless(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body", "body": b""})
+                started.set()
+
+        serving = asyncio.ensure_future(self._app({**scope, "method": "GET"}, receive, headless))
+        headers = asyncio.ensure_future(started.wait())
+        await asyncio.wait([serving, headers], return_when=asyncio.FIRST_COMPLETED)
+        headers.cancel()
+        if not serving.done():
+            serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)

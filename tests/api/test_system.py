@@ -37,3 +37,12 @@ async def test_openapi_describes_every_answer(server: Stack) -> None:
             assert operation["summary"]
             assert operation["responses"]["200"]["content"]["application/json"]["schema"]
             assert operation["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/Problem")
+
+
+async def test_head_answers_wherever_get_does_also_for_what_never_ends(server: Stack) -> None:
+    async with httpx.AsyncClient(base_url=server.url, timeout=5) as http:
+        thread = (await http.post("/threads", json={})).json()["thread_id"]
+        for path in ("/ok", f"/threads/{thread}", f"/threads/{thread}/stream"):
+            response = await http.head(path)
+            assert (response.status_code, response.content) == (200, b"")
+        assert (await http.head("/nowhere")).status_code == 404

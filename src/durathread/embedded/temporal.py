@@ -59,6 +59,10 @@ class Temporal(Child):
             *(part for name in SEARCH_ATTRIBUTES for part in ("--search-attribute", f"{name}=Keyword")),
         ]
 
+    def environment(self) -> dict[str, str]:
+        """Return its environment variables: with its small heap Go collects too often, which costs a tenth of the CPU."""
+        return {"GOGC": "400", "GOMEMLIMIT": "512MiB", **super().environment()}
+
     async def ready(self) -> bool:
         """Say whether it serves its namespace, with our search attributes in it."""
         status, body = await get(self.http_port, f"{API}/search-attributes")
