@@ -1,0 +1,87 @@
+"""What Temporal alone takes for the way of a run: signal, thread, child, three activities that do nothing.
+
+The floor under `create -> join` of a graph with three nodes, on the machine and at the moment that it is measured.
+"""
+
+import argparse
+import asyncio
+import statistics
+import time
+from datetime import timedelta
+from uuid import uuid4
+
+from temporalio import activity, workflow
+from temporalio.client import Client
+from temporalio.service import GrpcCompression
+from temporalio.worker import Worker
+
+STEPS = 3
+ENDED: dict[str, asyncio.Event] = {}
+
+
+@activity.defn
+async def step(run_id: str, number: int) -> int:
+    """Do nothing; the last tells who waits."""
+    if number == STEPS - 1:
+        ENDED[run_id].set()
+    return number
+
+
+@workflow.defn(sandboxed=False)
+class BareRun:
+    """Three activities."""
+
+    @workflow.run
+    async def run(self, run_id: str) -> None:
+        for number in range(STEPS):
+            await workflow.execute_activity(step, args=[run_id, number], start_to_close_timeout=timedelta(seconds=10))
+
+
+@workflow.defn(sandboxed=False)
+class BareThread:
+    """A queue of one."""
+
+    def __init__(self) -> None:
+        self._queue: list[str] = []
+
+    @workflow.signal
+    def new_run(self, run_id: str) -> None:
+        self._queue.append(run_id)
+
+    @workflow.run
+    async def run(self) -> None:
+        await workflow.wait_condition(lambda: bool(self._queue))
+        run_id = self._queue.pop()
+        await workflow.execute_child_workflow(BareRun.run, run_id, id=f"bare-run/{run_id}")
+
+
+async def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--address", default="127.0.0.1:7233", help="where Temporal is")
+    parser.add_argument("--runs", type=int, default=40)
+    given = parser.parse_args()
+    client = await Client.connect(given.address, grpc_compression=GrpcCompression.NONE)
+    taken: list[float] = []
+    async with Worker(client, task_queue="bare", workflows=[BareThread, BareRun], activities=[step]):
+        for _ in range(given.runs + 3):
+            run_id = str(uuid4())
+            ENDED[run_id] = asyncio.Event()
+            began = time.perf_counter()
+            await client.start_workflow(
+                BareThread.run,
+                id=f"bare-thread/{run_id}",
+                task_queue="bare",
+                start_signal="new_run",
+                start_signal_args=[run_id],
+            )
+            await ENDED[run_id].wait()
+            taken.append((time.perf_counter() - began) * 1000)
+    taken = sorted(taken[3:])
+    print(
+        f"signal -> end of third activity: median {statistics.median(taken):.1f} ms, p95 {taken[int(len(taken) * 0.95)]:.1f} ms"
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
