@@ -80,11 +80,12 @@ class Server:
         self.temporal_seen = now
 
 
-def get_server(request: Request) -> Server:
+async def get_server(request: Request) -> Server:
     """Return what the process holds open."""
     return cast(Server, request.app.state.server)
 
 
+# Async, all of these: FastAPI sends a plain function through a thread, a millisecond each.
 ServerDep = Annotated[Server, Depends(get_server)]
 
 
@@ -99,17 +100,17 @@ def parse_uuid(value: str, what: str) -> UUID:
     return UUID(value)
 
 
-def thread_id_of(thread_id: str) -> UUID:
+async def thread_id_of(thread_id: str) -> UUID:
     """Read the thread id of a path."""
     return parse_uuid(thread_id, "thread")
 
 
-def run_id_of(run_id: str) -> UUID:
+async def run_id_of(run_id: str) -> UUID:
     """Read the run id of a path."""
     return parse_uuid(run_id, "run")
 
 
-def assistant_id_of(assistant_id: str) -> UUID:
+async def assistant_id_of(assistant_id: str) -> UUID:
     """Read the assistant id of a path."""
     return parse_uuid(assistant_id, "assistant")
 
