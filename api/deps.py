@@ -174,7 +174,11 @@ async def final_statuses(pool: Pool, subjects: Collection[str]) -> dict[str, str
     ids = {subject: UUID(subject.removeprefix(SETTLED)) for subject in subjects if subject not in watched}
     async with connection(pool) as conn:
         found = {run.run_id: run for run in await runs.named(conn, list(ids.values()))}
-        shown = await threads.ended_seqs(conn, {run.thread_id for run in found.values()} | set(watched.values()))
+        unsettled = (
+            {run.thread_id for run in found.values()} if any(s.startswith(SETTLED) for s in ids) else set[UUID]()
+        )
+        asked = unsettled | set(watched.values())
+        shown = await threads.ended_seqs(conn, asked) if asked else {}
     statuses: dict[str, str | None] = {
         subject: None if thread_id in shown else "deleted" for subject, thread_id in watched.items()
     }

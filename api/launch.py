@@ -74,7 +74,7 @@ async def deliver(server: Server, admitted: Admission) -> None:
         server.temporal_seen = asyncio.get_running_loop().time()
     except Unavailable:
         async with transaction(server.pool) as conn:
-            withdrawn = await admission.withdraw(conn, run)
+            withdrawn = await admission.withdraw(conn, run, with_thread=admitted.created)
         if withdrawn:
             raise
         # The signal had arrived after all: only its answer was lost.

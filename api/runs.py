@@ -16,9 +16,10 @@ from durathread.api.launch import cancel as cancel_runs
 from durathread.api.launch import launch
 from durathread.api.outcome import outcome
 from durathread.api.schemas import RunModel
+from durathread.api.searching import MOST, integer
 from durathread.api.sse import event_stream, last_event_id, padded_json
 from durathread.api.watching import follow, run_headers, watch
-from durathread.errors import BadRequest, Conflict, Invalid, NotFound
+from durathread.errors import Conflict, Invalid, NotFound
 from durathread.preparation import RunCreate
 from durathread.records import Run
 from durathread.store import admission, runs
@@ -95,8 +96,8 @@ async def list_runs(
             conn,
             thread_id,
             status=status or None,
-            limit=_integer(limit, "limit", 1, 1000),
-            offset=_integer(offset, "offset", 0, 2**31),
+            limit=integer(limit, "limit", least=1, most=MOST),
+            offset=integer(offset, "offset", least=0, most=2**31),
         )
     return Json([selected(run_json(run), select) for run in found])
 
@@ -188,16 +189,6 @@ async def _stopped(server: Server, run: Run) -> Any:
         async with asyncio.timeout(SETTLING):
             await server.hub.ended(settled(run.run_id))
     return {}
-
-
-def _integer(value: str, name: str, least: int, most: int) -> int:
-    try:
-        number = int(value)
-    except ValueError:
-        raise BadRequest(f"{name} must be an integer") from None
-    if not least <= number <= most:
-        raise Invalid(f"{name} must be between {least} and {most}")
-    return number
 
 
 def _selection(select: list[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Sends runs and cancellations to the workflows of their threads."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
 
 from temporalio.client import Client
@@ -10,6 +11,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from durathread.errors import Unavailable
 from durathread.temporal import ASSISTANT_ID, GRAPH_ID, THREAD_ID, thread_workflow_id
 from durathread.workflows.messages import THREAD, Cancellation, RunRequest, ThreadState
+
+# How long a client waits before it is told that nothing can be started.
+PATIENCE = timedelta(seconds=5)
 
 DOWN = "The run cannot be started: Temporal is unavailable."
 
@@ -38,6 +42,7 @@ async def send(client: Client, request: RunRequest, *, task_queue: str) -> None:
             static_summary=request.graph_id,
             start_signal="new_run",
             start_signal_args=[request],
+            rpc_timeout=PATIENCE,
         )
     except RPCError as error:
         raise Unavailable(DOWN) from error

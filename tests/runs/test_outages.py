@@ -77,6 +77,8 @@ async def test_nothing_is_accepted_that_cannot_be_started(
     own_engines: Engines, own_client: LangGraphClient, thread_id: str, name: str
 ) -> None:
     engine: Child = getattr(own_engines, name)
+    # Just seen alive, so that the loss is noticed only when the run has been admitted.
+    await own_client.runs.wait(None, "agent", input={"log": ["in"]})
     await kill(engine)
 
     async def refused() -> bool:

@@ -44,6 +44,9 @@ THREAD_ERROR = "UPDATE thread SET error = %(error)s, updated_at = now() WHERE th
 IN_FLIGHT: LiteralString = (
     f"SELECT {runs.COLUMNS} FROM run WHERE thread_id = %s AND status IN ('pending', 'running') ORDER BY seq"
 )
+DELETE_UNUSED_THREAD = """
+DELETE FROM thread t WHERE t.thread_id = %s AND NOT EXISTS (SELECT 1 FROM run r WHERE r.thread_id = t.thread_id)
+"""
 WITHDRAW = "DELETE FROM run WHERE run_id = %s AND status = 'pending' AND attempt = 0"
 
 BUSY = "Thread is already running a task. Wait for it to finish or choose a different multitask strategy."
@@ -55,6 +58,8 @@ class Admission:
 
     run: Run
     superseded: tuple[Run, ...]
+    # Whether its thread was created for it.
+    created: bool = False
 
 
 async def admit(conn: Connection, new: NewRun) -> Admission:
@@ -64,8 +69,10 @@ async def admit(conn: Connection, new: NewRun) -> Admission:
         NotFound: the thread does not exist, and shall not be created.
         ThreadBusy: the strategy is `reject`, and a run is in flight.
     """
+    created = False
     if new.create_thread:
-        await conn.execute(CREATE_THREAD, (new.thread_id, Jsonb(dict(new.thread_metadata)), new.temporary))
+        args = (new.thread_id, Jsonb(dict(new.thread_metadata)), new.temporary)
+        created = (await conn.execute(CREATE_THREAD, args)).rowcount == 1
     async with conn.cursor(row_factory=class_row(Thread)) as cur:
         thread = await (await cur.execute(LOCK, (new.thread_id,))).fetchone()
     if thread is None or thread.hidden:
@@ -83,7 +90,7 @@ async def admit(conn: Connection, new: NewRun) -> Admission:
     run = await _insert(conn, new, thread)
     if thread.status != "busy" or error:
         await conn.execute(BUSY_THREAD, _busy(new, thread, error))
-    return Admission(run, before)
+    return Admission(run, before, created)
 
 
 async def cancel(
@@ -125,12 +132,14 @@ async def delete(conn: Connection, thread_id: UUID, run_id: UUID) -> Run | None:
     return run
 
 
-async def withdraw(conn: Connection, run: Run) -> bool:
-    """Take back an admission that Temporal never heard of. The caller holds a transaction."""
+async def withdraw(conn: Connection, run: Run, *, with_thread: bool = False) -> bool:
+    """Take back an admission that Temporal never heard of; say whether it could be. The caller holds a transaction."""
     await conn.execute(LOCK, (run.thread_id,))
-    gone = await conn.execute(WITHDRAW, (run.run_id,))
+    gone = (await conn.execute(WITHDRAW, (run.run_id,))).rowcount == 1
     await runs.rest_thread(conn, run.thread_id)
-    return gone.rowcount == 1
+    if gone and with_thread:
+        await conn.execute(DELETE_UNUSED_THREAD, (run.thread_id,))
+    return gone
 
 
 def superseded_error(action: str, message: str) -> JsonObject:
