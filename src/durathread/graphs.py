@@ -113,7 +113,7 @@ class Graphs:
         if source is None:
             raise NotFound(f"Graph '{graph_id}' not found. Available graphs: {', '.join(self._sources)}")
         async with AsyncExitStack() as stack:
-            graph = await _build(source, config or {}, stack)
+            graph = await _build(source, config or {"configurable": {}}, stack)
             yield graph.copy({"checkpointer": checkpointer, "store": store})
 
     async def name(self, graph_id: str) -> str:

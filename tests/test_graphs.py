@@ -1,0 +1,162 @@
+"""langgraph.json: every kind of graph that it may name, and what is said of one that cannot be used."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from durathread.errors import ConfigError, NotFound
+from durathread.graphs import Graphs
+
+SOURCE = """
+import os
+from contextlib import asynccontextmanager, contextmanager
+from typing import TypedDict
+
+from langgraph.graph import END, START, StateGraph
+
+
+class State(TypedDict, total=False):
+    who: str
+
+
+def named(name):
+    graph = StateGraph(State)
+    graph.add_node("node", lambda state: {"who": name})
+    graph.add_edge(START, "node")
+    graph.add_edge("node", END)
+    return graph
+
+
+compiled = named("compiled").compile()
+builder = named("builder")
+opened = []
+
+
+def factory():
+    return named("factory")
+
+
+def configured(config):
+    return named(config["configurable"]["name"]).compile()
+
+
+async def later(config):
+    return named("later")
+
+
+@contextmanager
+def managed(config):
+    opened.append("in")
+    yield named("managed").compile()
+    opened.append("out")
+
+
+@asynccontextmanager
+async def managed_later():
+    yield named("managed later").compile()
+
+
+def wrong():
+    return "no graph"
+
+
+number = 1
+setting = os.environ.get("DURATHREAD_TEST_SETTING")
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Iterator[str]:
+    """A module of graphs that no other test has imported; what it adds to the process goes again."""
+    name = f"graphs_{uuid4().hex}"
+    (tmp_path / f"{name}.py").write_text(SOURCE)
+    path = list(sys.path)
+    yield name
+    sys.path[:] = path
+    sys.modules.pop(name, None)
+    os.environ.pop("DURATHREAD_TEST_SETTING", None)
+
+
+def load(folder: Path, **config: Any) -> Graphs:
+    """Write a langgraph.json and load it."""
+    path = folder / "langgraph.json"
+    path.write_text(json.dumps(config))
+    return Graphs.load(path)
+
+
+async def answer(graphs: Graphs, graph_id: str, **configurable: Any) -> Any:
+    """Run a graph."""
+    async with graphs.open(graph_id, config={"configurable": configurable}) as graph:
+        return (await graph.ainvoke({}))["who"]
+
+
+async def test_every_kind_of_graph_is_served(tmp_path: Path, module: str) -> None:
+    kinds = ("compiled", "builder", "factory", "later", "managed", "managed_later")
+    graphs = load(
+        tmp_path,
+        graphs={
+            **{kind: f"./{module}.py:{kind}" for kind in kinds},
+            "configured": {"path": f"./{module}.py:configured", "description": "By name."},
+            "dotted": f"{module}:compiled",
+        },
+        dependencies=["."],
+    )
+    assert [await answer(graphs, kind) for kind in kinds] == [kind.replace("_", " ") for kind in kinds]
+    assert await answer(graphs, "configured", name="asked for") == "asked for"
+    assert await answer(graphs, "dotted") == "compiled"
+    assert graphs.description("configured") == "By name."
+    # A context manager lasts as long as the graph is lent.
+    assert sys.modules[module].opened == ["in", "out"]
+    with pytest.raises(NotFound, match="compiled"):
+        await answer(graphs, "nobody")
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+async def test_env_adds_variables_but_overrides_none(
+    tmp_path: Path, module: str, monkeypatch: pytest.MonkeyPatch, as_file: bool
+) -> None:
+    monkeypatch.setenv("DURATHREAD_TEST_KEPT", "mine")
+    given: Any = {"DURATHREAD_TEST_SETTING": "theirs", "DURATHREAD_TEST_KEPT": "theirs"}
+    if as_file:
+        (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in given.items()))
+        given = ".env"
+    load(tmp_path, graphs={"graph": f"./{module}.py:compiled"}, env=given)
+    assert sys.modules[module].setting == "theirs"
+    assert os.environ["DURATHREAD_TEST_KEPT"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("MODULE", ["bad", "MODULE"]),
+        ("./MODULE.py:absent", ["bad", "absent"]),
+        ("./MODULE.py:number", ["bad", "int"]),
+        ("./nowhere.py:graph", ["bad", "nowhere.py", "does not exist"]),
+        ("no_such_module_at_all:graph", ["bad", "no_such_module_at_all"]),
+    ],
+)
+def test_a_graph_that_cannot_be_loaded_is_named_with_the_reason(
+    tmp_path: Path, module: str, path: str, words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        load(tmp_path, graphs={"bad": path.replace("MODULE", module)})
+    for word in words:
+        assert word.replace("MODULE", module) in str(refusal.value)
+
+
+async def test_a_factory_that_gives_no_graph_is_named(tmp_path: Path, module: str) -> None:
+    graphs = load(tmp_path, graphs={"bad": f"./{module}.py:wrong"})
+    with pytest.raises(ConfigError, match=r"bad.*str"):
+        await graphs.check()
+
+
+@pytest.mark.parametrize("graphs", [None, {}, []])
+def test_a_file_without_graphs_says_what_it_needs(tmp_path: Path, graphs: Any) -> None:
+    with pytest.raises(ConfigError, match="names no graphs"):
+        load(tmp_path, graphs=graphs)
