@@ -24,7 +24,7 @@ async def act(what: dict[str, Any], run_id: str) -> None:
 
     `trace`: append a line to a file. `sleep`: that many seconds, cancellable. `until`: wait until a file exists.
     `block`: block the event loop's thread. `stubborn`: swallow cancellation and go on for that long. `slow_finally`: take
-    that long to clean up. `kill`: kill the worker's process. `fail`: raise a ValueError with this text.
+    that long to clean up. `ended`: create a file at the very end. `kill`: kill the worker's process. `fail`: raise a ValueError with this text.
     """
     if path := what.get("trace"):
         with Path(path).open("a") as trace:  # noqa: ASYNC230
@@ -57,7 +57,12 @@ def node(name: str) -> Any:
     """Build a node."""
 
     async def run(state: State, config: RunnableConfig) -> dict[str, list[str]]:
-        await act((state.get("do") or {}).get(name, {}), config.get("configurable", {})["run_id"])
+        what = (state.get("do") or {}).get(name, {})
+        try:
+            await act(what, config.get("configurable", {})["run_id"])
+        finally:
+            if path := what.get("ended"):
+                Path(path).touch()  # noqa: ASYNC240
         return {"log": [name]}
 
     return run

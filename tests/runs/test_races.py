@@ -14,7 +14,7 @@ from tests.eventually import eventually
 from tests.runs.support import entered, log_of, start, statuses
 from tests.stack import Stack
 
-# More than the grace that conftest sets, plus what a busy machine adds.
+# The grace that conftest sets, plus what a busy machine adds; less than the nodes below take to end.
 SOON = 8.0
 
 
@@ -23,6 +23,10 @@ async def outcome_of(task: Any) -> str:
         return (await task)["status"]
     except ConflictError:
         return "409"
+
+
+def is_there(path: Path) -> bool:
+    return path.exists()
 
 
 async def history_length(client: LangGraphClient, thread_id: str) -> int:
@@ -111,16 +115,16 @@ async def test_the_same_run_signalled_twice_runs_once(
 @pytest.mark.parametrize(
     "behaviour",
     [
-        pytest.param({"stubborn": 4}, id="swallows cancellation"),
-        pytest.param({"sleep": 30, "slow_finally": 4}, id="cleans up slowly"),
-        pytest.param({"block": 5}, id="blocks the event loop"),
+        pytest.param({"stubborn": 12}, id="swallows cancellation"),
+        pytest.param({"sleep": 30, "slow_finally": 12}, id="cleans up slowly"),
+        pytest.param({"block": 12}, id="blocks the event loop"),
     ],
 )
 async def test_a_node_that_does_not_stop_changes_nothing_afterwards(
     client: LangGraphClient, thread_id: str, tmp_path: Path, behaviour: dict[str, Any]
 ) -> None:
-    trace = tmp_path / "b"
-    first = await start(client, thread_id, "r1", do={"b": {"trace": str(trace), **behaviour}})
+    trace, ended = tmp_path / "b", tmp_path / "ended"
+    first = await start(client, thread_id, "r1", do={"b": {"trace": str(trace), "ended": str(ended), **behaviour}})
     await entered(trace)
     second = await start(client, thread_id, "r2", multitask_strategy="interrupt")
     async with asyncio.timeout(SOON):
@@ -128,8 +132,13 @@ async def test_a_node_that_does_not_stop_changes_nothing_afterwards(
     assert result["log"] == ["r1", "a", "r2", "a", "b", "c"]
     length = await history_length(client, thread_id)
     thread = await client.threads.get(thread_id)
-    # A later run, so that whatever the old node still does has happened.
-    third = await start(client, thread_id, "r3", do={"a": {"sleep": 5}})
+    assert not is_there(ended)
+
+    async def old_node_ended() -> bool:
+        return is_there(ended)
+
+    await eventually(old_node_ended, timeout=20)
+    third = await start(client, thread_id, "r3")
     await client.runs.join(thread_id, third["run_id"])
     assert await log_of(client, thread_id) == [*result["log"], "r3", "a", "b", "c"]
     assert await history_length(client, thread_id) == length + 5
