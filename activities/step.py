@@ -18,9 +18,9 @@ from durathread.activities.opening import baseline, command_of, remaining
 from durathread.activities.resources import Resources
 from durathread.activities.superstep import Result, run_config, superstep
 from durathread.errors import Fenced, Unavailable
-from durathread.records import Run
+from durathread.records import Run, RunStatus
 from durathread.store import runs
-from durathread.store.pool import OUTAGES, connection
+from durathread.store.pool import OUTAGES, connection, transaction
 from durathread.store.saver import Saver
 from durathread.streams.marks import begun_mark
 from durathread.streams.publisher import MAX_BACKLOG
@@ -158,24 +158,29 @@ class Steps:
             await self._resources.publisher.flush()
         if result.status == "continue":
             return StepOutcome("continue", result.nodes, result.limit)
+        status: RunStatus = "success" if result.status == "success" else "error"
+        if not await self._end(run, result, status):
+            return SUPERSEDED
+        await self._resources.publisher.end(run.run_id, status)
+        return StepOutcome(status)
+
+    async def _end(self, run: Run, result: Result, status: RunStatus) -> bool:
         position = result.position
-        assert position is not None
+        if position is None:
+            async with transaction(self._resources.pool) as conn:
+                return await runs.end_refused(conn, run.run_id, token=run.attempt, error=result.error)
         async with connection(self._resources.pool) as conn:
-            ended = await runs.end_owned(
+            return await runs.end_owned(
                 conn,
                 run.run_id,
                 token=run.attempt,
-                status=result.status,
-                resting="error" if result.status == "error" else position.resting,
+                status=status,
+                resting="error" if status == "error" else position.resting,
                 error=result.error,
                 values=position.values,
                 interrupts=position.interrupts,
                 checkpoint_id=position.checkpoint_id,
             )
-        if not ended:
-            return SUPERSEDED
-        await self._resources.publisher.end(run.run_id, result.status)
-        return StepOutcome(result.status)
 
 
 def _plain(saver: Saver) -> BaseCheckpointSaver[Any]:

@@ -10,7 +10,13 @@ from uuid import UUID, uuid4
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.constants import START
-from langgraph.errors import ErrorCode, GraphDrained, GraphRecursionError, create_error_message
+from langgraph.errors import (
+    ErrorCode,
+    GraphDrained,
+    GraphRecursionError,
+    UnknownInterruptError,
+    create_error_message,
+)
 from langgraph.runtime import RunControl
 from langgraph.types import Command, StateSnapshot
 
@@ -24,6 +30,9 @@ from durathread.records import JsonObject, Run, ThreadStatus
 DEFAULT_RECURSION_LIMIT = 10007
 VERSIONS = {"langgraph_version": version("langgraph"), "langgraph_api_version": version("durathread")}
 ADDRESS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
+# Private to LangGraph, which has no other way to ask that a resume which answers nobody be refused. It is a promise between
+# LangGraph and servers: RemoteGraph reads the same key.
+STRICT_RESUME = "__pregel_strict_resume"
 
 
 class StepControl(RunControl):
@@ -73,9 +82,9 @@ class Position:
 
 @dataclass(frozen=True)
 class Result:
-    """What a superstep came to: `continue`, or the final status of the run."""
+    """What a superstep came to: `continue`, or the final status of the run; `refused` is an error that wrote nothing."""
 
-    status: Literal["continue", "success", "error"]
+    status: Literal["continue", "success", "error", "refused"]
     nodes: list[str] = field(default_factory=list[str])
     limit: int | None = None
     position: Position | None = None
@@ -118,6 +127,8 @@ async def superstep(
     except (Fenced, Unavailable):
         raise
     except Exception as error:  # noqa: BLE001, whatever users' code raises ends their run
+        if isinstance(error, UnknownInterruptError) and isinstance(given, Command):
+            return _refused(error, emitter)
         return await _failed(graph, run, error, emitter)
     position = await locate(graph, str(run.thread_id), emitter.checkpoint)
     if looks == 1 and position.resting == "idle":
@@ -144,7 +155,7 @@ def run_config(run: Run, *, begun: bool, limit: int) -> RunnableConfig:
     config = {
         **rest,
         "run_id": run.run_id,
-        "configurable": {**configurable, **ids},
+        "configurable": {**configurable, **ids, **({STRICT_RESUME: True} if run.kwargs.get("strict_resume") else {})},
         "metadata": metadata,
         "recursion_limit": max(limit, 1),
     }
@@ -243,6 +254,12 @@ def _too_many(limit: int) -> GraphRecursionError:
         "`recursion_limit` config key."
     )
     return GraphRecursionError(create_error_message(message=message, error_code=ErrorCode.GRAPH_RECURSION_LIMIT))
+
+
+def _refused(error: Exception, emitter: Emitter) -> Result:
+    described = describe(error)
+    emitter.error(described)
+    return Result("refused", error=described)
 
 
 async def _failed(graph: Graph, run: Run, error: Exception, emitter: Emitter) -> Result:

@@ -3,7 +3,20 @@
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from durathread.api import assistants, bulk, errors, runs, state, stateless, store, system, thread_stream, threads
+from durathread.api import (
+    assistants,
+    bulk,
+    errors,
+    metrics,
+    runs,
+    state,
+    stateless,
+    storage,
+    store,
+    system,
+    thread_stream,
+    threads,
+)
 from durathread.api.lifespan import lifespan_of
 from durathread.api.middleware import BodyLimit, HeadRequests, JsonBodies
 from durathread.graphs import Graphs
@@ -23,10 +36,12 @@ def create_app(settings: Settings, graphs: Graphs) -> FastAPI:
     )
     errors.register(app)
     app.include_router(system.router)
+    app.include_router(metrics.router)
     app.include_router(assistants.router)
     app.include_router(threads.router)
     app.include_router(state.router)
     app.include_router(thread_stream.router)
+    app.include_router(storage.router)
     app.include_router(runs.router)
     app.include_router(bulk.router)
     app.include_router(stateless.router)
@@ -42,4 +57,6 @@ def create_app(settings: Settings, graphs: Graphs) -> FastAPI:
         expose_headers=EXPOSED,
         allow_private_network=True,
     )
+    app.state.metrics = metrics.Metrics()
+    app.add_middleware(metrics.MeteredRequests, metrics=app.state.metrics)
     return app

@@ -65,6 +65,7 @@ def run_json(run: Run) -> JsonObject:
         "kwargs": run.kwargs,
         "multitask_strategy": run.strategy,
         "langsmith_session_name": None,
+        "cancel_reason": (run.error or {}).get("message") if run.status == "interrupted" else None,
     }
 
 

@@ -22,6 +22,7 @@ class RunModel(BaseModel):
     kwargs: dict[str, Any]
     multitask_strategy: Strategy
     langsmith_session_name: str | None = None
+    cancel_reason: str | None = Field(None, description="Why the run was interrupted, if it was.")
 
 
 class ThreadModel(BaseModel):

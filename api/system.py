@@ -46,6 +46,7 @@ async def info(request: Request) -> Response:
         "langsmith": False,
         "langsmith_tracing_replicas": False,
         "langsmith_tracing_session_on_runs": False,
+        "strict_resume": True,
     }
     return Json(
         {

@@ -161,6 +161,7 @@ async def get(thread_id: ThreadId, server: ServerDep) -> Response:
     return Json(thread_json(await existing_thread(server, thread_id)))
 
 
+@router.patch("/{thread_id}/state", response_model=ThreadModel, responses=problems(404), include_in_schema=False)
 @router.patch("/{thread_id}", response_model=ThreadModel, responses=problems(404))
 async def patch(
     thread_id: ThreadId, body: ThreadPatch, server: ServerDep, prefer: Annotated[str, Header()] = ""

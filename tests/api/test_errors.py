@@ -142,7 +142,9 @@ CASES = [
     get(404, "/threads/THREAD/nowhere"),
     Case(405, "PUT", "/threads"),
     Case(405, "DELETE", "/assistants/search/graph"),
-    Case(405, "PATCH", "/threads/THREAD/state", {}),
+    Case(405, "DELETE", "/threads/THREAD/state"),
+    Case(422, "PATCH", "/threads/THREAD/state", {"metadata": 7}),
+    Case(404, "PATCH", f"/threads/{NOBODY}/state", {"metadata": {}}),
     get(400, "/ok?check_db=maybe"),
 ]
 

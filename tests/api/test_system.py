@@ -1,8 +1,11 @@
 """Health, facts, and the description of the API."""
 
 from typing import Any
+from uuid import uuid4
 
 import httpx
+from langgraph_sdk.client import LangGraphClient
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.stack import Stack
 
@@ -46,3 +49,52 @@ async def test_head_answers_wherever_get_does_also_for_what_never_ends(server: S
             response = await http.head(path)
             assert (response.status_code, response.content) == (200, b"")
         assert (await http.head("/nowhere")).status_code == 404
+
+
+def sample_of(text: str, name: str, **labels: str) -> float:
+    """Read a sample in Prometheus' text form; 0 if it is not there."""
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == name and labels.items() <= sample.labels.items():
+                return sample.value
+    return 0
+
+
+async def test_metrics_count_requests_by_route_and_runs_by_status(
+    server: Stack, client: LangGraphClient, thread_id: str
+) -> None:
+    async with httpx.AsyncClient(base_url=server.url) as http:
+
+        async def read(name: str, **labels: str) -> float:
+            answer = await http.get("/metrics")
+            assert answer.headers["content-type"].startswith("text/plain")
+            return sample_of(answer.text, name, **labels)
+
+        requests = {"method": "GET", "path": "/threads/{thread_id}", "status": "404"}
+        counted = await read("lg_api_http_requests_total", **requests)
+        pending = await read("lg_api_num_pending_runs")
+        assert (await http.get(f"/threads/{thread_id}")).status_code == 404
+        assert await read("lg_api_http_requests_total", **requests) == counted + 1
+
+        await client.runs.create(
+            thread_id,
+            "agent",
+            input={"log": []},
+            if_not_exists="create",
+            after_seconds=600,
+            multitask_strategy="reject",
+        )
+        assert await read("lg_api_num_pending_runs") == pending + 1
+        await client.threads.delete(thread_id)
+        assert await read("lg_api_num_pending_runs") == pending
+        assert await read("lg_api_pg_pool_size") >= 1
+        unknown = f"/{uuid4()}"
+        await http.get(unknown)
+        shown = (await http.get("/metrics")).text
+        assert unknown not in shown
+        assert 'path="unmatched"' in shown
+
+
+async def test_metrics_as_json(server: Stack) -> None:
+    found = await answer_of(server, "/metrics?format=json")
+    assert [sample["value"] >= 0 for sample in found["lg_api_num_running_runs"]] == [True]

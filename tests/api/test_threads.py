@@ -278,3 +278,29 @@ async def test_the_thread_of_an_ended_stateless_run_is_invisible(client: LangGra
             await gone
     with pytest.raises(ConflictError):
         await client.threads.copy(thread_id)
+
+
+async def test_storage_tells_how_much_room_a_thread_takes(
+    server: Stack, client: LangGraphClient, thread_id: str
+) -> None:
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        assert (await http.get(f"/threads/{thread_id}/storage")).status_code == 404
+        await client.threads.create(thread_id=thread_id)
+        empty = (await http.get(f"/threads/{thread_id}/storage")).json()
+        assert (empty["tables"]["thread"]["rows"], empty["channels"]) == (1, {})
+        await client.runs.wait(thread_id, "agent", input={"log": ["x" * 5000]})
+        full = (await http.get(f"/threads/{thread_id}/storage")).json()
+    assert full["channels"]["log"]["bytes"] > 5000
+    assert full["tables"]["run"]["rows"] == 1
+    assert full["tables"]["checkpoints"]["rows"] == len(await client.threads.get_history(thread_id, limit=100))
+    assert full["total_bytes"] == sum(table["bytes"] for table in full["tables"].values()) > empty["total_bytes"]
+
+
+async def test_patching_a_state_merges_metadata_as_patching_the_thread_does(
+    server: Stack, client: LangGraphClient
+) -> None:
+    thread = await client.threads.create(metadata={"a": 1})
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        answer = await http.patch(f"/threads/{thread['thread_id']}/state", json={"metadata": {"b": 2}})
+    assert answer.json()["metadata"] == {"a": 1, "b": 2}
+    assert (await client.threads.get(thread["thread_id"]))["metadata"] == {"a": 1, "b": 2}

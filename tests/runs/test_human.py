@@ -157,3 +157,56 @@ async def test_cancelling_a_queued_run_keeps_the_question(client: LangGraphClien
     thread = await client.threads.get(thread_id)
     assert thread["status"] == "interrupted"
     assert len(thread["interrupts"]) == 1
+
+
+async def refused(client: LangGraphClient, thread_id: str, graph: str, resume: Any) -> Any:
+    """Answer strictly, be refused, and find the thread as it was; return the error."""
+    before = await client.threads.get(thread_id)
+    history = await client.threads.get_history(thread_id)
+    result: Any = await client.runs.wait(
+        thread_id, graph, command={"resume": resume}, strict_resume=True, raise_error=False
+    )
+    after = await client.threads.get(thread_id)
+    kept = ("status", "values", "interrupts", "error", "state_updated_at")
+    assert {key: after.get(key) for key in kept} == {key: before.get(key) for key in kept}
+    assert await client.threads.get_history(thread_id) == history
+    runs = await client.runs.list(thread_id, limit=1)
+    assert runs[0]["status"] == "error"
+    return result["__error__"]
+
+
+async def test_a_strict_answer_to_a_question_that_nobody_asks_is_refused(
+    client: LangGraphClient, thread_id: str
+) -> None:
+    await client.runs.wait(thread_id, "both", input={"log": []}, if_not_exists="create")
+    thread = await client.threads.get(thread_id)
+    ids = {items[0]["value"]: items[0]["id"] for items in thread["interrupts"].values()}
+    nobody = "0" * 32
+
+    error = await refused(client, thread_id, "both", {nobody: "x", ids["left?"]: "l"})
+    assert (error["error"], nobody in error["message"]) == ("UnknownInterruptError", True)
+    assert (await refused(client, thread_id, "both", "one for two"))["error"] == "UnknownInterruptError"
+    assert (await refused(client, thread_id, "both", {}))["error"] == "UnknownInterruptError"
+
+    answers = {ids["left?"]: "l", ids["right?"]: "r"}
+    result: Any = await client.runs.wait(thread_id, "both", command={"resume": answers}, strict_resume=True)
+    assert sorted(result["log"]) == ["after", "left=l", "right=r"]
+    # Once used, an answer is nobody's any more.
+    assert (await refused(client, thread_id, "both", answers))["error"] == "UnknownInterruptError"
+
+
+async def test_without_strictness_such_an_answer_is_ignored(client: LangGraphClient, thread_id: str) -> None:
+    await client.runs.wait(thread_id, "hitl", input={"log": []}, if_not_exists="create")
+    result: Any = await client.runs.wait(thread_id, "hitl", command={"resume": {"0" * 32: "x"}})
+    assert [item["value"] for item in result["__interrupt__"]] == ["ask?"]
+
+
+async def test_the_thread_of_a_refused_answer_takes_the_next_run(client: LangGraphClient, thread_id: str) -> None:
+    await client.runs.wait(thread_id, "hitl", input={"log": []}, if_not_exists="create")
+    refusal = await client.runs.create(thread_id, "hitl", command={"resume": {"0" * 32: "x"}}, strict_resume=True)
+    answer = await client.runs.create(thread_id, "hitl", command={"resume": "yes"})
+    await client.runs.join(thread_id, answer["run_id"])
+    assert (await client.runs.get(thread_id, refusal["run_id"]))["status"] == "error"
+    state: Any = await client.threads.get_state(thread_id)
+    assert state["values"]["log"] == ["ask=yes", "after"]
+    assert (await client.threads.get(thread_id))["status"] == "idle"

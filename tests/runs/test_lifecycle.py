@@ -109,7 +109,9 @@ async def test_cancel_interrupts_and_a_null_input_goes_on(
     assert thread["status"] == "interrupted"
     assert thread["error"]["error"] == "UserInterrupt"
     assert thread["values"]["log"] == ["r1", "a"]
-    assert (await client.runs.get(thread_id, run["run_id"]))["status"] == "interrupted"
+    ended = await client.runs.get(thread_id, run["run_id"])
+    assert ended["status"] == "interrupted"
+    assert str(ended.get("cancel_reason")).startswith("interrupt requested via POST")
     result: Any = await client.runs.wait(thread_id, "agent", input=None)
     assert result["log"] == ["r1", "a", "b", "c"]
 

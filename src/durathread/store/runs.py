@@ -1,6 +1,7 @@
 """Runs: what reads them, and what an attempt at one of their steps may change."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -41,6 +42,23 @@ END_UNOWNED = f"""
 UPDATE run SET status = %(status)s, error = %(error)s, updated_at = now(), ended_at = now()
 WHERE run_id = %(run)s AND status IN ('pending', 'running') RETURNING {COLUMNS}
 """
+# A run that was refused before it wrote anything leaves its thread as it was.
+END_REFUSED = """
+WITH ended AS (
+    UPDATE run SET status = 'error', error = %(error)s, updated_at = now(), ended_at = now()
+    WHERE run_id = %(run)s AND attempt = %(token)s AND status = 'running' RETURNING *
+)
+UPDATE thread t SET ended_seq = e.seq, updated_at = now(), status = CASE WHEN EXISTS (
+        SELECT 1 FROM run o WHERE o.thread_id = t.thread_id AND o.run_id <> e.run_id AND o.status IN ('pending', 'running')
+    ) THEN 'busy' ELSE t.resting END
+FROM ended e WHERE t.thread_id = e.thread_id
+"""
+LOAD = """
+SELECT count(*) FILTER (WHERE status = 'pending') AS pending, count(*) FILTER (WHERE status = 'running') AS running,
+    coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE status = 'pending' AND created_at <= now())), 0)::float8
+    AS waited
+FROM run WHERE status IN ('pending', 'running')
+"""
 LAST_CHECKPOINT = """
 SELECT max(checkpoint_id) AS id FROM checkpoints
 WHERE thread_id = %s AND checkpoint_ns = '' AND metadata ->> 'run_id' = %s
@@ -70,6 +88,23 @@ ORDER BY seq LIMIT %(limit)s
 """
 WITH_STATUS = "SELECT thread_id, array_agg(run_id) AS run_ids FROM run WHERE status = ANY(%s) GROUP BY thread_id"
 IN_FLIGHT = "SELECT run_id FROM run WHERE thread_id = %s AND status IN ('pending', 'running') ORDER BY seq"
+
+
+@dataclass(frozen=True)
+class Load:
+    """How many runs are in flight, and how long the oldest pending one has been due, in seconds."""
+
+    pending: int
+    running: int
+    waited: float
+
+
+async def load(conn: Connection) -> Load:
+    """Count the runs in flight."""
+    async with conn.cursor(row_factory=class_row(Load)) as cur:
+        row = await (await cur.execute(LOAD)).fetchone()
+    assert row is not None
+    return row
 
 
 async def get(conn: Connection, run_id: UUID) -> Run | None:
@@ -142,6 +177,13 @@ async def end_owned(
     }
     rows = await (await conn.execute(END_OWNED, args)).fetchall()
     return rows[0]["ended"]
+
+
+async def end_refused(conn: Connection, run_id: UUID, *, token: int, error: JsonObject | None) -> bool:
+    """End a run that wrote nothing, if the attempt still owns it; say whether it did. The caller holds a transaction."""
+    args = {"run": run_id, "token": token, "error": Jsonb(error)}
+    await conn.execute(LOCK_THREAD_OF_RUN, args)
+    return (await conn.execute(END_REFUSED, args)).rowcount == 1
 
 
 async def end_unowned(conn: Connection, run_id: UUID, *, status: RunStatus, error: JsonObject | None) -> Run | None:

@@ -1,0 +1,40 @@
+"""How much room a thread takes: `GET /threads/{thread_id}/storage`."""
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from durathread.api.deps import ServerDep, ThreadId, existing_thread
+from durathread.api.errors import problems
+from durathread.api.json import Json
+from durathread.store import storage
+from durathread.store.pool import connection
+
+router = APIRouter(prefix="/threads/{thread_id}/storage", tags=["Threads"])
+
+
+class Stored(BaseModel):
+    """Rows, and the bytes that they take."""
+
+    rows: int
+    bytes: int
+
+
+class Storage(BaseModel):
+    """What is stored of a thread."""
+
+    thread_id: str
+    total_bytes: int
+    tables: dict[str, Stored] = Field(description="By table, as compressed as the database keeps them.")
+    channels: dict[str, Stored] = Field(
+        description="By channel of the graph: versions and pending writes, uncompressed."
+    )
+
+
+@router.get("", response_model=Storage, responses=problems(404))
+async def measure(thread_id: ThreadId, server: ServerDep) -> Response:
+    """Measure what is stored of a thread."""
+    await existing_thread(server, thread_id)
+    async with connection(server.pool) as conn:
+        found = await storage.of_thread(conn, thread_id)
+    return Json({"thread_id": thread_id, **found})
