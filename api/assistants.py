@@ -16,7 +16,14 @@ from durathread.api.graph_schemas import schemas_of
 from durathread.api.json import Json, assistant_json, selected
 from durathread.api.launch import cancel
 from durathread.api.removal import remove
-from durathread.api.schemas import AssistantModel, AssistantVersionModel, DrawnGraph, GraphSchemaModel, SubgraphSchemas
+from durathread.api.schemas import (
+    AssistantModel,
+    AssistantVersionModel,
+    DrawnGraph,
+    GraphSchemaModel,
+    SubgraphSchemas,
+    selection_of,
+)
 from durathread.api.searching import Page, SortOrder, Text, page
 from durathread.errors import BadRequest, Conflict, Invalid, NotFound
 from durathread.graphs import system_assistant_id
@@ -121,7 +128,7 @@ async def create(body: AssistantCreate, server: ServerDep) -> Response:
     return Json(assistant_json(created))
 
 
-@router.post("/search", response_model=list[AssistantModel], responses=problems(404))
+@router.post("/search", response_model=list[selection_of(AssistantModel)], responses=problems(404))
 async def search(body: AssistantSearch, server: ServerDep) -> Response:
     """Find assistants."""
     filters = _filters(server, body)

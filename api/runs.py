@@ -15,7 +15,7 @@ from durathread.api.json import Json, run_json, selected
 from durathread.api.launch import cancel as cancel_runs
 from durathread.api.launch import launch
 from durathread.api.outcome import outcome
-from durathread.api.schemas import RunModel
+from durathread.api.schemas import RunModel, selection_of
 from durathread.api.searching import MOST, integer
 from durathread.api.sse import event_stream, last_event_id, padded_json
 from durathread.api.watching import follow, run_headers, watch
@@ -79,7 +79,7 @@ async def wait(thread_id: ThreadId, body: RunCreate, server: ServerDep) -> Respo
     )
 
 
-@router.get("", response_model=list[RunModel], responses=problems(400, 404))
+@router.get("", response_model=list[selection_of(RunModel)], responses=problems(400, 404))
 async def list_runs(
     thread_id: ThreadId,
     request: Request,

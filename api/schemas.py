@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
 from durathread.records import RunStatus, Strategy, ThreadStatus
 
@@ -67,6 +67,15 @@ class AssistantVersionModel(BaseModel):
     metadata: dict[str, Any]
     version: int
     created_at: datetime
+
+
+def selection_of(model: type[BaseModel]) -> type[BaseModel]:
+    """Describe a model of which only selected fields are shown."""
+    fields: dict[str, Any] = {
+        name: (field.annotation, Field(None, description=field.description))
+        for name, field in model.model_fields.items()
+    }
+    return create_model(f"Selected{model.__name__}", __doc__=model.__doc__, **fields)
 
 
 class DrawnGraph(BaseModel):

@@ -13,7 +13,7 @@ from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread, li
 from durathread.api.editing import UpdateBody, apply, config_of, graph_of
 from durathread.api.errors import problems
 from durathread.api.json import Json
-from durathread.api.schemas import StateUpdated, ThreadStateModel
+from durathread.api.schemas import StateUpdated, ThreadStateModel, selection_of
 from durathread.api.searching import MOST, Text, integer
 from durathread.api.snapshots import FIELDS, address_json, state_json
 from durathread.errors import BadRequest, Invalid
@@ -77,14 +77,14 @@ class HistoryRead(Body):
     select: Select | None = Field(default=None, description="Fields, or `values.<key>`.")
 
 
-@router.get("/state", response_model=ThreadStateModel, responses=problems(400, 404))
+@router.get("/state", response_model=selection_of(ThreadStateModel), responses=problems(400, 404))
 async def get_latest(thread_id: ThreadId, request: Request, server: ServerDep, subgraphs: str = "false") -> Response:
     """Get the state of a thread at its latest checkpoint."""
     select = _select_of(request)
     return await _read(server, thread_id, {}, subgraphs=subgraphs.lower() in TRUE, select=select)
 
 
-@router.get("/state/{checkpoint_id}", response_model=ThreadStateModel, responses=problems(400, 404))
+@router.get("/state/{checkpoint_id}", response_model=selection_of(ThreadStateModel), responses=problems(400, 404))
 async def get_at(
     thread_id: ThreadId, checkpoint_id: str, request: Request, server: ServerDep, subgraphs: str = "false"
 ) -> Response:
@@ -94,7 +94,7 @@ async def get_at(
     return await _read(server, thread_id, address, subgraphs=subgraphs.lower() in TRUE, select=select)
 
 
-@router.post("/state/checkpoint", response_model=ThreadStateModel, responses=problems(400, 404))
+@router.post("/state/checkpoint", response_model=selection_of(ThreadStateModel), responses=problems(400, 404))
 async def post_checkpoint(thread_id: ThreadId, body: StateRead, server: ServerDep) -> Response:
     """Get the state of a thread, or of a subgraph of it, at a checkpoint or the latest."""
     address = _address(body.checkpoint)
@@ -115,13 +115,13 @@ async def update(thread_id: ThreadId, body: StateUpdateBody, server: ServerDep) 
     return Json({"checkpoint": checkpoint, "configurable": checkpoint, "checkpoint_id": checkpoint["checkpoint_id"]})
 
 
-@router.post("/history", response_model=list[ThreadStateModel], responses=problems(400, 404))
+@router.post("/history", response_model=list[selection_of(ThreadStateModel)], responses=problems(400, 404))
 async def post_history(thread_id: ThreadId, body: HistoryRead, server: ServerDep) -> Response:
     """List the states of a thread, newest first."""
     return await _history(server, thread_id, body)
 
 
-@router.get("/history", response_model=list[ThreadStateModel], responses=problems(400, 404))
+@router.get("/history", response_model=list[selection_of(ThreadStateModel)], responses=problems(400, 404))
 async def get_history(
     thread_id: ThreadId,
     server: ServerDep,

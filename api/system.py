@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from durathread.api.deps import ServerDep
+from durathread.api.errors import problems
 from durathread.api.json import Json
 from durathread.api.schemas import Health, Info
 from durathread.errors import BadRequest
@@ -25,7 +26,7 @@ async def root() -> Response:
     return Json({"ok": True})
 
 
-@router.get("/ok", response_model=Health)
+@router.get("/ok", response_model=Health, responses=problems(400))
 async def ok(server: ServerDep, check_db: str = "0") -> Response:
     """Say that the server answers; with `check_db=1`, also that its database does."""
     if check_db.lower() not in YES + NO:

@@ -14,7 +14,7 @@ from durathread.api.editing import UpdateBody, apply, refresh
 from durathread.api.errors import problems
 from durathread.api.json import Json, selected, thread_json
 from durathread.api.removal import remove
-from durathread.api.schemas import Pruned, ThreadModel
+from durathread.api.schemas import Pruned, ThreadModel, selection_of
 from durathread.api.searching import Page, SortOrder, page
 from durathread.errors import BadRequest, Conflict, NotFound, ThreadBusy
 from durathread.preparation import Body, UuidText
@@ -123,7 +123,7 @@ async def create(body: ThreadCreate, server: ServerDep) -> Response:
     return Json(thread_json(created))
 
 
-@router.post("/search", response_model=list[ThreadModel])
+@router.post("/search", response_model=list[selection_of(ThreadModel)])
 async def search(body: ThreadSearch, server: ServerDep) -> Response:
     """Find threads."""
     async with connection(server.pool) as conn:
