@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+CLIENTS := tests/javascript
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .PHONY: help setup dev test check bench
@@ -13,7 +14,7 @@ setup: .venv/ready ## Install everything into .venv, if anything has changed
 dev: .venv/ready ## Run a server on http://localhost:8123 with examples/weather, and its engines
 	@exec $(BIN)/durathread dev --config examples/weather/langgraph.json
 
-test: .venv/ready ## Run the tests (ARGS="-k name" runs some)
+test: .venv/ready $(CLIENTS)/node_modules/ready ## Run the tests (ARGS="-k name" runs some)
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 check: .venv/ready ## Lint, check the format, the types and the layers
@@ -32,4 +33,10 @@ bench: .venv/ready ## Measure a running server (benchmarks/README.md)
 	@$(PYTHON) -m venv .venv
 	@$(PIP) install -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(CLIENTS)/node_modules/ready: $(CLIENTS)/package.json
+	@node -e 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null || \
+		{ echo 'The JavaScript clients are tested with Node 20 or later: put node and npm on the path.'; exit 1; }
+	@cd $(CLIENTS) && npm install --no-package-lock --no-audit --no-fund --loglevel=error
 	@touch $@

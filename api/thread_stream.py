@@ -18,7 +18,7 @@ from durathread.api.state import read
 from durathread.encode import dumps
 from durathread.errors import Invalid, Unavailable
 from durathread.streams.events import END, Event, thread_subject
-from durathread.streams.hub import START, Hub
+from durathread.streams.hub import LATE, START, Hub
 from durathread.streams.marks import DONE, LAST, RUN, STATE, entry_id, event_id, number, parse
 
 log = structlog.get_logger()
@@ -28,8 +28,6 @@ router = APIRouter(prefix="/threads/{thread_id}", tags=["Threads"])
 MODES = ("run_modes", "lifecycle", "state_update")
 # Marks before the place where a client comes back that are looked at: what they say has been said.
 REMEMBERED = 100
-# Events that a superseded run may have added behind its end.
-LATE = 20
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import NotFoundError, UnprocessableEntityError
+from redis.asyncio import Redis
 
+from durathread.streams.events import stream_key
 from tests.runs.support import entered, start
 from tests.stack import Stack
 
@@ -122,7 +124,7 @@ async def test_a_resumable_stream_replays_from_any_event(client: LangGraphClient
     ids = [part.id for part in parts]
     assert len(set(ids)) == len(ids)
     run_id = parts[0].data["run_id"]
-    for position in (0, 3, len(parts) - 2):
+    for position in (0, 3, len(parts) - 2, len(parts) - 1):
         rest = await collect(client.runs.join_stream(thread_id, run_id, last_event_id=ids[position]))
         assert [(part.event, part.data, part.id) for part in rest] == [
             (part.event, part.data, part.id) for part in parts[position + 1 :]
@@ -130,6 +132,17 @@ async def test_a_resumable_stream_replays_from_any_event(client: LangGraphClient
     for everything in ("-1", "0", "-", "0-0"):
         replay = await collect(client.runs.join_stream(thread_id, run_id, last_event_id=everything))
         assert [part.id for part in replay] == ids
+
+
+async def test_a_run_whose_events_are_no_longer_kept_ends_as_it_ended(
+    client: LangGraphClient, thread_id: str, environment: dict[str, str]
+) -> None:
+    run = await start(client, thread_id, "in", stream_resumable=True)
+    await client.runs.join(thread_id, run["run_id"])
+    async with Redis.from_url(environment["REDIS_URL"]) as redis:
+        assert await redis.delete(stream_key(run["run_id"])) == 1
+    parts = await collect(client.runs.join_stream(thread_id, run["run_id"], last_event_id="-1"))
+    assert [(part.event, part.data["status"]) for part in parts] == [("end", "success")]
 
 
 async def test_the_error_of_a_failed_run_is_replayed(client: LangGraphClient, thread_id: str) -> None:

@@ -1,6 +1,7 @@
 """Follows the events of runs: one shared reader a process, however many clients watch."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ PAGE = 1000
 # How often the database is asked for the status of the runs that are watched, in seconds. It decides only when the news
 # of an end was lost: with Valkey, or with the process that should have sent it.
 AUDIT_INTERVAL = 2.0
+# Events that a superseded run may have added behind its end.
+LATE = 20
 # How long to wait before Valkey is asked again after it failed, in seconds.
 RETRY = 0.25
 
@@ -106,7 +109,8 @@ class Hub:
                     if event.name == END:
                         return
                 if watch.closed:
-                    yield Event("", END, dumps(end_data(run_id, watch.status or "error")))
+                    if (end := await self._lost_end(watch)) is not None:
+                        yield end
                     return
                 await grown.wait()
 
@@ -214,6 +218,14 @@ class Hub:
                     return
             if len(page) < PAGE:
                 return
+
+    async def _lost_end(self, watch: _Watch) -> Event | None:
+        """Build the end that an ended run's stream lacks; None if it is there, before where the client goes on."""
+        with contextlib.suppress(RedisError, OSError):
+            if any(event.name == END for event in await self.newest(watch.run_id, count=LATE)):
+                return None
+        status = watch.status or (await self._statuses([watch.run_id])).get(watch.run_id)
+        return Event("", END, dumps(end_data(watch.run_id, status or "error")))
 
     async def _listen(self) -> None:
         while True:
