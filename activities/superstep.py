@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from importlib.metadata import version
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_type_hints
 from uuid import UUID, uuid4
 
 from langchain_core.runnables import RunnableConfig
@@ -19,6 +19,8 @@ from langgraph.errors import (
 )
 from langgraph.runtime import RunControl
 from langgraph.types import Command, StateSnapshot
+from pydantic import BaseModel
+from typing_extensions import is_typeddict
 
 from durathread.activities.emitter import Emitter
 from durathread.activities.failures import describe
@@ -236,11 +238,18 @@ def _split(chunk: Any, *, subgraphs: bool) -> tuple[tuple[str, ...], str, Any]:
 
 def _context(graph: Graph, context: JsonObject | None) -> JsonObject | None:
     """Keep the keys that the graph's context schema has."""
-    if not context or graph.context_schema is None:
+    schema = graph.context_schema
+    if not context or schema is None:
         return None
-    schema = graph.get_context_jsonschema() or {}
-    known = schema.get("properties")
-    return {key: value for key, value in context.items() if key in known} if known is not None else context
+    if is_dataclass(schema):
+        known = {field.name for field in fields(schema) if field.init}
+    elif issubclass(schema, BaseModel):
+        known = {name for key, field in schema.model_fields.items() for name in (key, field.alias) if name}
+    elif is_typeddict(schema):
+        known = set(get_type_hints(schema))
+    else:
+        return context
+    return {key: value for key, value in context.items() if key in known}
 
 
 def _recursion_limit(run: Run) -> int:

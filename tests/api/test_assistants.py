@@ -237,6 +237,15 @@ async def test_schemas_describe_a_graph(client: LangGraphClient) -> None:
     assert plain["context_schema"] is None
 
 
+async def test_a_schema_that_cannot_be_made_is_null_and_hinders_nothing(client: LangGraphClient) -> None:
+    odd = (await client.assistants.search(graph_id="odd"))[0]["assistant_id"]
+    schemas: Any = await client.assistants.get_schemas(odd)
+    assert schemas["context_schema"] is None
+    assert list(schemas["input_schema"]["properties"]) == ["log"]
+    result: Any = await client.runs.wait(None, "odd", input={}, context={"tone": "loud", "unknown": 1})
+    assert result["log"] == ["loud"]
+
+
 async def test_subgraphs_are_described_by_namespace(client: LangGraphClient) -> None:
     nested = (await client.assistants.search(graph_id="nested_hitl"))[0]["assistant_id"]
     found = await client.assistants.get_subgraphs(nested)

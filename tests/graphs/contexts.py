@@ -31,3 +31,27 @@ builder.add_node("speak", speak)
 builder.add_edge(START, "speak")
 builder.add_edge("speak", END)
 graph = builder.compile()
+
+
+class Opaque:
+    """What no JSON schema describes."""
+
+
+@dataclass
+class OddContext:
+    """How to speak, and something of the application's own."""
+
+    tone: str = "plain"
+    opaque: Opaque | None = None
+
+
+async def speak_oddly(state: State, runtime: Runtime[OddContext]) -> dict[str, list[str]]:
+    """Say the tone."""
+    return {"log": [runtime.context.tone if runtime.context else "none"]}
+
+
+odd_builder = StateGraph(State, context_schema=OddContext)
+odd_builder.add_node("speak", speak_oddly)
+odd_builder.add_edge(START, "speak")
+odd_builder.add_edge("speak", END)
+odd = odd_builder.compile()

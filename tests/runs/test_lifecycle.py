@@ -154,6 +154,26 @@ async def test_cancelling_a_queued_run_leaves_the_running_one_alone(
     assert (await client.runs.get(thread_id, second["run_id"]))["status"] == "interrupted"
 
 
+@pytest.mark.parametrize("wait", [False, True])
+async def test_a_queued_run_that_is_rolled_back_is_deleted_whoever_waits_for_it(
+    client: LangGraphClient, thread_id: str, tmp_path: Path, wait: bool
+) -> None:
+    gate, trace = tmp_path / "gate", tmp_path / "b"
+    first = await start(client, thread_id, "r1", do={"b": {"trace": str(trace), "until": str(gate)}})
+    await entered(trace)
+    second = await start(client, thread_id, "r2")
+    joined = asyncio.create_task(client.runs.join(thread_id, second["run_id"]))
+    await client.runs.cancel(thread_id, second["run_id"], action="rollback", wait=wait)
+    async with asyncio.timeout(5):
+        await joined
+    with pytest.raises(NotFoundError):
+        await client.runs.get(thread_id, second["run_id"])
+    assert (await client.threads.get(thread_id))["status"] == "busy"
+    gate.touch()
+    await client.runs.join(thread_id, first["run_id"])
+    assert (await client.threads.get(thread_id))["status"] == "idle"
+
+
 async def test_what_cannot_be_cancelled_is_not_found(client: LangGraphClient, thread_id: str) -> None:
     run = await start(client, thread_id, "in")
     await client.runs.join(thread_id, run["run_id"])
