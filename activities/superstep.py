@@ -28,6 +28,7 @@ from durathread.encode import jsonable
 from durathread.errors import Fenced, Unavailable
 from durathread.graphs import Graph
 from durathread.records import JsonObject, Run, ThreadStatus
+from durathread.users import User
 
 DEFAULT_RECURSION_LIMIT = 10007
 VERSIONS = {"langgraph_version": version("langgraph"), "langgraph_api_version": version("durathread")}
@@ -146,6 +147,8 @@ def run_config(run: Run, *, begun: bool, limit: int) -> RunnableConfig:
     if begun:
         # The run goes on from the latest checkpoint, which is its own.
         configurable = {key: value for key, value in configurable.items() if key not in ADDRESS}
+    if user := configurable.get("langgraph_auth_user"):
+        configurable["langgraph_auth_user"] = User(user)
     ids = {
         "run_id": str(run.run_id),
         "thread_id": str(run.thread_id),

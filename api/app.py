@@ -9,6 +9,7 @@ from durathread.api import (
     errors,
     metrics,
     runs,
+    security,
     state,
     stateless,
     storage,
@@ -17,6 +18,8 @@ from durathread.api import (
     thread_stream,
     threads,
 )
+from durathread.api.authentication import Authentication
+from durathread.api.authority import Authority
 from durathread.api.lifespan import lifespan_of
 from durathread.api.middleware import BodyLimit, HeadRequests, JsonBodies
 from durathread.graphs import Graphs
@@ -27,11 +30,12 @@ EXPOSED = ["content-location", "location", "x-pagination-total", "x-pagination-n
 
 def create_app(settings: Settings, graphs: Graphs) -> FastAPI:
     """Build the application that serves graphs."""
+    authority = Authority.load(graphs)
     app = FastAPI(
         title="durathread",
         summary="LangGraph graphs over the LangGraph SDK's HTTP API, executed on Temporal.",
         version=system.VERSION,
-        lifespan=lifespan_of(settings, graphs),
+        lifespan=lifespan_of(settings, graphs, authority),
         responses={422: {"model": errors.Problem}, 503: {"model": errors.Problem}},
     )
     errors.register(app)
@@ -46,6 +50,9 @@ def create_app(settings: Settings, graphs: Graphs) -> FastAPI:
     app.include_router(bulk.router)
     app.include_router(stateless.router)
     app.include_router(store.router)
+    if authority is not None:
+        app.add_middleware(Authentication, authority=authority)
+        security.describe(app, authority.openapi)
     app.add_middleware(JsonBodies)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(HeadRequests)

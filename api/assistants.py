@@ -10,6 +10,7 @@ from langchain_core.runnables import RunnableConfig
 from pydantic import Field
 from starlette.responses import Response
 
+from durathread.api.authorization import Caller, CallerDep
 from durathread.api.deps import AssistantId, Server, ServerDep
 from durathread.api.errors import problems
 from durathread.api.graph_schemas import schemas_of
@@ -27,9 +28,10 @@ from durathread.api.schemas import (
 from durathread.api.searching import Page, SortOrder, Text, page
 from durathread.errors import BadRequest, Conflict, Invalid, NotFound
 from durathread.graphs import system_assistant_id
-from durathread.preparation import Body, ConfigBody, UuidText, find_assistant, strip_reserved
+from durathread.preparation import Body, ConfigBody, UuidText, assistant_id_of, find_assistant, strip_reserved
 from durathread.records import Assistant, JsonObject
 from durathread.store import assistants
+from durathread.store.filters import Filter
 from durathread.store.pool import connection, transaction
 
 router = APIRouter(prefix="/assistants", tags=["Assistants"])
@@ -105,11 +107,14 @@ class VersionChoice(Body):
 
 
 @router.post("", response_model=AssistantModel, responses=problems(400, 404, 409))
-async def create(body: AssistantCreate, server: ServerDep) -> Response:
+async def create(body: AssistantCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Create an assistant."""
+    assistant_id = UUID(body.assistant_id) if body.assistant_id else uuid4()
+    value: JsonObject = {**body.model_dump(exclude_none=True), "assistant_id": assistant_id}
+    only = await caller.ask("assistants", "create", value)
+    body = AssistantCreate.model_validate({**value, "assistant_id": None})
     _require_graph(server, body.graph_id)
     config, context = _mirrored(body.config, body.context)
-    assistant_id = UUID(body.assistant_id) if body.assistant_id else uuid4()
     async with transaction(server.pool) as conn:
         created = await assistants.insert(
             conn,
@@ -122,16 +127,16 @@ async def create(body: AssistantCreate, server: ServerDep) -> Response:
             metadata=body.metadata,
         )
         if created is None and body.if_exists == "do_nothing":
-            created = await assistants.get(conn, assistant_id)
+            created = await assistants.get(conn, assistant_id, only=only)
     if created is None:
         raise Conflict(f"Assistant with ID {assistant_id} already exists")
     return Json(assistant_json(created))
 
 
 @router.post("/search", response_model=list[selection_of(AssistantModel)], responses=problems(404))
-async def search(body: AssistantSearch, server: ServerDep) -> Response:
+async def search(body: AssistantSearch, server: ServerDep, caller: CallerDep) -> Response:
     """Find assistants."""
-    filters = _filters(server, body)
+    filters = await _allowed(server, caller, body, limit=body.limit, offset=body.offset)
     async with connection(server.pool) as conn:
         total = await assistants.count(conn, filters, at_most=body.reach)
         found = await assistants.search(
@@ -146,52 +151,64 @@ async def search(body: AssistantSearch, server: ServerDep) -> Response:
 
 
 @router.post("/count", response_model=int, responses=problems(404))
-async def count(body: AssistantFilter, server: ServerDep) -> Response:
+async def count(body: AssistantFilter, server: ServerDep, caller: CallerDep) -> Response:
     """Count assistants."""
+    filters = await _allowed(server, caller, body)
     async with connection(server.pool) as conn:
-        return Json(await assistants.count(conn, _filters(server, body)))
+        return Json(await assistants.count(conn, filters))
 
 
 @router.get("/{assistant_id}", response_model=AssistantModel, responses=problems(404))
-async def get(assistant_id: AssistantId, server: ServerDep) -> Response:
+async def get(assistant_id: AssistantId, server: ServerDep, caller: CallerDep) -> Response:
     """Get an assistant."""
-    return Json(assistant_json(await _existing(server, assistant_id)))
+    return Json(assistant_json(await _existing(server, caller, assistant_id)))
 
 
 @router.patch("/{assistant_id}", response_model=AssistantModel, responses=problems(400, 404))
-async def patch(assistant_id: AssistantId, body: AssistantPatch, server: ServerDep) -> Response:
+async def patch(assistant_id: AssistantId, body: AssistantPatch, server: ServerDep, caller: CallerDep) -> Response:
     """Change an assistant: each change makes a new version."""
+    value: JsonObject = {**body.model_dump(exclude_none=True), "assistant_id": assistant_id}
+    only = await caller.ask("assistants", "update", value)
+    body = AssistantPatch.model_validate(value)
     if body.graph_id is not None:
         _require_graph(server, body.graph_id)
     async with transaction(server.pool) as conn:
-        current = await assistants.lock(conn, assistant_id)
+        current = await assistants.lock(conn, assistant_id, only=only)
         revised = current and await assistants.revise(conn, _patched(current, body))
     return Json(assistant_json(_found(revised, assistant_id)))
 
 
 @router.delete("/{assistant_id}", status_code=204, responses=problems(404, 409))
-async def delete(assistant_id: AssistantId, server: ServerDep, delete_threads: str = "false") -> Response:
+async def delete(
+    assistant_id: AssistantId, server: ServerDep, caller: CallerDep, delete_threads: str = "false"
+) -> Response:
     """Delete an assistant, interrupting its runs; with `delete_threads`, also the threads that it last ran on."""
+    only = await caller.ask("assistants", "delete", {"assistant_id": assistant_id})
     if assistant_id in {system_assistant_id(graph_id) for graph_id in server.graphs}:
         raise Conflict("The assistant that a graph has by itself cannot be deleted.")
+    async with connection(server.pool) as conn:
+        _found(await assistants.get(conn, assistant_id, only=only), assistant_id)
+        threads = await assistants.thread_ids(conn, assistant_id) if delete_threads.lower() in TRUE else []
+    doomed = [(thread_id, await caller.may_delete(thread_id)) for thread_id in threads]
     async with transaction(server.pool) as conn:
         in_flight = await assistants.runs_in_flight(conn, assistant_id)
-        doomed = await assistants.thread_ids(conn, assistant_id) if delete_threads.lower() in TRUE else []
-        if not await assistants.delete(conn, assistant_id):
+        if not await assistants.delete(conn, assistant_id, only=only):
             raise NotFound(f"Assistant with ID {assistant_id} not found")
     for thread_id, run_ids in in_flight.items():
         await cancel(server, thread_id, run_ids=run_ids, action="interrupt", reason="the assistant was deleted")
     for start in range(0, len(doomed), AT_ONCE):
-        await asyncio.gather(*(remove(server, thread_id) for thread_id in doomed[start : start + AT_ONCE]))
+        some = doomed[start : start + AT_ONCE]
+        await asyncio.gather(*(remove(server, thread_id, only=mine) for thread_id, mine in some))
     return Response(status_code=204)
 
 
 @router.get("/{assistant_id}/graph", response_model=DrawnGraph, responses=problems(404))
-async def get_graph(assistant_id: str, server: ServerDep, xray: str = "false") -> Response:
+async def get_graph(assistant_id: str, server: ServerDep, caller: CallerDep, xray: str = "false") -> Response:
     """Draw an assistant's graph: its nodes and edges. `assistant_id` may be the name of a graph."""
     depth = _xray(xray)
+    only = await _may_read(caller, assistant_id_of(server.graphs, assistant_id))
     async with connection(server.pool) as conn:
-        assistant = await find_assistant(conn, server.graphs, assistant_id)
+        assistant = await find_assistant(conn, server.graphs, assistant_id, only=only)
     config = _config(assistant)
     async with server.graphs.open(assistant.graph_id, config=config, store=server.store) as graph:
         try:
@@ -202,35 +219,40 @@ async def get_graph(assistant_id: str, server: ServerDep, xray: str = "false") -
 
 
 @router.get("/{assistant_id}/schemas", response_model=GraphSchemaModel, responses=problems(404))
-async def get_schemas(assistant_id: AssistantId, server: ServerDep) -> Response:
+async def get_schemas(assistant_id: AssistantId, server: ServerDep, caller: CallerDep) -> Response:
     """Describe what an assistant's graph takes, gives and keeps, as JSON schemas."""
-    assistant = await _existing(server, assistant_id)
+    assistant = await _existing(server, caller, assistant_id)
     async with server.graphs.open(assistant.graph_id, config=_config(assistant), store=server.store) as graph:
         return Json({"graph_id": assistant.graph_id, **schemas_of(graph)})
 
 
 @router.get("/{assistant_id}/subgraphs", response_model=dict[str, SubgraphSchemas], responses=problems(404))
-async def get_subgraphs(assistant_id: AssistantId, server: ServerDep, recurse: str = "false") -> Response:
+async def get_subgraphs(
+    assistant_id: AssistantId, server: ServerDep, caller: CallerDep, recurse: str = "false"
+) -> Response:
     """Describe the subgraphs of an assistant's graph, by namespace."""
-    return await _subgraphs(server, assistant_id, namespace=None, recurse=recurse.lower() in TRUE)
+    return await _subgraphs(server, caller, assistant_id, namespace=None, recurse=recurse.lower() in TRUE)
 
 
 @router.get(
     "/{assistant_id}/subgraphs/{namespace:path}", response_model=dict[str, SubgraphSchemas], responses=problems(404)
 )
 async def get_subgraph(
-    assistant_id: AssistantId, namespace: str, server: ServerDep, recurse: str = "false"
+    assistant_id: AssistantId, namespace: str, server: ServerDep, caller: CallerDep, recurse: str = "false"
 ) -> Response:
     """Describe one subgraph of an assistant's graph; nothing if there is none of that namespace."""
-    return await _subgraphs(server, assistant_id, namespace=namespace, recurse=recurse.lower() in TRUE)
+    return await _subgraphs(server, caller, assistant_id, namespace=namespace, recurse=recurse.lower() in TRUE)
 
 
 @router.post("/{assistant_id}/versions", response_model=list[AssistantVersionModel], responses=problems(404))
-async def versions(assistant_id: AssistantId, body: VersionSearch, server: ServerDep) -> Response:
+async def versions(assistant_id: AssistantId, body: VersionSearch, server: ServerDep, caller: CallerDep) -> Response:
     """List the versions of an assistant, newest first."""
+    value: JsonObject = {"assistant_id": assistant_id, "metadata": body.metadata}
+    only = await caller.ask("assistants", "read", value)
+    metadata = value.get("metadata") or {}
     async with connection(server.pool) as conn:
         found = await assistants.versions(
-            conn, assistant_id, metadata=body.metadata, limit=body.limit, offset=body.offset
+            conn, assistant_id, metadata=metadata, limit=body.limit, offset=body.offset, only=only
         )
     if not found:
         raise NotFound(f"Assistant with ID {assistant_id} has no such versions")
@@ -239,10 +261,11 @@ async def versions(assistant_id: AssistantId, body: VersionSearch, server: Serve
 
 
 @router.post("/{assistant_id}/latest", response_model=AssistantModel, responses=problems(404))
-async def set_latest(assistant_id: AssistantId, body: VersionChoice, server: ServerDep) -> Response:
+async def set_latest(assistant_id: AssistantId, body: VersionChoice, server: ServerDep, caller: CallerDep) -> Response:
     """Make an assistant what one of its versions was, in everything."""
+    only = await caller.ask("assistants", "update", {"assistant_id": assistant_id, "version": body.version})
     async with transaction(server.pool) as conn:
-        restored = await assistants.restore(conn, assistant_id, body.version)
+        restored = await assistants.restore(conn, assistant_id, body.version, only=only)
     if restored is None:
         raise NotFound(f"Assistant with ID {assistant_id} has no version {body.version}")
     return Json(assistant_json(restored))
@@ -259,15 +282,23 @@ def _found(assistant: Assistant | None, assistant_id: UUID) -> Assistant:
     return assistant
 
 
-async def _existing(server: Server, assistant_id: UUID) -> Assistant:
+async def _may_read(caller: Caller, assistant_id: UUID) -> Filter | None:
+    return await caller.ask("assistants", "read", {"assistant_id": assistant_id})
+
+
+async def _existing(server: Server, caller: Caller, assistant_id: UUID) -> Assistant:
+    only = await _may_read(caller, assistant_id)
     async with connection(server.pool) as conn:
-        return _found(await assistants.get(conn, assistant_id), assistant_id)
+        return _found(await assistants.get(conn, assistant_id, only=only), assistant_id)
 
 
-def _filters(server: Server, body: AssistantFilter) -> JsonObject:
-    if body.graph_id:
-        _require_graph(server, body.graph_id)
-    return {"metadata": body.metadata, "graph_id": body.graph_id, "name": body.name}
+async def _allowed(server: Server, caller: Caller, body: AssistantFilter, **part: int) -> JsonObject:
+    """Return the filters of a search, with those that the caller is subject to."""
+    value: JsonObject = {"metadata": body.metadata or {}, "graph_id": body.graph_id, "name": body.name, **part}
+    only = await caller.ask("assistants", "search", value)
+    if graph_id := value.get("graph_id"):
+        _require_graph(server, graph_id)
+    return {"metadata": value.get("metadata"), "graph_id": graph_id, "name": value.get("name"), "only": only}
 
 
 def _mirrored(given: ConfigBody, context: dict[str, Any]) -> tuple[JsonObject, JsonObject]:
@@ -310,8 +341,10 @@ def _xray(value: str) -> bool | int:
     raise Invalid("Invalid xray value: must be true, false or a positive number")
 
 
-async def _subgraphs(server: Server, assistant_id: UUID, *, namespace: str | None, recurse: bool) -> Response:
-    assistant = await _existing(server, assistant_id)
+async def _subgraphs(
+    server: Server, caller: Caller, assistant_id: UUID, *, namespace: str | None, recurse: bool
+) -> Response:
+    assistant = await _existing(server, caller, assistant_id)
     async with server.graphs.open(assistant.graph_id, config=_config(assistant), store=server.store) as graph:
         found = graph.aget_subgraphs(namespace=namespace, recurse=recurse)
         return Json({name: schemas_of(subgraph) async for name, subgraph in found})

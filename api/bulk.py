@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from pydantic import Field
 from starlette.responses import Response
 
+from durathread.api.authorization import CallerDep
 from durathread.api.deps import Server, ServerDep
 from durathread.api.errors import problems
 from durathread.api.json import Json, run_json
@@ -20,6 +21,7 @@ from durathread.preparation import Body, RunCreate, UuidText
 from durathread.records import IN_FLIGHT, RunStatus
 from durathread.store import runs
 from durathread.store.admission import Action
+from durathread.store.filters import Filter
 from durathread.store.pool import connection
 
 router = APIRouter(prefix="/runs", tags=["Stateless runs"])
@@ -37,13 +39,15 @@ class RunsCancel(Body):
 
 
 @router.post("/batch", response_model=list[RunModel], responses=problems(400, 404))
-async def create_batch(body: Annotated[list[RunCreate], Field(min_length=1)], server: ServerDep) -> Response:
+async def create_batch(
+    body: Annotated[list[RunCreate], Field(min_length=1)], server: ServerDep, caller: CallerDep
+) -> Response:
     """Start several runs in the background, each on a thread of its own: all of them, or none."""
-    return Json([run_json(run) for run in await launch_all(server, body)])
+    return Json([run_json(run) for run in await launch_all(server, caller, body)])
 
 
 @router.post("/cancel", status_code=204, responses=problems(404))
-async def cancel_many(body: RunsCancel, server: ServerDep, action: str = "interrupt") -> Response:
+async def cancel_many(body: RunsCancel, server: ServerDep, caller: CallerDep, action: str = "interrupt") -> Response:
     """Cancel runs: keep what they did (`interrupt`), or undo it (`rollback`)."""
     by_id = body.thread_id is not None and body.run_ids is not None
     if by_id == (body.status is not None) or (body.thread_id is None) != (body.run_ids is None):
@@ -51,18 +55,26 @@ async def cancel_many(body: RunsCancel, server: ServerDep, action: str = "interr
     chosen: Action = "rollback" if action == "rollback" else "interrupt"
     statuses: Sequence[RunStatus] = IN_FLIGHT
     if body.thread_id is not None and body.run_ids is not None:
-        wanted: Mapping[UUID, list[UUID]] = {UUID(body.thread_id): [UUID(run_id) for run_id in body.run_ids]}
+        thread_id, run_ids = UUID(body.thread_id), [UUID(run_id) for run_id in body.run_ids]
+        only = await caller.may_cancel(thread_id, run_ids, action=chosen)
+        wanted: Mapping[UUID, list[UUID]] = {thread_id: run_ids}
     else:
+        only = await caller.may_cancel(None, action=chosen, status=body.status)
         statuses = IN_FLIGHT if body.status in ("all", None) else (body.status,)
         async with connection(server.pool) as conn:
-            wanted = await runs.with_status(conn, statuses)
-    if not await _cancel(server, wanted, action=chosen, statuses=statuses):
+            wanted = await runs.with_status(conn, statuses, only=only)
+    if not await _cancel(server, wanted, action=chosen, statuses=statuses, only=only):
         raise NotFound("No runs found to cancel.")
     return Response(status_code=204)
 
 
 async def _cancel(
-    server: Server, wanted: Mapping[UUID, list[UUID]], *, action: Action, statuses: Sequence[RunStatus]
+    server: Server,
+    wanted: Mapping[UUID, list[UUID]],
+    *,
+    action: Action,
+    statuses: Sequence[RunStatus],
+    only: Filter | None,
 ) -> int:
     """Cancel runs by thread; return how many were in flight."""
     turns = asyncio.Semaphore(AT_ONCE)
@@ -71,7 +83,7 @@ async def _cancel(
     async def one(thread_id: UUID, run_ids: list[UUID]) -> int:
         async with turns:
             ended = await cancel_runs(
-                server, thread_id, run_ids=run_ids, action=action, reason=reason, statuses=statuses
+                server, thread_id, run_ids=run_ids, action=action, reason=reason, statuses=statuses, only=only
             )
             return len(ended)
 

@@ -10,15 +10,18 @@ import orjson
 from fastapi import Depends, Request
 from langgraph.store.base import BaseStore
 from redis.asyncio import Redis
+from starlette.requests import HTTPConnection
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from durathread.api.authority import Authority
 from durathread.errors import Invalid, NotFound, Unavailable
 from durathread.graphs import Graphs
 from durathread.preparation import UUID_FORM
 from durathread.records import Run, Thread
 from durathread.settings import Settings
 from durathread.store import runs, threads
+from durathread.store.filters import Filter
 from durathread.store.pool import Pool, connection
 from durathread.streams.events import THREAD, settled
 from durathread.streams.hub import Hub
@@ -45,6 +48,7 @@ class Server:
     publisher: Publisher
     background: set["asyncio.Task[Any]"] = field(default_factory=set["asyncio.Task[Any]"])
     temporal_seen: float = 0
+    authority: Authority | None = None
 
     @property
     def limits(self) -> Limits:
@@ -80,9 +84,9 @@ class Server:
         self.temporal_seen = now
 
 
-async def get_server(request: Request) -> Server:
+async def get_server(connection: HTTPConnection) -> Server:
     """Return what the process holds open."""
-    return cast(Server, request.app.state.server)
+    return cast(Server, connection.scope["app"].state.server)
 
 
 # Async, all of these: FastAPI sends a plain function through a thread, a millisecond each.
@@ -136,27 +140,29 @@ def listed(request: Request, *names: str) -> list[str]:
     return found
 
 
-async def existing_thread(server: Server, thread_id: UUID) -> Thread:
-    """Read a thread.
+async def existing_thread(server: Server, thread_id: UUID, *, only: Filter | None) -> Thread:
+    """Read a thread that the filter lets through.
 
     Raises:
         NotFound: there is none of that id.
     """
     async with connection(server.pool) as conn:
-        found = await threads.get(conn, thread_id)
+        found = await threads.get(conn, thread_id, only=only)
     if found is None:
         raise NotFound(f"Thread with ID {thread_id} not found")
     return found
 
 
-async def existing_run(server: Server, thread_id: UUID, run_id: UUID, *, hidden: bool = False) -> Run:
-    """Read a run of a thread.
+async def existing_run(
+    server: Server, thread_id: UUID, run_id: UUID, *, only: Filter | None, hidden: bool = False
+) -> Run:
+    """Read a run of a thread that the filter lets through.
 
     Raises:
         NotFound: the thread has none of that id, or has ended as the thread of a stateless run, unless `hidden`.
     """
     async with connection(server.pool) as conn:
-        found = await runs.get(conn, run_id)
+        found = await runs.get(conn, run_id, only=only)
         if found is not None and not hidden and found.kwargs.get("temporary") and not found.in_flight:
             found = None
     if found is None or found.thread_id != thread_id:

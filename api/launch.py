@@ -2,25 +2,39 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import structlog
 
 from durathread import dispatch
+from durathread.api.authorization import Caller
 from durathread.api.deps import Server
 from durathread.api.removal import remove
 from durathread.errors import Unavailable
-from durathread.preparation import RunCreate, find_assistant, prepare, signal_of
-from durathread.records import IN_FLIGHT, JsonObject, Run, RunStatus
+from durathread.graphs import system_assistant_id
+from durathread.preparation import RunCreate, assistant_id_of, find_assistant, prepare, signal_of
+from durathread.records import IN_FLIGHT, Assistant, JsonObject, NewRun, Run, RunStatus
 from durathread.store import admission
 from durathread.store.admission import Action, Admission
-from durathread.store.pool import transaction
+from durathread.store.filters import Filter
+from durathread.store.pool import connection, transaction
 from durathread.streams.marks import conclude
 
 log = structlog.get_logger()
 
 
-async def launch(server: Server, body: RunCreate, *, thread_id: UUID | None, given: JsonObject | None = None) -> Run:
+@dataclass(frozen=True)
+class Allowed:
+    """A run that its caller may create, if the thread passes the filter."""
+
+    new: NewRun
+    only: Filter | None
+
+
+async def launch(
+    server: Server, caller: Caller, body: RunCreate, *, thread_id: UUID | None, given: JsonObject | None = None
+) -> Run:
     """Admit a run and send it to its thread; without a thread id, to a thread of its own.
 
     Raises:
@@ -28,14 +42,16 @@ async def launch(server: Server, body: RunCreate, *, thread_id: UUID | None, giv
         Unavailable: an engine is away; nothing is left behind.
     """
     await server.require_temporal()
+    allowed = await _allowed(server, caller, body, thread_id=thread_id, given=given)
     async with transaction(server.pool) as conn:
-        assistant = await find_assistant(conn, server.graphs, body.assistant_id)
-        admitted = await admission.admit(conn, prepare(body, assistant, thread_id=thread_id, server=given))
+        admitted = await admission.admit(conn, allowed.new, only=allowed.only)
     await deliver(server, admitted)
     return admitted.run
 
 
-async def launch_all(server: Server, bodies: Sequence[RunCreate]) -> list[Run]:
+async def launch_all(
+    server: Server, caller: Caller, bodies: Sequence[RunCreate], *, given: JsonObject | None = None
+) -> list[Run]:
     """Admit stateless runs, all or none, and send each to a thread of its own.
 
     Raises:
@@ -43,19 +59,31 @@ async def launch_all(server: Server, bodies: Sequence[RunCreate]) -> list[Run]:
         Unavailable: an engine is away; nothing is left behind.
     """
     await server.require_temporal()
+    allowed = [await _allowed(server, caller, body, thread_id=None, given=given) for body in bodies]
     async with transaction(server.pool) as conn:
-        prepared = [
-            prepare(body, await find_assistant(conn, server.graphs, body.assistant_id), thread_id=None)
-            for body in bodies
-        ]
-        admitted = [await admission.admit(conn, new) for new in prepared]
+        admitted = [await admission.admit(conn, each.new, only=each.only) for each in allowed]
     sent = await asyncio.gather(*(deliver(server, each) for each in admitted), return_exceptions=True)
     failures = [failure for failure in sent if failure is not None]
     if failures:
         for each in admitted:
-            await remove(server, each.run.thread_id)
+            await remove(server, each.run.thread_id, only=None)
         raise failures[0]
     return [each.run for each in admitted]
+
+
+async def chosen_assistant(server: Server, caller: Caller, name: str) -> Assistant:
+    """Find the assistant that a run or a cron names, if its caller may read it.
+
+    Raises:
+        Error: there is none of that name, or it is not the caller's; see `find_assistant`.
+    """
+    assistant_id = assistant_id_of(server.graphs, name)
+    only = None
+    # Those that graphs have by themselves are for everybody who may create runs.
+    if assistant_id not in {system_assistant_id(graph_id) for graph_id in server.graphs}:
+        only = await caller.ask("assistants", "read", {"assistant_id": assistant_id})
+    async with connection(server.pool) as conn:
+        return await find_assistant(conn, server.graphs, name, only=only)
 
 
 async def deliver(server: Server, admitted: Admission) -> None:
@@ -88,11 +116,12 @@ async def cancel(
     action: Action,
     reason: str,
     statuses: Sequence[RunStatus] = IN_FLIGHT,
+    only: Filter | None = None,
 ) -> list[Run]:
-    """End runs that are in flight, and return them as they were."""
+    """End runs that are in flight, of a thread that the filter lets through, and return them as they were."""
     async with transaction(server.pool) as conn:
         ended = await admission.cancel(
-            conn, thread_id, run_ids=run_ids, action=action, reason=reason, statuses=statuses
+            conn, thread_id, run_ids=run_ids, action=action, reason=reason, statuses=statuses, only=only
         )
     if not ended:
         return []
@@ -107,6 +136,40 @@ async def cancel(
         # The fence stops what works at its next write.
         log.warning("A cancelled run could not be told", thread_id=str(thread_id), error=str(error))
     return ended
+
+
+async def _allowed(
+    server: Server, caller: Caller, body: RunCreate, *, thread_id: UUID | None, given: JsonObject | None
+) -> Allowed:
+    assistant = await chosen_assistant(server, caller, body.assistant_id)
+    new = prepare(body, assistant, thread_id=thread_id, server={**(given or {}), **caller.configurable})
+    value: JsonObject = {
+        "thread_id": thread_id,
+        "assistant_id": assistant.assistant_id,
+        "run_id": new.run_id,
+        "status": "pending",
+        "metadata": new.metadata,
+        "prevent_insert_if_inflight": new.strategy == "reject",
+        "multitask_strategy": new.strategy,
+        "if_not_exists": "create" if new.create_thread else "reject",
+        "after_seconds": new.after_seconds,
+        "kwargs": new.kwargs,
+    }
+    only = await caller.ask("threads", "create_run", value)
+    metadata: JsonObject = value.get("metadata") or {}
+    # What a handler stamps on the run is also the new thread's; and a thread that is made for this request belongs to its
+    # caller, who must find it again.
+    stamped = {**new.thread_metadata, **metadata, **(only.sole if only else {})}
+    own = {key: new.thread_metadata[key] for key in ("graph_id", "assistant_id")}
+    new = replace(
+        new,
+        metadata=metadata,
+        kwargs=value["kwargs"],
+        strategy=value["multitask_strategy"],
+        after_seconds=value["after_seconds"],
+        thread_metadata={**stamped, **own},
+    )
+    return Allowed(new, only)
 
 
 async def _announce(server: Server, ended: Sequence[Run], *, action: Action) -> None:

@@ -20,7 +20,9 @@ from temporalio.client import (
     ScheduleSpec,
 )
 
+from durathread.api.authority import Authority
 from durathread.api.deps import Server, final_statuses
+from durathread.api.in_process import in_process
 from durathread.errors import Error
 from durathread.graphs import Graphs
 from durathread.indexing import store_config
@@ -39,7 +41,9 @@ SWEEP_INTERVAL = timedelta(seconds=60)
 
 
 @asynccontextmanager
-async def open_server(settings: Settings, graphs: Graphs) -> AsyncGenerator[Server]:
+async def open_server(
+    settings: Settings, graphs: Graphs, *, authority: Authority | None = None
+) -> AsyncGenerator[Server]:
     """Connect to the engines and load the graphs, for as long as the block lasts."""
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings.database_url, size=settings.pool_size))
@@ -60,6 +64,7 @@ async def open_server(settings: Settings, graphs: Graphs) -> AsyncGenerator[Serv
         await register(pool, graphs, await names_of(graphs))
         first_nodes = {graph_id: await graphs.first_nodes(graph_id) for graph_id in graphs}
         server = Server(settings, graphs, first_nodes, pool, store, temporal, redis, hub, publisher)
+        server.authority = authority
         server.spawn(_schedule_sweep(temporal, settings, server))
         yield server
         for task in server.background:
@@ -67,13 +72,13 @@ async def open_server(settings: Settings, graphs: Graphs) -> AsyncGenerator[Serv
         await asyncio.gather(*server.background, return_exceptions=True)
 
 
-def lifespan_of(settings: Settings, graphs: Graphs):
+def lifespan_of(settings: Settings, graphs: Graphs, authority: Authority | None = None):
     """Build the app's lifespan."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        configure_loopback_transports(app)
-        async with open_server(settings, graphs) as server:
+        configure_loopback_transports(in_process(app))
+        async with open_server(settings, graphs, authority=authority) as server:
             app.state.server = server
             log.info("The API is ready", graphs=list(graphs))
             yield

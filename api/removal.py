@@ -9,15 +9,16 @@ from durathread import dispatch
 from durathread.api.deps import Server
 from durathread.errors import Unavailable
 from durathread.store import runs, threads
+from durathread.store.filters import Filter
 from durathread.store.pool import transaction
 
 log = structlog.get_logger()
 
 
-async def remove(server: Server, thread_id: UUID) -> bool:
-    """Delete a thread with its runs and checkpoints, and stop what runs; say whether it was there."""
+async def remove(server: Server, thread_id: UUID, *, only: Filter | None) -> bool:
+    """Delete a thread that the filter lets through, with its runs and checkpoints, and stop what runs; say whether it was there."""
     async with transaction(server.pool) as conn:
-        if await threads.lock(conn, thread_id) is None:
+        if await threads.lock(conn, thread_id, only=only) is None:
             return False
         in_flight = await runs.in_flight(conn, thread_id)
         await threads.delete(conn, thread_id)

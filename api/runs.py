@@ -9,6 +9,7 @@ from starlette.responses import Response
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
+from durathread.api.authorization import Caller, CallerDep
 from durathread.api.deps import RunId, Server, ServerDep, ThreadId, existing_run, existing_thread, listed
 from durathread.api.errors import problems
 from durathread.api.json import Json, run_json, selected
@@ -21,7 +22,7 @@ from durathread.api.sse import event_stream, last_event_id, padded_json
 from durathread.api.watching import follow, run_headers, watch
 from durathread.errors import Conflict, Invalid, NotFound
 from durathread.preparation import RunCreate
-from durathread.records import Run
+from durathread.records import JsonObject, Run
 from durathread.store import admission, runs
 from durathread.store.pool import connection, transaction
 from durathread.streams.events import settled
@@ -50,16 +51,16 @@ Action = Literal["interrupt", "rollback"]
 
 
 @router.post("", response_model=RunModel, responses=problems(400, 404, 409))
-async def create(thread_id: ThreadId, body: RunCreate, server: ServerDep) -> Response:
+async def create(thread_id: ThreadId, body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run in the background."""
-    run = await launch(server, body, thread_id=thread_id)
+    run = await launch(server, caller, body, thread_id=thread_id)
     return Json(run_json(run), headers={"content-location": run_headers(server, run, "join")["content-location"]})
 
 
 @router.post("/stream", responses=problems(400, 404, 409), response_class=Response)
-async def stream(thread_id: ThreadId, body: RunCreate, server: ServerDep) -> Response:
+async def stream(thread_id: ThreadId, body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run and stream its events (server-sent events)."""
-    run = await launch(server, body, thread_id=thread_id)
+    run = await launch(server, caller, body, thread_id=thread_id)
     return event_stream(
         follow(server, run),
         with_ids=body.stream_resumable,
@@ -69,9 +70,9 @@ async def stream(thread_id: ThreadId, body: RunCreate, server: ServerDep) -> Res
 
 
 @router.post("/wait", response_model=Any, responses=problems(400, 404, 409))
-async def wait(thread_id: ThreadId, body: RunCreate, server: ServerDep) -> Response:
+async def wait(thread_id: ThreadId, body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run and answer with its output. Newlines come first while it works."""
-    run = await launch(server, body, thread_id=thread_id)
+    run = await launch(server, caller, body, thread_id=thread_id)
     return padded_json(
         outcome(server, run.thread_id, run.run_id),
         headers=run_headers(server, run, "join"),
@@ -84,53 +85,68 @@ async def list_runs(
     thread_id: ThreadId,
     request: Request,
     server: ServerDep,
+    caller: CallerDep,
     limit: Annotated[str, Query(description="1 to 1000.")] = "10",
     offset: Annotated[str, Query(description="0 or more.")] = "0",
     status: str | None = None,
 ) -> Response:
     """List the runs of a thread, newest first."""
     select = _selection(listed(request, "select"))
-    await existing_thread(server, thread_id)
+    value: JsonObject = {
+        "thread_id": thread_id,
+        "metadata": {},
+        "status": status or None,
+        "limit": integer(limit, "limit", least=1, most=MOST),
+        "offset": integer(offset, "offset", least=0, most=2**31),
+    }
+    only = await caller.ask("threads", "search", value)
+    await existing_thread(server, thread_id, only=only)
     async with connection(server.pool) as conn:
-        found = await runs.listed(
-            conn,
-            thread_id,
-            status=status or None,
-            limit=integer(limit, "limit", least=1, most=MOST),
-            offset=integer(offset, "offset", least=0, most=2**31),
-        )
+        found = await runs.listed(conn, thread_id, status=value["status"], limit=value["limit"], offset=value["offset"])
     return Json([selected(run_json(run), select) for run in found])
 
 
 @router.get("/{run_id}", response_model=RunModel, responses=problems(404))
-async def get(thread_id: ThreadId, run_id: RunId, server: ServerDep) -> Response:
+async def get(thread_id: ThreadId, run_id: RunId, server: ServerDep, caller: CallerDep) -> Response:
     """Get a run."""
-    return Json(run_json(await existing_run(server, thread_id, run_id)))
+    only = await caller.may_read(thread_id, run_id)
+    return Json(run_json(await existing_run(server, thread_id, run_id, only=only)))
 
 
 @router.get("/{run_id}/join", response_model=Any, responses=problems(404))
-async def join(thread_id: ThreadId, run_id: RunId, server: ServerDep, cancel_on_disconnect: str = "false") -> Response:
+async def join(
+    thread_id: ThreadId, run_id: RunId, server: ServerDep, caller: CallerDep, cancel_on_disconnect: str = "false"
+) -> Response:
     """Wait for a run's end and answer with its output. Newlines come first while it works."""
-    run = await existing_run(server, thread_id, run_id, hidden=True)
+    only = await caller.may_read(thread_id, run_id)
+    run = await existing_run(server, thread_id, run_id, only=only, hidden=True)
+    gone = await _ending(server, caller, run) if cancel_on_disconnect.lower() in TRUE else None
     return padded_json(
         outcome(server, thread_id, run_id),
         headers=run_headers(server, run, "join"),
-        gone=canceller(server, run) if cancel_on_disconnect.lower() in TRUE else None,
+        gone=gone,
     )
 
 
 @router.get("/{run_id}/stream", responses=problems(404), response_class=Response)
 async def join_stream(
-    thread_id: ThreadId, run_id: RunId, request: Request, server: ServerDep, cancel_on_disconnect: str = "false"
+    thread_id: ThreadId,
+    run_id: RunId,
+    request: Request,
+    server: ServerDep,
+    caller: CallerDep,
+    cancel_on_disconnect: str = "false",
 ) -> Response:
     """Watch a run that was started before (server-sent events)."""
-    run = await existing_run(server, thread_id, run_id, hidden=True)
+    only = await caller.may_read(thread_id, run_id)
+    run = await existing_run(server, thread_id, run_id, only=only, hidden=True)
+    gone = await _ending(server, caller, run) if cancel_on_disconnect.lower() in TRUE else None
     modes = listed(request, "stream_mode", "stream_modes")
     return event_stream(
         await watch(server, run, last_event_id=last_event_id(request), modes=modes),
         with_ids=bool(run.kwargs.get("resumable")),
         headers=run_headers(server, run, "stream"),
-        gone=canceller(server, run) if cancel_on_disconnect.lower() in TRUE else None,
+        gone=gone,
     )
 
 
@@ -140,17 +156,19 @@ async def cancel(
     run_id: RunId,
     request: Request,
     server: ServerDep,
+    caller: CallerDep,
     wait: Annotated[str, Query(description="Whether to wait until the run has stopped.")] = "false",
     action: str = "interrupt",
 ) -> Response:
     """Cancel a run: keep what it did (`interrupt`), or undo it (`rollback`)."""
     chosen: Action = "rollback" if action == "rollback" else "interrupt"
     reason = f"{chosen} requested via POST {request.url.path}"
+    only = await caller.may_cancel(thread_id, [run_id], action=chosen)
     async with connection(server.pool) as conn:
-        known = await runs.get(conn, run_id)
+        known = await runs.get(conn, run_id, only=only)
     if known is None or known.thread_id != thread_id:
         raise NotFound("No runs found to cancel.")
-    ended = await cancel_runs(server, thread_id, run_ids=[run_id], action=chosen, reason=reason)
+    ended = await cancel_runs(server, thread_id, run_ids=[run_id], action=chosen, reason=reason, only=only)
     if not ended:
         raise NotFound(f"No matching runs to cancel: the run has ended ({known.status}).")
     if wait.lower() not in TRUE:
@@ -159,10 +177,11 @@ async def cancel(
 
 
 @router.delete("/{run_id}", status_code=204, responses=problems(404, 409))
-async def delete(thread_id: ThreadId, run_id: RunId, server: ServerDep) -> Response:
+async def delete(thread_id: ThreadId, run_id: RunId, server: ServerDep, caller: CallerDep) -> Response:
     """Delete a run that has ended, with its checkpoints."""
+    only = await caller.may_delete(thread_id, run_id)
     async with transaction(server.pool) as conn:
-        found = await admission.delete(conn, thread_id, run_id)
+        found = await admission.delete(conn, thread_id, run_id, only=only)
     if found is None:
         raise NotFound("Run not found")
     if found.in_flight:
@@ -178,6 +197,13 @@ def canceller(server: Server, run: Run) -> Any:
         server.spawn(cancel_runs(server, run.thread_id, run_ids=[run.run_id], action="interrupt", reason=reason))
 
     return gone
+
+
+async def _ending(server: Server, caller: Caller, run: Run) -> Any:
+    """Build what interrupts a run when somebody who joined it has left, if they may."""
+    only = await caller.may_cancel(run.thread_id, [run.run_id])
+    await existing_run(server, run.thread_id, run.run_id, only=only, hidden=True)
+    return canceller(server, run)
 
 
 async def _stopped(server: Server, run: Run) -> Any:

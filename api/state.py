@@ -9,6 +9,7 @@ from langchain_core.runnables import RunnableConfig
 from pydantic import AfterValidator, Field
 from starlette.responses import Response
 
+from durathread.api.authorization import Caller, CallerDep
 from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread, listed
 from durathread.api.editing import UpdateBody, apply, config_of, graph_of
 from durathread.api.errors import problems
@@ -78,37 +79,45 @@ class HistoryRead(Body):
 
 
 @router.get("/state", response_model=selection_of(ThreadStateModel), responses=problems(400, 404))
-async def get_latest(thread_id: ThreadId, request: Request, server: ServerDep, subgraphs: str = "false") -> Response:
+async def get_latest(
+    thread_id: ThreadId, request: Request, server: ServerDep, caller: CallerDep, subgraphs: str = "false"
+) -> Response:
     """Get the state of a thread at its latest checkpoint."""
     select = _select_of(request)
-    return await _read(server, thread_id, {}, subgraphs=subgraphs.lower() in TRUE, select=select)
+    return await _read(server, caller, thread_id, {}, subgraphs=subgraphs.lower() in TRUE, select=select)
 
 
 @router.get("/state/{checkpoint_id}", response_model=selection_of(ThreadStateModel), responses=problems(400, 404))
 async def get_at(
-    thread_id: ThreadId, checkpoint_id: str, request: Request, server: ServerDep, subgraphs: str = "false"
+    thread_id: ThreadId,
+    checkpoint_id: str,
+    request: Request,
+    server: ServerDep,
+    caller: CallerDep,
+    subgraphs: str = "false",
 ) -> Response:
     """Get the state of a thread at a checkpoint; an empty one if there is no such checkpoint."""
     select = _select_of(request)
     address = {"checkpoint_id": checkpoint_id}
-    return await _read(server, thread_id, address, subgraphs=subgraphs.lower() in TRUE, select=select)
+    return await _read(server, caller, thread_id, address, subgraphs=subgraphs.lower() in TRUE, select=select)
 
 
 @router.post("/state/checkpoint", response_model=selection_of(ThreadStateModel), responses=problems(400, 404))
-async def post_checkpoint(thread_id: ThreadId, body: StateRead, server: ServerDep) -> Response:
+async def post_checkpoint(thread_id: ThreadId, body: StateRead, server: ServerDep, caller: CallerDep) -> Response:
     """Get the state of a thread, or of a subgraph of it, at a checkpoint or the latest."""
     address = _address(body.checkpoint)
-    return await _read(server, thread_id, address, subgraphs=body.subgraphs, select=body.select, echo=True)
+    return await _read(server, caller, thread_id, address, subgraphs=body.subgraphs, select=body.select, echo=True)
 
 
 @router.post("/state", response_model=StateUpdated, responses=problems(400, 404, 409))
-async def update(thread_id: ThreadId, body: StateUpdateBody, server: ServerDep) -> Response:
+async def update(thread_id: ThreadId, body: StateUpdateBody, server: ServerDep, caller: CallerDep) -> Response:
     """Write a checkpoint, as if a node had returned values. Refused while a run is in flight."""
     address = _address(body.checkpoint) if body.checkpoint else {}
     if body.checkpoint_id:
         address = {**address, "checkpoint_id": body.checkpoint_id}
+    only = await caller.ask("threads", "update", {"thread_id": thread_id})
     async with transaction(server.pool) as conn:
-        thread = await threads.lock_idle(conn, thread_id)
+        thread = await threads.lock_idle(conn, thread_id, only=only)
         written = await apply(server, conn, thread, [[body]], address=address)
     checkpoint = address_json({"configurable": written})
     mark_state(server.publisher, thread_id, checkpoint["checkpoint_id"])
@@ -116,25 +125,27 @@ async def update(thread_id: ThreadId, body: StateUpdateBody, server: ServerDep) 
 
 
 @router.post("/history", response_model=list[selection_of(ThreadStateModel)], responses=problems(400, 404))
-async def post_history(thread_id: ThreadId, body: HistoryRead, server: ServerDep) -> Response:
+async def post_history(thread_id: ThreadId, body: HistoryRead, server: ServerDep, caller: CallerDep) -> Response:
     """List the states of a thread, newest first."""
-    return await _history(server, thread_id, body)
+    return await _history(server, caller, thread_id, body)
 
 
 @router.get("/history", response_model=list[selection_of(ThreadStateModel)], responses=problems(400, 404))
 async def get_history(
     thread_id: ThreadId,
     server: ServerDep,
+    caller: CallerDep,
     limit: Annotated[str, Query(description="1 to 1000.")] = "10",
     before: Annotated[str | None, Query(description="The id of a checkpoint.")] = None,
 ) -> Response:
     """List the states of a thread, newest first."""
     body = HistoryRead(limit=integer(limit, "limit", least=1, most=MOST), before=before or None)
-    return await _history(server, thread_id, body)
+    return await _history(server, caller, thread_id, body)
 
 
 async def _read(
     server: Server,
+    caller: Caller,
     thread_id: UUID,
     address: JsonObject,
     *,
@@ -142,7 +153,7 @@ async def _read(
     select: Sequence[str] | None,
     echo: bool = False,
 ) -> Response:
-    thread = await existing_thread(server, thread_id)
+    thread = await existing_thread(server, thread_id, only=await caller.may_read(thread_id))
     return Json(_picked(await read(server, thread, address, subgraphs=subgraphs, echo=echo), select))
 
 
@@ -169,8 +180,8 @@ async def read(
     return state_json(snapshot, echo=echo)
 
 
-async def _history(server: Server, thread_id: UUID, body: HistoryRead) -> Response:
-    thread = await existing_thread(server, thread_id)
+async def _history(server: Server, caller: Caller, thread_id: UUID, body: HistoryRead) -> Response:
+    thread = await existing_thread(server, thread_id, only=await caller.may_read(thread_id))
     graph_id = graph_of(thread)
     address = _address(body.checkpoint) if body.checkpoint else {}
     before = _before(body.before)

@@ -6,7 +6,8 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from durathread.api.deps import RunId, ServerDep
+from durathread.api.authorization import Caller, CallerDep
+from durathread.api.deps import RunId, ServerDep, existing_run
 from durathread.api.errors import problems
 from durathread.api.json import Json, run_json
 from durathread.api.launch import launch
@@ -25,17 +26,17 @@ router = APIRouter(prefix="/runs", tags=["Stateless runs"])
 
 
 @router.post("", response_model=RunModel, responses=problems(400, 404))
-async def create(body: RunCreate, server: ServerDep) -> Response:
+async def create(body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run in the background, on a thread of its own."""
-    run = await launch(server, body, thread_id=None)
+    run = await launch(server, caller, body, thread_id=None)
     headers = run_headers(server, run, "join", stateless=True)
     return Json(run_json(run), headers={"content-location": headers["content-location"]})
 
 
 @router.post("/stream", responses=problems(400, 404), response_class=Response)
-async def stream(body: RunCreate, server: ServerDep) -> Response:
+async def stream(body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run on a thread of its own and stream its events (server-sent events)."""
-    run = await launch(server, body, thread_id=None)
+    run = await launch(server, caller, body, thread_id=None)
     return event_stream(
         follow(server, run),
         with_ids=body.stream_resumable,
@@ -45,9 +46,9 @@ async def stream(body: RunCreate, server: ServerDep) -> Response:
 
 
 @router.post("/wait", response_model=Any, responses=problems(400, 404))
-async def wait(body: RunCreate, server: ServerDep) -> Response:
+async def wait(body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run on a thread of its own and answer with its output."""
-    run = await launch(server, body, thread_id=None)
+    run = await launch(server, caller, body, thread_id=None)
     return padded_json(
         outcome(server, run.thread_id, run.run_id),
         headers=run_headers(server, run, "join"),
@@ -56,9 +57,9 @@ async def wait(body: RunCreate, server: ServerDep) -> Response:
 
 
 @router.get("/{run_id}/stream", responses=problems(404), response_class=Response)
-async def join_stream(run_id: RunId, request: Request, server: ServerDep) -> Response:
+async def join_stream(run_id: RunId, request: Request, server: ServerDep, caller: CallerDep) -> Response:
     """Watch a run, wherever it runs (server-sent events)."""
-    run = await _existing(server, run_id)
+    run = await _existing(server, caller, run_id)
     return event_stream(
         await watch(server, run, last_event_id=last_event_id(request)),
         with_ids=bool(run.kwargs.get("resumable")),
@@ -66,9 +67,10 @@ async def join_stream(run_id: RunId, request: Request, server: ServerDep) -> Res
     )
 
 
-async def _existing(server: ServerDep, run_id: UUID) -> Run:
+async def _existing(server: ServerDep, caller: Caller, run_id: UUID) -> Run:
     async with connection(server.pool) as conn:
         found = await runs.get(conn, run_id)
+    only = await caller.ask("threads", "read", {"thread_id": found and found.thread_id, "run_id": run_id})
     if found is None:
         raise NotFound("Run not found")
-    return found
+    return await existing_run(server, found.thread_id, run_id, only=only, hidden=True)

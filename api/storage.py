@@ -4,6 +4,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from durathread.api.authorization import CallerDep
 from durathread.api.deps import ServerDep, ThreadId, existing_thread
 from durathread.api.errors import problems
 from durathread.api.json import Json
@@ -32,9 +33,9 @@ class Storage(BaseModel):
 
 
 @router.get("", response_model=Storage, responses=problems(404))
-async def measure(thread_id: ThreadId, server: ServerDep) -> Response:
+async def measure(thread_id: ThreadId, server: ServerDep, caller: CallerDep) -> Response:
     """Measure what is stored of a thread."""
-    await existing_thread(server, thread_id)
+    await existing_thread(server, thread_id, only=await caller.may_read(thread_id))
     async with connection(server.pool) as conn:
         found = await storage.of_thread(conn, thread_id)
     return Json({"thread_id": thread_id, **found})

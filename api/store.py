@@ -1,13 +1,16 @@
 """The store: `client.store`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, cast
 
+import structlog
 from fastapi import APIRouter, Query
 from langgraph.store.base import Item, NamespacePath, SearchItem
 from pydantic import AfterValidator, Field
 from starlette.responses import Response
 
+from durathread.api.authority import Action
+from durathread.api.authorization import Caller, CallerDep
 from durathread.api.deps import ServerDep
 from durathread.api.errors import problems
 from durathread.api.json import Json
@@ -17,7 +20,10 @@ from durathread.encode import jsonable
 from durathread.errors import BadRequest, Invalid
 from durathread.preparation import Body
 from durathread.records import JsonObject
-from durathread.store.items import OPERATORS
+from durathread.store.filters import Filter
+from durathread.store.items import ONLY, OPERATORS
+
+log = structlog.get_logger()
 
 router = APIRouter(prefix="/store", tags=["Store"])
 
@@ -77,20 +83,24 @@ class NamespaceSearch(Body):
 
 
 @router.put("/items", status_code=204, responses=problems(400))
-async def put(body: ItemPut, server: ServerDep) -> Response:
+async def put(body: ItemPut, server: ServerDep, caller: CallerDep) -> Response:
     """Keep an item, in place of one of the same key."""
-    if not body.namespace:
+    value: JsonObject = {"namespace": tuple(body.namespace), "key": body.key, "value": body.value, "index": body.index}
+    await _ask(caller, "put", value)
+    namespace = _allowed(value)
+    if not namespace:
         raise BadRequest("Namespace cannot be empty.")
-    if body.namespace[0] == RESERVED:
+    if namespace[0] == RESERVED:
         raise BadRequest(f"The first label of a namespace cannot be '{RESERVED}'.")
     ttl: JsonObject = {} if body.ttl is None else {"ttl": body.ttl}
-    await server.store.aput(tuple(body.namespace), body.key, body.value, body.index, **ttl)
+    await server.store.aput(namespace, value["key"], value["value"], value["index"], **ttl)
     return Response(status_code=204)
 
 
 @router.get("/items", response_model=ItemModel | None, responses=problems(400))
 async def get(
     server: ServerDep,
+    caller: CallerDep,
     namespace: Annotated[str, Query(description="Labels, joined by dots.")] = "",
     key: str | None = None,
     refresh_ttl: str = "",
@@ -102,48 +112,91 @@ async def get(
     if not all(labels):
         raise Invalid("namespace: labels must not be empty")
     refresh = refresh_ttl.lower() in TRUE if refresh_ttl else None
-    found = await server.store.aget(labels, clean(key), refresh_ttl=refresh)
+    value: JsonObject = {"namespace": labels, "key": clean(key)}
+    await _ask(caller, "get", value)
+    found = await server.store.aget(_allowed(value), value["key"], refresh_ttl=refresh)
     return Json(found and _shown(found))
 
 
 @router.delete("/items", status_code=204, responses=problems())
-async def delete(body: ItemDelete, server: ServerDep) -> Response:
+async def delete(body: ItemDelete, server: ServerDep, caller: CallerDep) -> Response:
     """Delete an item, if it is there."""
-    await server.store.adelete(tuple(body.namespace), body.key)
+    value: JsonObject = {"namespace": tuple(body.namespace), "key": body.key}
+    await _ask(caller, "delete", value)
+    await server.store.adelete(_allowed(value), value["key"])
     return Response(status_code=204)
 
 
 @router.post("/items/search", response_model=FoundItems, responses=problems(400))
-async def search(body: ItemSearch, server: ServerDep) -> Response:
+async def search(body: ItemSearch, server: ServerDep, caller: CallerDep) -> Response:
     """Find items: those nearest to the query first, or the newest first."""
     _check(body.filter or {})
+    value: JsonObject = {
+        "namespace": tuple(body.namespace_prefix or ()),
+        "filter": body.filter,
+        "limit": body.limit,
+        "offset": body.offset,
+        "query": body.query or None,
+    }
+    only = await _ask(caller, "search", value)
+    query, limit, offset = value["query"], value["limit"], value["offset"]
     found = await server.store.asearch(
-        tuple(body.namespace_prefix or ()),
-        query=body.query or None,
-        filter=_explicit(body.filter),
+        _allowed(value),
+        query=query,
+        filter=_narrowed(_explicit(value["filter"]), only),
         # LangGraph looks at no more vectors than a page needs, whichever page it is.
-        limit=body.offset + body.limit if body.query else body.limit,
-        offset=0 if body.query else body.offset,
+        limit=offset + limit if query else limit,
+        offset=0 if query else offset,
         refresh_ttl=body.refresh_ttl,
     )
-    shown = found[body.offset :] if body.query else found
+    shown = found[offset:] if query else found
     return Json({"items": [{**_shown(item), "score": item.score} for item in shown]})
 
 
 @router.post("/namespaces", response_model=FoundNamespaces, responses=problems())
-async def namespaces(body: NamespaceSearch, server: ServerDep) -> Response:
+async def namespaces(body: NamespaceSearch, server: ServerDep, caller: CallerDep) -> Response:
     """List the namespaces that hold items."""
+    value: JsonObject = {
+        "namespace": tuple(body.prefix) if body.prefix else None,
+        "suffix": tuple(body.suffix) if body.suffix else None,
+        "max_depth": body.max_depth,
+        "limit": body.limit,
+        "offset": body.offset,
+    }
+    await _ask(caller, "list_namespaces", value)
     found = await server.store.alist_namespaces(
-        prefix=_path(body.prefix),
-        suffix=_path(body.suffix),
-        max_depth=body.max_depth,
-        limit=body.limit,
-        offset=body.offset,
+        prefix=_path(_allowed(value)),
+        suffix=_path(value["suffix"]),
+        max_depth=value["max_depth"],
+        limit=value["limit"],
+        offset=value["offset"],
     )
     return Json({"namespaces": found})
 
 
-def _path(labels: Namespace | None) -> NamespacePath | None:
+async def _ask(caller: Caller, action: Action, value: JsonObject) -> Filter | None:
+    """Ask whether the caller may do something to items, and where: handlers rewrite the namespace."""
+    only = await caller.ask("store", action, value)
+    if only is not None and action != "search":
+        # Items have no metadata.
+        log.warning("Only searches of the store can be filtered: rewrite the namespace instead", action=action)
+    return only
+
+
+def _allowed(value: JsonObject) -> tuple[str, ...]:
+    """Return the namespace that a handler has left.
+
+    Raises:
+        Invalid: it is none: one of its labels cannot be stored.
+    """
+    labels = tuple(str(label) for label in value.get("namespace") or ())
+    try:
+        return tuple(_label(label) for label in labels)
+    except ValueError as error:
+        raise Invalid(f"namespace: {error}") from error
+
+
+def _path(labels: Sequence[str] | None) -> NamespacePath | None:
     return cast(NamespacePath, tuple(labels)) if labels else None
 
 
@@ -165,6 +218,14 @@ def _check(wanted: Mapping[str, Any]) -> None:
         if unknown := [key for key in inner if key.startswith("$") and key not in OPERATORS]:
             raise BadRequest(f"Unknown operator {unknown[0]}: there are {', '.join(OPERATORS)}")
         _check({key: item for key, item in inner.items() if not key.startswith("$")})
+
+
+def _narrowed(wanted: JsonObject | None, only: Filter | None) -> JsonObject | None:
+    """Add what the caller's items contain."""
+    if only is None:
+        return wanted
+    given = wanted or {}
+    return {**given, "": {**given.get("", {}), ONLY: only.documents}}
 
 
 def _explicit(wanted: JsonObject | None) -> JsonObject | None:

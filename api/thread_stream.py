@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from redis.exceptions import RedisError
 from starlette.responses import Response
 
+from durathread.api.authorization import CallerDep
 from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread, listed
 from durathread.api.errors import problems
 from durathread.api.sse import event_stream, last_event_id
@@ -70,14 +71,14 @@ class Place:
 
 
 @router.get("/stream", responses=problems(404), response_class=Response)
-async def join_stream(thread_id: ThreadId, request: Request, server: ServerDep) -> Response:
+async def join_stream(thread_id: ThreadId, request: Request, server: ServerDep, caller: CallerDep) -> Response:
     """Watch all runs of a thread, present and future, and updates of its state (server-sent events). Does not end."""
     modes = listed(request, "stream_mode", "stream_modes") or ["run_modes"]
     if unknown := [mode for mode in modes if mode not in MODES]:
         raise Invalid(f"Invalid stream mode {', '.join(unknown)}: must be {', '.join(MODES)}")
     given = last_event_id(request)
     asked = parse(given) if given is not None else None
-    await existing_thread(server, thread_id)
+    await existing_thread(server, thread_id, only=await caller.may_read(thread_id))
     try:
         place = await _place(server.hub, thread_subject(thread_id), asked)
     except (RedisError, OSError) as error:
@@ -161,7 +162,7 @@ def _done(mark: Mark, event: int) -> Event:
 
 async def _state(server: Server, thread_id: UUID, mark: Mark) -> Event | None:
     try:
-        thread = await existing_thread(server, thread_id)
+        thread = await existing_thread(server, thread_id, only=None)
         state = await read(server, thread, {"checkpoint_id": mark.data["checkpoint_id"]})
     except Unavailable:
         raise

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from starlette.responses import Response
 from uuid_utils.compat import uuid7
 
+from durathread.api.authorization import Caller, CallerDep
 from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread
 from durathread.api.editing import UpdateBody, apply, refresh
 from durathread.api.errors import problems
@@ -20,6 +21,7 @@ from durathread.errors import BadRequest, Conflict, NotFound, ThreadBusy
 from durathread.preparation import Body, UuidText
 from durathread.records import JsonObject, Thread, ThreadStatus
 from durathread.store import saver, threads
+from durathread.store.filters import Filter
 from durathread.store.pool import connection, transaction
 from durathread.streams.marks import mark_state
 
@@ -106,16 +108,19 @@ class Prune(Body):
 
 
 @router.post("", response_model=ThreadModel, responses=problems(400, 404, 409))
-async def create(body: ThreadCreate, server: ServerDep) -> Response:
+async def create(body: ThreadCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Create a thread."""
     thread_id = UUID(body.thread_id) if body.thread_id else uuid7()
+    value: JsonObject = {"thread_id": thread_id, "metadata": body.metadata, "if_exists": body.if_exists}
+    only = await caller.ask("threads", "create", value)
     written: JsonObject = {}
     async with transaction(server.pool) as conn:
-        created = await threads.insert(conn, thread_id, metadata=body.metadata)
+        created = await threads.insert(conn, thread_id, metadata=value.get("metadata") or {})
+        is_new = created is not None
         if created is not None and body.supersteps:
             written = await apply(server, conn, created, [step.updates for step in body.supersteps])
-        if created is not None or body.if_exists == "do_nothing":
-            created = await threads.get(conn, thread_id)
+        if is_new or value.get("if_exists") == "do_nothing":
+            created = await threads.get(conn, thread_id, only=None if is_new else only)
     if created is None:
         raise Conflict(f"Thread with ID {thread_id} already exists")
     if written:
@@ -124,13 +129,14 @@ async def create(body: ThreadCreate, server: ServerDep) -> Response:
 
 
 @router.post("/search", response_model=list[selection_of(ThreadModel)])
-async def search(body: ThreadSearch, server: ServerDep) -> Response:
+async def search(body: ThreadSearch, server: ServerDep, caller: CallerDep) -> Response:
     """Find threads."""
+    wanted = await _allowed(caller, body, limit=body.limit, offset=body.offset)
     async with connection(server.pool) as conn:
-        total = await threads.count(conn, _filters(body), at_most=body.reach)
+        total = await threads.count(conn, wanted, at_most=body.reach)
         found = await threads.search(
             conn,
-            _filters(body),
+            wanted,
             limit=body.limit,
             offset=body.offset,
             sort_by=body.sort_by,
@@ -141,34 +147,46 @@ async def search(body: ThreadSearch, server: ServerDep) -> Response:
 
 
 @router.post("/count", response_model=int)
-async def count(body: ThreadFilter, server: ServerDep) -> Response:
+async def count(body: ThreadFilter, server: ServerDep, caller: CallerDep) -> Response:
     """Count threads."""
+    wanted = await _allowed(caller, body)
     async with connection(server.pool) as conn:
-        return Json(await threads.count(conn, _filters(body)))
+        return Json(await threads.count(conn, wanted))
 
 
-@router.post("/prune", response_model=Pruned, responses=problems(400))
-async def prune(body: Prune, server: ServerDep) -> Response:
+@router.post("/prune", response_model=Pruned, responses=problems(400, 404))
+async def prune(body: Prune, server: ServerDep, caller: CallerDep) -> Response:
     """Delete threads, or all but their latest checkpoints. Unknown threads are skipped, as are busy ones with `keep_latest`."""
+    allowed = {thread_id: await caller.may_delete(thread_id) for thread_id in map(UUID, body.thread_ids)}
+    async with connection(server.pool) as conn:
+        for thread_id, only in allowed.items():
+            if only is not None and await threads.is_anothers(conn, thread_id, only):
+                raise NotFound(f"Thread with ID {thread_id} not found")
     act = remove if body.strategy == "delete" else _keep_latest
-    pruned = [await act(server, UUID(thread_id)) for thread_id in dict.fromkeys(body.thread_ids)]
+    pruned = [await act(server, thread_id, only=only) for thread_id, only in allowed.items()]
     return Json({"pruned_count": sum(pruned)})
 
 
 @router.get("/{thread_id}", response_model=ThreadModel, responses=problems(404))
-async def get(thread_id: ThreadId, server: ServerDep) -> Response:
+async def get(thread_id: ThreadId, server: ServerDep, caller: CallerDep) -> Response:
     """Get a thread."""
-    return Json(thread_json(await existing_thread(server, thread_id)))
+    return Json(thread_json(await existing_thread(server, thread_id, only=await caller.may_read(thread_id))))
 
 
 @router.patch("/{thread_id}/state", response_model=ThreadModel, responses=problems(404), include_in_schema=False)
 @router.patch("/{thread_id}", response_model=ThreadModel, responses=problems(404))
 async def patch(
-    thread_id: ThreadId, body: ThreadPatch, server: ServerDep, prefer: Annotated[str, Header()] = ""
+    thread_id: ThreadId,
+    body: ThreadPatch,
+    server: ServerDep,
+    caller: CallerDep,
+    prefer: Annotated[str, Header()] = "",
 ) -> Response:
     """Merge metadata into a thread's, key by key. `Prefer: return=minimal` asks for no answer but 204."""
+    value: JsonObject = {"thread_id": thread_id, "metadata": body.metadata}
+    only = await caller.ask("threads", "update", value)
     async with connection(server.pool) as conn:
-        patched = await threads.patch(conn, thread_id, metadata=body.metadata)
+        patched = await threads.patch(conn, thread_id, metadata=value.get("metadata") or {}, only=only)
     if patched is None:
         raise NotFound(f"Thread with ID {thread_id} not found")
     if "return=minimal" in prefer.replace(" ", "").lower():
@@ -177,19 +195,21 @@ async def patch(
 
 
 @router.delete("/{thread_id}", status_code=204, responses=problems(404))
-async def delete(thread_id: ThreadId, server: ServerDep) -> Response:
+async def delete(thread_id: ThreadId, server: ServerDep, caller: CallerDep) -> Response:
     """Delete a thread with its runs and checkpoints. What runs is stopped."""
-    if not await remove(server, thread_id):
+    if not await remove(server, thread_id, only=await caller.may_delete(thread_id)):
         raise NotFound(f"Thread with ID {thread_id} not found")
     return Response(status_code=204)
 
 
 @router.post("/{thread_id}/copy", response_model=ThreadModel, responses=problems(409))
-async def copy(thread_id: ThreadId, server: ServerDep) -> Response:
+async def copy(thread_id: ThreadId, server: ServerDep, caller: CallerDep) -> Response:
     """Copy a thread with its checkpoints and pending interrupts, but not its runs."""
+    copy_id, only = uuid4(), await caller.may_read(thread_id)
+    metadata = await _copied_metadata(server, caller, thread_id, copy_id, only=only)
     async with transaction(server.pool) as conn:
-        source = await threads.lock(conn, thread_id)
-        copied = await threads.copy(conn, thread_id, uuid4())
+        source = await threads.lock(conn, thread_id, only=only)
+        copied = source and await threads.copy(conn, thread_id, copy_id, metadata=metadata)
         if source is None or copied is None:
             # Not 404: clients know a failed copy as a conflict.
             raise Conflict("Conflict")
@@ -200,10 +220,23 @@ async def copy(thread_id: ThreadId, server: ServerDep) -> Response:
     return Json(thread_json(copied))
 
 
-async def _keep_latest(server: Server, thread_id: UUID) -> bool:
+async def _copied_metadata(
+    server: Server, caller: Caller, thread_id: UUID, copy_id: UUID, *, only: Filter | None
+) -> JsonObject | None:
+    """Ask whether the copy may be created, and return the metadata that it gets; None for those of its source."""
+    if caller.user is None:
+        return None
+    async with connection(server.pool) as conn:
+        source = await threads.get(conn, thread_id, only=only)
+    value: JsonObject = {"thread_id": copy_id, "metadata": source.metadata if source else {}, "if_exists": "raise"}
+    await caller.ask("threads", "create", value)
+    return value.get("metadata") or {}
+
+
+async def _keep_latest(server: Server, thread_id: UUID, *, only: Filter | None) -> bool:
     async with transaction(server.pool) as conn:
         try:
-            await threads.lock_idle(conn, thread_id)
+            await threads.lock_idle(conn, thread_id, only=only)
         except (NotFound, ThreadBusy):
             return False
         try:
@@ -213,9 +246,25 @@ async def _keep_latest(server: Server, thread_id: UUID) -> bool:
     return True
 
 
-def _filters(body: ThreadFilter) -> JsonObject:
+async def _allowed(caller: Caller, body: ThreadFilter, **part: int) -> JsonObject:
+    """Return the filters of a search, with those that the caller is subject to."""
     ids = None if body.ids is None else [UUID(thread_id) for thread_id in body.ids]
-    return {"metadata": body.metadata or None, "values": body.values or None, "status": body.status, "ids": ids}
+    value: JsonObject = {
+        "metadata": body.metadata or {},
+        "values": body.values or {},
+        "status": body.status,
+        "ids": ids,
+        **part,
+    }
+    only = await caller.ask("threads", "search", value)
+    metadata, values = value.get("metadata") or None, value.get("values") or None
+    return {
+        "metadata": metadata,
+        "values": values,
+        "status": value.get("status"),
+        "ids": value.get("ids"),
+        "only": only,
+    }
 
 
 def _needs_values(body: ThreadSearch) -> bool:

@@ -2,6 +2,8 @@
 
 Error (500)
 ├── BadRequest (400)
+├── Unauthenticated (401)
+├── Forbidden (403)
 ├── NotFound (404)
 ├── Conflict (409)
 │   └── ThreadBusy
@@ -24,6 +26,18 @@ class BadRequest(Error):
     """The request cannot be carried out as it is."""
 
     status = 400
+
+
+class Unauthenticated(Error):
+    """Nobody has said who sends the request."""
+
+    status = 401
+
+
+class Forbidden(Error):
+    """Who sends the request may not do what it asks for."""
+
+    status = 403
 
 
 class NotFound(Error):

@@ -12,6 +12,7 @@ from durathread.errors import BadRequest, Invalid, NotFound
 from durathread.graphs import Graphs, system_assistant_id
 from durathread.records import Assistant, JsonObject, NewRun, Run, Strategy
 from durathread.store import assistants
+from durathread.store.filters import Filter
 from durathread.store.pool import Connection
 from durathread.workflows.messages import Limits, RunRequest
 
@@ -105,22 +106,27 @@ class RunCreate(Body):
     langsmith_tracer: dict[str, Any] | None = None
 
 
-async def find_assistant(conn: Connection, graphs: Graphs, name: str) -> Assistant:
-    """Find an assistant by its id, or by the name of its graph.
+def assistant_id_of(graphs: Graphs, name: str) -> UUID:
+    """Return the id of an assistant that is named by its id, or by its graph.
+
+    Raises:
+        Invalid: neither a UUID nor the name of a graph.
+    """
+    if name in graphs:
+        return system_assistant_id(name)
+    if UUID_FORM.fullmatch(name):
+        return UUID(name)
+    raise Invalid(f"Invalid assistant '{name}': neither a UUID nor the name of a graph. Graphs: {', '.join(graphs)}")
+
+
+async def find_assistant(conn: Connection, graphs: Graphs, name: str, *, only: Filter | None = None) -> Assistant:
+    """Find an assistant that the filter lets through by its id, or by the name of its graph.
 
     Raises:
         Invalid: neither a UUID nor the name of a graph.
         NotFound: no assistant has that id.
     """
-    if name in graphs:
-        assistant_id = system_assistant_id(name)
-    elif UUID_FORM.fullmatch(name):
-        assistant_id = UUID(name)
-    else:
-        raise Invalid(
-            f"Invalid assistant '{name}': neither a UUID nor the name of a graph. Graphs: {', '.join(graphs)}"
-        )
-    found = await assistants.get(conn, assistant_id)
+    found = await assistants.get(conn, assistant_id_of(graphs, name), only=only)
     if found is None:
         raise NotFound("Thread or assistant not found.")
     if found.graph_id not in graphs:

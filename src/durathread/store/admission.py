@@ -15,10 +15,10 @@ from psycopg.types.json import Jsonb
 from durathread import records
 from durathread.errors import NotFound, ThreadBusy
 from durathread.records import JsonObject, NewRun, Run, RunStatus, Thread
-from durathread.store import runs
+from durathread.store import runs, threads
+from durathread.store.filters import Filter
 from durathread.store.pool import Connection
 from durathread.store.saver import delete_for_runs
-from durathread.store.threads import LOCK
 
 Action = Literal["interrupt", "rollback"]
 
@@ -62,8 +62,13 @@ class Admission:
     created: bool = False
 
 
-async def admit(conn: Connection, new: NewRun) -> Admission:
+async def admit(conn: Connection, new: NewRun, *, only: Filter | None = None) -> Admission:
     """Insert a run, after what its strategy does to the runs in flight. The caller holds a transaction.
+
+    Args:
+        conn: with the transaction.
+        new: the run.
+        only: lets the thread through, unless that is made for the run.
 
     Raises:
         NotFound: the thread does not exist, and shall not be created.
@@ -73,9 +78,8 @@ async def admit(conn: Connection, new: NewRun) -> Admission:
     if new.create_thread:
         args = (new.thread_id, Jsonb(dict(new.thread_metadata)), new.temporary)
         created = (await conn.execute(CREATE_THREAD, args)).rowcount == 1
-    async with conn.cursor(row_factory=class_row(Thread)) as cur:
-        thread = await (await cur.execute(LOCK, (new.thread_id,))).fetchone()
-    if thread is None or thread.hidden:
+    thread = await threads.lock(conn, new.thread_id, only=None if created else only)
+    if thread is None:
         raise NotFound("Thread or assistant not found.")
     async with conn.cursor(row_factory=class_row(Run)) as cur:
         before = tuple(await (await cur.execute(IN_FLIGHT, (new.thread_id,))).fetchall())
@@ -101,9 +105,11 @@ async def cancel(
     action: Action,
     reason: str,
     statuses: Sequence[RunStatus] = records.IN_FLIGHT,
+    only: Filter | None = None,
 ) -> list[Run]:
     """End those of the runs that are in flight, and return them as they were. The caller holds a transaction."""
-    await conn.execute(LOCK, (thread_id,))
+    if await threads.lock(conn, thread_id, hidden=True, only=only) is None:
+        return []
     async with conn.cursor(row_factory=class_row(Run)) as cur:
         before = await (await cur.execute(IN_FLIGHT, (thread_id,))).fetchall()
     found = [run for run in before if run.run_id in run_ids and run.status in statuses]
@@ -120,9 +126,10 @@ async def cancel(
     return found
 
 
-async def delete(conn: Connection, thread_id: UUID, run_id: UUID) -> Run | None:
+async def delete(conn: Connection, thread_id: UUID, run_id: UUID, *, only: Filter | None = None) -> Run | None:
     """Delete a run with its checkpoints unless it is in flight, and return it. The caller holds a transaction."""
-    await conn.execute(LOCK, (thread_id,))
+    if await threads.lock(conn, thread_id, hidden=True, only=only) is None:
+        return None
     run = await runs.get(conn, run_id)
     if run is None or run.thread_id != thread_id:
         return None
@@ -134,7 +141,7 @@ async def delete(conn: Connection, thread_id: UUID, run_id: UUID) -> Run | None:
 
 async def withdraw(conn: Connection, run: Run, *, with_thread: bool = False) -> bool:
     """Take back an admission that Temporal never heard of; say whether it could be. The caller holds a transaction."""
-    await conn.execute(LOCK, (run.thread_id,))
+    await threads.lock(conn, run.thread_id, hidden=True)
     gone = (await conn.execute(WITHDRAW, (run.run_id,))).rowcount == 1
     await runs.rest_thread(conn, run.thread_id)
     if gone and with_thread:

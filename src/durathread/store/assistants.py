@@ -8,6 +8,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from durathread.records import Assistant, JsonObject
+from durathread.store.filters import SHOWN, Filter, parameter, shown
 from durathread.store.pool import Connection
 
 SortBy = Literal["assistant_id", "graph_id", "name", "created_at", "updated_at"]
@@ -15,7 +16,7 @@ SortBy = Literal["assistant_id", "graph_id", "name", "created_at", "updated_at"]
 COLUMNS: LiteralString = (
     "assistant_id, graph_id, name, description, config, context, metadata, version, created_at, updated_at"
 )
-GET: LiteralString = f"SELECT {COLUMNS} FROM assistant WHERE assistant_id = %s"
+GET: LiteralString = f"SELECT {COLUMNS} FROM assistant WHERE assistant_id = %(id)s AND {SHOWN}"
 LOCK: LiteralString = f"{GET} FOR UPDATE"
 UPSERT_SYSTEM = """
 INSERT INTO assistant (assistant_id, graph_id, name, description, metadata)
@@ -43,16 +44,17 @@ RESTORE: LiteralString = f"""
 UPDATE assistant SET updated_at = now(), (graph_id, name, description, config, context, metadata, version) = (
     SELECT v.graph_id, v.name, v.description, v.config, v.context, v.metadata, v.version
     FROM assistant_version v WHERE v.assistant_id = %(id)s AND v.version = %(version)s)
-WHERE assistant_id = %(id)s
+WHERE assistant_id = %(id)s AND {SHOWN}
   AND EXISTS (SELECT 1 FROM assistant_version v WHERE v.assistant_id = %(id)s AND v.version = %(version)s)
 RETURNING {COLUMNS}
 """
-VERSIONS = """
+VERSIONS: LiteralString = f"""
 SELECT assistant_id, graph_id, name, description, config, context, metadata, version, created_at, created_at AS updated_at
-FROM assistant_version WHERE assistant_id = %(id)s AND metadata @> %(metadata)s
+FROM assistant_version v WHERE assistant_id = %(id)s AND metadata @> %(metadata)s
+  AND EXISTS (SELECT 1 FROM assistant a WHERE a.assistant_id = v.assistant_id AND {SHOWN})
 ORDER BY version DESC LIMIT %(limit)s OFFSET %(offset)s
 """
-DELETE = "DELETE FROM assistant WHERE assistant_id = %s"
+DELETE: LiteralString = f"DELETE FROM assistant WHERE assistant_id = %(id)s AND {SHOWN}"
 RUNS_IN_FLIGHT = """
 SELECT thread_id, run_id FROM run WHERE assistant_id = %s AND status IN ('pending', 'running') ORDER BY seq
 """
@@ -63,6 +65,7 @@ CONDITIONS: Mapping[str, LiteralString] = {
     "metadata": "metadata @> %(metadata)s",
     "graph_id": "graph_id = %(graph_id)s",
     "name": "strpos(lower(name), lower(%(name)s)) > 0",
+    "only": SHOWN,
 }
 ORDERS: Mapping[SortBy, LiteralString] = {
     "assistant_id": "assistant_id",
@@ -73,14 +76,14 @@ ORDERS: Mapping[SortBy, LiteralString] = {
 }
 
 
-async def get(conn: Connection, assistant_id: UUID) -> Assistant | None:
+async def get(conn: Connection, assistant_id: UUID, *, only: Filter | None = None) -> Assistant | None:
     """Read an assistant."""
-    return await _one(conn, GET, (assistant_id,))
+    return await _one(conn, GET, {"id": assistant_id, "only": shown(only)})
 
 
-async def lock(conn: Connection, assistant_id: UUID) -> Assistant | None:
+async def lock(conn: Connection, assistant_id: UUID, *, only: Filter | None = None) -> Assistant | None:
     """Read an assistant that the caller's transaction is about to change."""
-    return await _one(conn, LOCK, (assistant_id,))
+    return await _one(conn, LOCK, {"id": assistant_id, "only": shown(only)})
 
 
 async def upsert_system(
@@ -127,16 +130,30 @@ async def revise(conn: Connection, assistant: Assistant) -> Assistant | None:
     return revised
 
 
-async def restore(conn: Connection, assistant_id: UUID, version: int) -> Assistant | None:
+async def restore(
+    conn: Connection, assistant_id: UUID, version: int, *, only: Filter | None = None
+) -> Assistant | None:
     """Make an assistant what a version of it was; None if there is no such version."""
-    return await _one(conn, RESTORE, {"id": assistant_id, "version": version})
+    return await _one(conn, RESTORE, {"id": assistant_id, "version": version, "only": shown(only)})
 
 
 async def versions(
-    conn: Connection, assistant_id: UUID, *, metadata: JsonObject, limit: int, offset: int
+    conn: Connection,
+    assistant_id: UUID,
+    *,
+    metadata: JsonObject,
+    limit: int,
+    offset: int,
+    only: Filter | None = None,
 ) -> list[Assistant]:
     """List the versions of an assistant, newest first."""
-    args = {"id": assistant_id, "metadata": Jsonb(metadata), "limit": limit, "offset": offset}
+    args = {
+        "id": assistant_id,
+        "metadata": Jsonb(metadata),
+        "limit": limit,
+        "offset": offset,
+        "only": shown(only),
+    }
     async with conn.cursor(row_factory=class_row(Assistant)) as cur:
         return await (await cur.execute(VERSIONS, args)).fetchall()
 
@@ -167,9 +184,9 @@ async def count(conn: Connection, filters: Mapping[str, Any], *, at_most: int | 
     return (await (await conn.execute(query, {**args, "at_most": at_most})).fetchall())[0]["n"]
 
 
-async def delete(conn: Connection, assistant_id: UUID) -> bool:
+async def delete(conn: Connection, assistant_id: UUID, *, only: Filter | None = None) -> bool:
     """Delete an assistant with its versions; say whether it was there."""
-    return (await conn.execute(DELETE, (assistant_id,))).rowcount == 1
+    return (await conn.execute(DELETE, {"id": assistant_id, "only": shown(only)})).rowcount == 1
 
 
 async def runs_in_flight(conn: Connection, assistant_id: UUID) -> dict[UUID, list[UUID]]:
@@ -189,7 +206,7 @@ async def thread_ids(conn: Connection, assistant_id: UUID) -> list[UUID]:
 def _where(filters: Mapping[str, Any]) -> tuple[LiteralString, dict[str, Any]]:
     given = {name: value for name, value in filters.items() if value}
     where = " AND ".join([CONDITIONS[name] for name in given])
-    args = {name: Jsonb(value) if isinstance(value, dict) else value for name, value in given.items()}
+    args = {name: parameter(value) for name, value in given.items()}
     return (f" WHERE {where}" if where else ""), args
 
 

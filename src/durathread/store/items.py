@@ -21,6 +21,9 @@ OPERATORS = {"$eq": "=", "$ne": "!=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lt
 DIMENSIONS = (
     "SELECT atttypmod AS dims FROM pg_attribute WHERE attrelid = 'store_vectors'::regclass AND attname = 'embedding'"
 )
+# Not a client's operator: what the caller of a search may see contains one of the documents.
+ONLY = "$only"
+CONTAINS_ONE: LiteralString = "store.value @> ANY(%s::jsonb[])"
 # What is not there is equal to null.
 EQUALITY: LiteralString = "coalesce(store.value #> {path}, 'null') {operator} {wanted}::jsonb"
 # JSON compares numbers as numbers and strings as strings; what is of another type is neither less nor more.
@@ -60,6 +63,8 @@ class Items(AsyncPostgresStore):
 
     def _get_filter_condition(self, key: str, op: str, value: Any) -> tuple[str, list[Any]]:
         """Compare numbers as numbers, not as text, and look into objects."""
+        if op == ONLY:
+            return CONTAINS_ONE, [[dumps(document).decode() for document in value]]
         return condition((key,), op, value)
 
 

@@ -9,6 +9,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from durathread.records import JsonObject, Run, RunStatus, ThreadStatus
+from durathread.store.filters import THREAD_SHOWN, Filter, shown
 from durathread.store.pool import Connection
 
 COLUMNS: LiteralString = (
@@ -16,7 +17,7 @@ COLUMNS: LiteralString = (
     "step, repeated, retries, opening, created_at, updated_at, started_at, ended_at"
 )
 
-GET: LiteralString = f"SELECT {COLUMNS} FROM run WHERE run_id = %s"
+GET: LiteralString = f"SELECT {COLUMNS} FROM run WHERE run_id = %(run)s AND {THREAD_SHOWN}"
 LIST: LiteralString = f"""
 SELECT {COLUMNS} FROM run WHERE thread_id = %(thread)s AND (%(status)s::text IS NULL OR status = %(status)s)
 ORDER BY created_at DESC, seq DESC LIMIT %(limit)s OFFSET %(offset)s
@@ -86,7 +87,10 @@ SELECT {COLUMNS} FROM run WHERE status IN ('pending', 'running') AND seq > %(aft
   AND greatest(created_at, updated_at, coalesce(started_at, created_at)) < now() - make_interval(secs => %(age)s)
 ORDER BY seq LIMIT %(limit)s
 """
-WITH_STATUS = "SELECT thread_id, array_agg(run_id) AS run_ids FROM run WHERE status = ANY(%s) GROUP BY thread_id"
+WITH_STATUS: LiteralString = f"""
+SELECT thread_id, array_agg(run_id) AS run_ids FROM run WHERE status = ANY(%(statuses)s) AND {THREAD_SHOWN}
+GROUP BY thread_id
+"""
 IN_FLIGHT = "SELECT run_id FROM run WHERE thread_id = %s AND status IN ('pending', 'running') ORDER BY seq"
 
 
@@ -107,10 +111,10 @@ async def load(conn: Connection) -> Load:
     return row
 
 
-async def get(conn: Connection, run_id: UUID) -> Run | None:
-    """Read a run."""
+async def get(conn: Connection, run_id: UUID, *, only: Filter | None = None) -> Run | None:
+    """Read a run, of a thread that the filter lets through."""
     async with conn.cursor(row_factory=class_row(Run)) as cur:
-        return await (await cur.execute(GET, (run_id,))).fetchone()
+        return await (await cur.execute(GET, {"run": run_id, "only": shown(only)})).fetchone()
 
 
 async def listed(conn: Connection, thread_id: UUID, *, status: str | None, limit: int, offset: int) -> list[Run]:
@@ -125,9 +129,12 @@ async def in_flight(conn: Connection, thread_id: UUID) -> list[UUID]:
     return [row["run_id"] for row in await (await conn.execute(IN_FLIGHT, (thread_id,))).fetchall()]
 
 
-async def with_status(conn: Connection, statuses: Sequence[RunStatus]) -> dict[UUID, list[UUID]]:
-    """Name the runs that have one of the statuses, by thread."""
-    rows = await (await conn.execute(WITH_STATUS, (list(statuses),))).fetchall()
+async def with_status(
+    conn: Connection, statuses: Sequence[RunStatus], *, only: Filter | None = None
+) -> dict[UUID, list[UUID]]:
+    """Name the runs that have one of the statuses, by thread that the filter lets through."""
+    args = {"statuses": list(statuses), "only": shown(only)}
+    rows = await (await conn.execute(WITH_STATUS, args)).fetchall()
     return {row["thread_id"]: row["run_ids"] for row in rows}
 
 

@@ -9,6 +9,7 @@ from psycopg.types.json import Jsonb
 
 from durathread.errors import NotFound, ThreadBusy
 from durathread.records import JsonObject, Thread, ThreadStatus
+from durathread.store.filters import SHOWN, Filter, parameter, shown
 from durathread.store.pool import Connection
 
 SortBy = Literal["thread_id", "status", "created_at", "updated_at", "state_updated_at"]
@@ -19,10 +20,10 @@ COLUMNS: LiteralString = (
 )
 # The values of a thread can be large: a search that does not show them does not read them.
 COLUMNS_WITHOUT_VALUES: LiteralString = COLUMNS.replace('"values"', 'NULL::jsonb AS "values"')
-LOCK: LiteralString = f"SELECT {COLUMNS} FROM thread WHERE thread_id = %s FOR UPDATE"
-LOCK_VISIBLE: LiteralString = f"SELECT {COLUMNS} FROM thread WHERE thread_id = %s AND NOT hidden FOR UPDATE"
-GET: LiteralString = f"SELECT {COLUMNS} FROM thread WHERE thread_id = %s"
+GET: LiteralString = f"SELECT {COLUMNS} FROM thread WHERE thread_id = %(thread)s AND {SHOWN}"
 GET_VISIBLE: LiteralString = f"{GET} AND NOT hidden"
+LOCK: LiteralString = f"{GET} FOR UPDATE"
+LOCK_VISIBLE: LiteralString = f"{GET_VISIBLE} FOR UPDATE"
 ENDED_SEQS = "SELECT thread_id, ended_seq FROM thread WHERE thread_id = ANY(%s)"
 INSERT: LiteralString = f"""
 INSERT INTO thread (thread_id, metadata) VALUES (%(thread)s, %(metadata)s)
@@ -30,13 +31,14 @@ ON CONFLICT (thread_id) DO NOTHING RETURNING {COLUMNS}
 """
 PATCH: LiteralString = f"""
 UPDATE thread SET metadata = metadata || %(metadata)s, updated_at = now()
-WHERE thread_id = %(thread)s AND NOT hidden RETURNING {COLUMNS}
+WHERE thread_id = %(thread)s AND NOT hidden AND {SHOWN} RETURNING {COLUMNS}
 """
 COPY: LiteralString = f"""
 INSERT INTO thread (thread_id, status, resting, metadata, config, "values", interrupts, error)
-SELECT %(target)s, resting, resting, metadata, config, "values", interrupts, error
+SELECT %(target)s, resting, resting, coalesce(%(metadata)s, metadata), config, "values", interrupts, error
 FROM thread WHERE thread_id = %(source)s AND NOT hidden RETURNING {COLUMNS}
 """
+OTHERS: LiteralString = f"SELECT 1 AS found FROM thread WHERE thread_id = %(thread)s AND NOT hidden AND NOT {SHOWN}"
 IN_FLIGHT = "EXISTS (SELECT 1 FROM run r WHERE r.thread_id = thread.thread_id AND r.status IN ('pending', 'running'))"
 # No run has left this state: whoever joins the last run reads its checkpoint, and what a cancelled run has yet to settle
 # comes too late.
@@ -62,6 +64,7 @@ CONDITIONS: Mapping[str, LiteralString] = {
     "values": '"values" @> %(values)s',
     "ids": "thread_id = ANY(%(ids)s)",
     "status": "status = %(status)s",
+    "only": SHOWN,
 }
 ORDERS: Mapping[SortBy, LiteralString] = {
     "thread_id": "thread_id",
@@ -72,24 +75,30 @@ ORDERS: Mapping[SortBy, LiteralString] = {
 }
 
 
-async def get(conn: Connection, thread_id: UUID, *, hidden: bool = False) -> Thread | None:
+async def get(conn: Connection, thread_id: UUID, *, hidden: bool = False, only: Filter | None = None) -> Thread | None:
     """Read a thread; one of an ended stateless run only if `hidden`."""
-    return await _one(conn, GET if hidden else GET_VISIBLE, (thread_id,))
+    return await _one(conn, GET if hidden else GET_VISIBLE, {"thread": thread_id, "only": shown(only)})
 
 
-async def lock(conn: Connection, thread_id: UUID) -> Thread | None:
-    """Read a thread that the caller's transaction is about to change."""
-    return await _one(conn, LOCK_VISIBLE, (thread_id,))
+async def lock(conn: Connection, thread_id: UUID, *, hidden: bool = False, only: Filter | None = None) -> Thread | None:
+    """Read a thread that the caller's transaction is about to change; one of an ended stateless run only if `hidden`."""
+    return await _one(conn, LOCK if hidden else LOCK_VISIBLE, {"thread": thread_id, "only": shown(only)})
 
 
-async def lock_idle(conn: Connection, thread_id: UUID) -> Thread:
+async def is_anothers(conn: Connection, thread_id: UUID, only: Filter) -> bool:
+    """Say whether there is such a thread that the filter does not let through."""
+    found = await conn.execute(OTHERS, {"thread": thread_id, "only": shown(only)})
+    return await found.fetchone() is not None
+
+
+async def lock_idle(conn: Connection, thread_id: UUID, *, only: Filter | None = None) -> Thread:
     """Lock a thread, so that no run is admitted until the caller's transaction has ended.
 
     Raises:
         NotFound: there is no such thread.
         ThreadBusy: a run of it is in flight.
     """
-    thread = await lock(conn, thread_id)
+    thread = await lock(conn, thread_id, only=only)
     if thread is None:
         raise NotFound(f"Thread with ID {thread_id} not found")
     if await (await conn.execute(BUSY, (thread_id,))).fetchone():
@@ -102,14 +111,17 @@ async def insert(conn: Connection, thread_id: UUID, *, metadata: JsonObject) -> 
     return await _one(conn, INSERT, {"thread": thread_id, "metadata": Jsonb(metadata)})
 
 
-async def patch(conn: Connection, thread_id: UUID, *, metadata: JsonObject) -> Thread | None:
+async def patch(
+    conn: Connection, thread_id: UUID, *, metadata: JsonObject, only: Filter | None = None
+) -> Thread | None:
     """Merge metadata into a thread's, key by key; None if there is no such thread."""
-    return await _one(conn, PATCH, {"thread": thread_id, "metadata": Jsonb(metadata)})
+    return await _one(conn, PATCH, {"thread": thread_id, "metadata": Jsonb(metadata), "only": shown(only)})
 
 
-async def copy(conn: Connection, source: UUID, target: UUID) -> Thread | None:
-    """Copy a thread's row, as it is while it rests; None if there is no such thread."""
-    return await _one(conn, COPY, {"source": source, "target": target})
+async def copy(conn: Connection, source: UUID, target: UUID, *, metadata: JsonObject | None = None) -> Thread | None:
+    """Copy a thread's row, as it is while it rests, with other metadata if given; None if there is no such thread."""
+    args = {"source": source, "target": target, "metadata": None if metadata is None else Jsonb(metadata)}
+    return await _one(conn, COPY, args)
 
 
 async def put_state(
@@ -170,7 +182,7 @@ async def delete(conn: Connection, thread_id: UUID) -> bool:
 def _where(filters: Mapping[str, Any]) -> tuple[LiteralString, dict[str, Any]]:
     given = {name: value for name, value in filters.items() if value is not None}
     where = " AND ".join(["NOT hidden", *[CONDITIONS[name] for name in given]])
-    return where, {name: Jsonb(value) if isinstance(value, dict) else value for name, value in given.items()}
+    return where, {name: parameter(value) for name, value in given.items()}
 
 
 async def _one(conn: Connection, query: LiteralString, args: Any) -> Thread | None:

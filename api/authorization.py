@@ -1,0 +1,95 @@
+"""What the sender of a request may do. Every route that touches a resource asks its `Caller` first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, cast
+from uuid import UUID
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from durathread.api.authority import Action, Authority, Resource
+from durathread.api.deps import ServerDep
+from durathread.errors import Unauthenticated
+from durathread.records import JsonObject
+from durathread.store.filters import Filter
+from durathread.users import User
+
+KEY = "durathread.caller"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sends a request, and who decides what they may do. Without an authority, everything."""
+
+    authority: Authority | None = None
+    user: User | None = None
+
+    async def ask(self, resource: Resource, action: Action, value: JsonObject) -> Filter | None:
+        """Return which of the resource's objects the caller may do something to; None for all of them.
+
+        Args:
+            resource: what is touched. Runs are touched as what belongs to `threads`.
+            action: what is done to it.
+            value: what is asked for, as the SDK's `Auth` types say it. The handler may change it: do what it says then.
+
+        Raises:
+            Forbidden: the caller may not do it.
+            HTTPException: the handler refuses in its own words.
+        """
+        if self.authority is None or self.user is None:
+            return None
+        return await self.authority.decide(self.user, resource, action, value)
+
+    async def may_read(self, thread_id: UUID, run_id: UUID | None = None) -> Filter | None:
+        """Ask whether a thread may be read, or a run of it."""
+        return await self.ask("threads", "read", _named(thread_id, run_id))
+
+    async def may_delete(self, thread_id: UUID, run_id: UUID | None = None) -> Filter | None:
+        """Ask whether a thread may be deleted, or a run of it."""
+        return await self.ask("threads", "delete", _named(thread_id, run_id))
+
+    async def may_cancel(
+        self,
+        thread_id: UUID | None,
+        run_ids: Sequence[UUID] = (),
+        *,
+        action: str = "interrupt",
+        status: str | None = None,
+    ) -> Filter | None:
+        """Ask whether runs may be cancelled: some of a thread, or all that have a status."""
+        named = {"run_ids": list(run_ids), **({"status": status} if status else {})}
+        return await self.ask("threads", "update", {"thread_id": thread_id, "action": action, "metadata": named})
+
+    @property
+    def configurable(self) -> JsonObject:
+        """What graphs that work for the caller find in `configurable`."""
+        return self.user.configurable() if self.user else {}
+
+    @property
+    def user_id(self) -> str | None:
+        """Who the caller is, if that is known."""
+        return self.user.identity if self.user else None
+
+
+def _named(thread_id: UUID, run_id: UUID | None) -> JsonObject:
+    return {"thread_id": thread_id, **({"run_id": run_id} if run_id else {})}
+
+
+# Whoever it is, where nobody is authenticated; and requests from within the process.
+ANYBODY = Caller()
+
+
+async def get_caller(connection: HTTPConnection, server: ServerDep) -> Caller:
+    """Return who sends a request.
+
+    Raises:
+        Unauthenticated: nobody has asked, although there is somebody to ask.
+    """
+    found = cast("Caller | None", connection.scope.get(KEY))
+    if found is None and server.authority is not None:
+        raise Unauthenticated("Unauthorized")
+    return found or ANYBODY
+
+
+CallerDep = Annotated[Caller, Depends(get_caller)]

@@ -1,0 +1,111 @@
+"""Who sends a request, or in whose name a run works."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, cast
+
+from durathread.encode import jsonable
+from durathread.records import JsonObject
+
+# What a user has, whatever `authenticate` said of it.
+KNOWN = ("identity", "display_name", "is_authenticated", "permissions")
+
+
+class User(dict[str, Any]):
+    """A user as JSON: what `authenticate` returned, with the four fields that every user has.
+
+    A dict, so that rows and graphs' configs keep it as it is; its keys are attributes too, as those of LangGraph's users
+    are. Where `authenticate` gave an object, that object's other attributes can be read as well, until the user has been
+    through JSON.
+    """
+
+    def __init__(self, said: Mapping[str, Any], source: object = None) -> None:
+        """Take a user from its JSON form.
+
+        Raises:
+            ValueError: it has no identity.
+        """
+        identity = said.get("identity")
+        if identity is None or identity == "":
+            raise ValueError("a user must have an identity")
+        name = str(identity)
+        super().__init__(
+            {
+                **said,
+                "identity": name,
+                "display_name": said.get("display_name") or name,
+                "is_authenticated": said.get("is_authenticated", True),
+                "permissions": list(said.get("permissions") or ()),
+            }
+        )
+        self._source = source
+
+    @classmethod
+    def of(cls, given: object) -> "User":
+        """Take a user from what `authenticate` returned: an identity, a mapping, an object, or (permissions, user).
+
+        Raises:
+            ValueError: it says nobody's identity.
+        """
+        if isinstance(given, tuple) and len(cast(tuple[Any, ...], given)) == 2:
+            permissions, user = cast(tuple[Iterable[str], object], given)
+            found = cls.of(user)
+            return cls({**found, "permissions": list(permissions)}, found._source)
+        if isinstance(given, str):
+            return cls({"identity": given})
+        if isinstance(given, Mapping):
+            return cls(jsonable(given))
+        return cls(jsonable(_described(given)), given)
+
+    @property
+    def identity(self) -> str:
+        """What tells the user from all others."""
+        return self["identity"]
+
+    @property
+    def display_name(self) -> str:
+        """What the user is called; the identity by default."""
+        return self["display_name"]
+
+    @property
+    def is_authenticated(self) -> bool:
+        """What `authenticate` said; true by default."""
+        return self["is_authenticated"]
+
+    @property
+    def permissions(self) -> list[str]:
+        """What the user may do, in words that only the application's own handlers understand."""
+        return self["permissions"]
+
+    def configurable(self) -> JsonObject:
+        """Return what the graphs that work for the user find in `configurable`."""
+        return {
+            "langgraph_auth_user": dict(self),
+            "langgraph_auth_user_id": self.identity,
+            "langgraph_auth_permissions": self.permissions,
+            "user_id": self.identity,
+        }
+
+    def __getattr__(self, name: str) -> Any:
+        """Read another field, or attribute of the object that `authenticate` gave."""
+        if name in self:
+            return self[name]
+        # Not through `self`, which would come back here while a copy is being made.
+        source = self.__dict__.get("_source")
+        if source is None or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(source, name)
+
+
+def _described(given: Any) -> JsonObject:
+    """List the fields of an object, and of the four that users have those that it has."""
+    if callable(getattr(given, "model_dump", None)):
+        found: JsonObject = given.model_dump()
+    elif is_dataclass(given):
+        found = {field.name: getattr(given, field.name) for field in fields(given)}
+    elif hasattr(given, "keys") or hasattr(given, "__iter__"):
+        found = {str(key): given[key] for key in given}
+    else:
+        found = dict(getattr(given, "__dict__", {}))
+    public = {key: value for key, value in found.items() if not key.startswith("_")}
+    return {**public, **{name: getattr(given, name) for name in KNOWN if hasattr(given, name)}}

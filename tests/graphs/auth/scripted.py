@@ -1,0 +1,56 @@
+"""Authentication and authorization that do what the token says, which is JSON.
+
+`user`: what `authenticate` returns. `raise`: what it raises instead. `on`: by `resource.action`, or `*`, what the
+handler does: `return` something, `raise` something, `stamp` metadata, `set` keys of the value.
+"""
+
+import json
+from typing import Any, cast
+
+from langgraph_sdk import Auth
+
+auth = Auth()
+
+
+def fail(how: dict[str, Any]) -> None:
+    """Raise what is asked for."""
+    if "status" in how:
+        raise Auth.exceptions.HTTPException(how["status"], how.get("detail"), how.get("headers"))
+    if "assertion" in how:
+        raise AssertionError(how["assertion"])
+    raise RuntimeError(how["error"])
+
+
+@auth.authenticate
+def authenticate(
+    authorization: str | None,
+    body: Any,
+    method: str,
+    path: str,
+    path_params: dict[str, str],
+    headers: dict[bytes, bytes],
+) -> Any:
+    """Do what the token says."""
+    if not authorization:
+        raise Auth.exceptions.HTTPException(401, "No token")
+    script: dict[str, Any] = json.loads(authorization.removeprefix("Bearer "))
+    if "raise" in script:
+        fail(script["raise"])
+    user = script.get("user", {"identity": "somebody"})
+    if isinstance(user, dict):
+        given = {"body": body, "method": method, "path": path, "path_params": path_params}
+        return {**user, "given": given, "agent": headers[b"user-agent"].decode(), "on": script.get("on", {})}
+    return user
+
+
+@auth.on
+async def handle(ctx: Auth.types.AuthContext, value: dict[str, Any]) -> Any:
+    """Do what the token says."""
+    rules: dict[str, Any] = cast(Any, ctx.user)["on"]
+    rule = rules.get(f"{ctx.resource}.{ctx.action}", rules.get("*", {}))
+    if "raise" in rule:
+        fail(rule["raise"])
+    if "stamp" in rule:
+        value.setdefault("metadata", {}).update(rule["stamp"])
+    value.update(rule.get("set", {}))
+    return rule.get("return")
