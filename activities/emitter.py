@@ -5,6 +5,8 @@ from typing import Any, cast
 
 from langchain_core.messages import BaseMessage, BaseMessageChunk, message_chunk_to_message
 
+from durathread.activities import protocol
+from durathread.activities.protocol import Protocol
 from durathread.encode import dumps
 from durathread.records import JsonObject
 
@@ -27,7 +29,9 @@ HIDDEN = "langsmith:hidden"
 class Emitter:
     """Emits the events of one step of a run, in the modes that the run asked for."""
 
-    def __init__(self, emit: Emit, *, modes: Sequence[str], subgraphs: bool, resumed: bool) -> None:
+    def __init__(
+        self, emit: Emit, *, modes: Sequence[str], subgraphs: bool, resumed: bool, protocol: Protocol | None = None
+    ) -> None:
         """Build an emitter.
 
         Args:
@@ -35,7 +39,11 @@ class Emitter:
             modes: the stream modes that the client asked for.
             subgraphs: whether to emit what happens in subgraphs.
             resumed: whether LangGraph begins by repeating what the step before ended with.
+            protocol: takes the same, for those who watch by the protocol.
         """
+        self._protocol = protocol
+        # Asked of LangGraph at the beginning of the step: who comes later cannot change it.
+        self._wanted = protocol is not None and protocol.wanted
         self._emit = emit
         self._modes = frozenset(modes)
         self._subgraphs = subgraphs
@@ -54,7 +62,12 @@ class Emitter:
         that events come as they happen.
         """
         asked = {MODES[mode] for mode in self._modes if mode in MODES}
-        return sorted(asked | {"checkpoints", "custom"})
+        return sorted(asked | {"checkpoints", "custom"} | set(protocol.MODES if self._wanted else ()))
+
+    @property
+    def subgraphs(self) -> bool:
+        """Whether to ask LangGraph for what happens in subgraphs."""
+        return self._subgraphs or self._wanted
 
     def shows(self, mode: str) -> bool:
         """Whether the client asked for what LangGraph yields in a mode."""
@@ -67,6 +80,8 @@ class Emitter:
     def error(self, error: JsonObject) -> None:
         """Say that the run has failed."""
         self._emit("error", dumps(error))
+        if self._protocol is not None:
+            self._protocol.fail(error)
 
     def raw_event(self, event: dict[str, Any]) -> None:
         """Emit an event of LangChain's `astream_events`."""
@@ -81,18 +96,29 @@ class Emitter:
             if mode in ("values", "updates") and isinstance(data, dict) and "__interrupt__" in data:
                 self.interrupted = True
             if self._is_echo(mode, data):
+                if self._protocol is not None:
+                    self._protocol.echo(mode, data)
                 return
-        elif not self._subgraphs:
+        if self._protocol is not None:
+            self._protocol.chunk(namespace, mode, data)
+        if namespace and not self._subgraphs:
             return
         if mode == "messages":
-            self._messages(namespace, data)
+            if self.shows(mode):
+                self._messages(namespace, data)
         elif mode in self._modes:
             self._emit("|".join((mode, *namespace)), dumps(_shaped(mode, data)))
 
     def interrupts(self, interrupts: Sequence[JsonObject]) -> None:
-        """Show an interrupt to a client whose modes would not."""
+        """End the last step, with the interrupts that wait; show one to a client whose modes would not."""
+        self.pause(interrupts)
         if interrupts and not self.interrupted and not self._modes & {"values", "updates"}:
             self._emit("updates", dumps({"__interrupt__": interrupts}))
+
+    def pause(self, interrupts: Sequence[JsonObject] = ()) -> None:
+        """End a step."""
+        if self._protocol is not None:
+            self._protocol.finish(interrupts)
 
     def _is_echo(self, mode: str, data: Any) -> bool:
         if mode not in self._echo or (mode == "debug" and data.get("type") != "checkpoint"):

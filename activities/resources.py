@@ -17,6 +17,7 @@ from durathread.registration import names_of, register
 from durathread.settings import Settings
 from durathread.store.items import LoopStore, StoreConfig, open_store
 from durathread.store.pool import Pool, open_pool
+from durathread.streams.interest import Interest
 from durathread.streams.publisher import Publisher, open_publisher
 
 
@@ -30,6 +31,8 @@ class Resources:
             self.graphs = graphs
         self._pool: Pool | None = None
         self._publisher: Publisher | None = None
+        self._redis: Redis | None = None
+        self._interest: Interest | None = None
         self._loops: GraphLoops | None = None
         self.store: BaseStore | None = None
         self.ready = asyncio.Event()
@@ -53,6 +56,18 @@ class Resources:
         """Where events go."""
         assert self._publisher is not None, "the worker is not running"
         return self._publisher
+
+    @property
+    def redis(self) -> "Redis":
+        """The Valkey client."""
+        assert self._redis is not None, "the worker is not running"
+        return self._redis
+
+    @property
+    def interest(self) -> Interest:
+        """Who watches threads by the protocol."""
+        assert self._interest is not None, "the worker is not running"
+        return self._interest
 
     @property
     def loops(self) -> GraphLoops:
@@ -81,8 +96,11 @@ class Resources:
         settings = self.settings
         async with AsyncExitStack() as stack:
             self._pool = await stack.enter_async_context(open_pool(settings.database_url, size=settings.pool_size))
-            redis = Redis.from_url(settings.redis_url)
+            redis = self._redis = Redis.from_url(settings.redis_url)
             stack.push_async_callback(redis.aclose)
+            self._interest = Interest(redis)
+            listening = asyncio.create_task(self._interest.run(), name="interest")
+            stack.callback(listening.cancel)
             self._publisher = await stack.enter_async_context(
                 open_publisher(redis, max_events=settings.stream_max_events, ttl=settings.stream_ttl)
             )

@@ -41,7 +41,7 @@ class Settlements:
         if ended is not None:
             if settlement.status != "interrupted":
                 self._resources.publisher.publish(run_id, "error", dumps(error))
-            await conclude(self._resources.publisher, ended, settlement.status)
+            await conclude(self._resources.publisher, ended, settlement.status, error=settlement.message)
 
     @activity.defn(name=FORGET)
     async def forget(self, thread_id: str) -> None:

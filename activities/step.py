@@ -4,17 +4,20 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import structlog
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from redis.exceptions import RedisError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from durathread.activities.emitter import Emitter
 from durathread.activities.loops import Work
 from durathread.activities.opening import baseline, command_of, remaining
+from durathread.activities.protocol import Protocol
 from durathread.activities.resources import Resources
 from durathread.activities.superstep import Result, run_config, superstep
 from durathread.errors import Fenced, Unavailable
@@ -22,8 +25,10 @@ from durathread.records import Run, RunStatus
 from durathread.store import runs
 from durathread.store.pool import OUTAGES, connection, transaction
 from durathread.store.saver import Saver
+from durathread.streams.frames import Named, ending, speaks_protocol
 from durathread.streams.marks import begun_mark
 from durathread.streams.publisher import MAX_BACKLOG
+from durathread.streams.unfinished import unfinished
 from durathread.workflows.messages import HANDED_BACK, STEP, UNAVAILABLE, StepInput, StepOutcome
 
 log = structlog.get_logger()
@@ -93,7 +98,14 @@ class Steps:
 
     async def _superstep(self, run: Run, given: StepInput, saver: Saver) -> Result:
         """Run on the graphs' loop."""
-        emitter = self._emitter(run, resumed=given.step > 0 and not run.repeated)
+        protocol = await self._protocol(run, resumed=given.step > 0 and not run.repeated)
+        loop = asyncio.get_running_loop()
+        with self._resources.interest.told(str(run.thread_id), lambda: loop.call_soon_threadsafe(protocol.watched)):
+            result = await self._shown(run, given, saver, protocol)
+            return replace(result, frames=protocol.requests)
+
+    async def _shown(self, run: Run, given: StepInput, saver: Saver, protocol: Protocol) -> Result:
+        emitter = self._emitter(run, protocol, resumed=given.step > 0 and not run.repeated)
         if given.step == 0 or run.repeated:
             emitter.metadata(str(run.run_id), run.retries + 1)
             # After the metadata: who finds the mark finds the run's stream.
@@ -113,13 +125,22 @@ class Steps:
                 emitter=emitter,
             )
 
-    def _emitter(self, run: Run, *, resumed: bool) -> Emitter:
+    async def _protocol(self, run: Run, *, resumed: bool) -> Protocol:
+        wanted = speaks_protocol(run) or str(run.thread_id) in self._resources.interest
+        protocol = Protocol(run, self._resources.publisher.publish_frames_soon, wanted=wanted, resumed=resumed)
+        if run.repeated and wanted:
+            with contextlib.suppress(RedisError):
+                protocol.drop(await self._on_main(lambda: unfinished(self._resources.redis, Named.of(run))))
+        return protocol
+
+    def _emitter(self, run: Run, protocol: Protocol, *, resumed: bool) -> Emitter:
         run_id = str(run.run_id)
         return Emitter(
             lambda name, data: self._resources.publisher.publish_soon([(run_id, name, data)]),
             modes=run.kwargs.get("stream_mode") or ["values"],
             subgraphs=bool(run.kwargs.get("subgraphs")),
             resumed=resumed,
+            protocol=protocol,
         )
 
     async def _begun(self, run: Run, saver: Saver) -> bool:
@@ -161,6 +182,12 @@ class Steps:
         status: RunStatus = "success" if result.status == "success" else "error"
         if not await self._end(run, result, status):
             return SUPERSEDED
+        if speaks_protocol(run) or self._resources.interest.lately(str(run.thread_id)):
+            resting = result.position.resting if result.position else "idle"
+            error = (result.error or {}).get("message")
+            self._resources.publisher.publish_frames(
+                [*result.frames, *ending(run, status, resting=resting, error=error)]
+            )
         await self._resources.publisher.end(run.run_id, status)
         return StepOutcome(status)
 

@@ -1,7 +1,7 @@
 """One superstep of a graph, from the latest checkpoint to the next. Runs on the graphs' loop."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib.metadata import version
@@ -28,6 +28,7 @@ from durathread.encode import jsonable
 from durathread.errors import Fenced, Unavailable
 from durathread.graphs import Graph
 from durathread.records import JsonObject, Run, ThreadStatus
+from durathread.streams.frames import Frame
 from durathread.users import User
 
 DEFAULT_RECURSION_LIMIT = 10007
@@ -92,6 +93,8 @@ class Result:
     limit: int | None = None
     position: Position | None = None
     error: JsonObject | None = None
+    # To be shown once the row of the run says the same.
+    frames: Sequence[Frame] = ()
 
 
 async def superstep(
@@ -124,6 +127,7 @@ async def superstep(
     except GraphDrained:
         left = looks - supersteps
         if left > 0:
+            emitter.pause()
             nodes = list(emitter.checkpoint["next"]) if emitter.checkpoint else []
             return Result("continue", nodes=nodes, limit=left)
         return await _failed(graph, run, _too_many(own), emitter)
@@ -212,7 +216,7 @@ async def _chunks(
         "interrupt_before": kwargs.get("interrupt_before") or None,
         "interrupt_after": kwargs.get("interrupt_after") or None,
         "durability": kwargs.get("durability") or "async",
-        "subgraphs": bool(kwargs.get("subgraphs")),
+        "subgraphs": emitter.subgraphs,
         "control": control,
     }
     if "events" not in kwargs.get("stream_mode", ()):

@@ -6,7 +6,9 @@ from starlette.middleware.cors import CORSMiddleware
 from durathread.api import (
     assistants,
     bulk,
+    commands,
     errors,
+    event_stream,
     metrics,
     runs,
     security,
@@ -45,6 +47,8 @@ def create_app(settings: Settings, graphs: Graphs) -> FastAPI:
     app.include_router(threads.router)
     app.include_router(state.router)
     app.include_router(thread_stream.router)
+    app.include_router(event_stream.router)
+    app.include_router(commands.router)
     app.include_router(storage.router)
     app.include_router(runs.router)
     app.include_router(bulk.router)

@@ -23,8 +23,9 @@ from durathread.settings import Settings
 from durathread.store import runs, threads
 from durathread.store.filters import Filter
 from durathread.store.pool import Pool, connection
-from durathread.streams.events import THREAD, settled
+from durathread.streams.events import FRAMES, THREAD, settled
 from durathread.streams.hub import Hub
+from durathread.streams.interest import Watchers
 from durathread.streams.publisher import Publisher
 from durathread.workflows.messages import Limits
 
@@ -46,6 +47,7 @@ class Server:
     redis: "Redis"
     hub: Hub
     publisher: Publisher
+    watchers: Watchers
     background: set["asyncio.Task[Any]"] = field(default_factory=set["asyncio.Task[Any]"])
     temporal_seen: float = 0
     authority: Authority | None = None
@@ -174,8 +176,9 @@ async def final_statuses(pool: Pool, subjects: Collection[str]) -> dict[str, str
     """Say how runs have ended: `deleted` if a row is gone, None while in flight; or, for `settled:{id}`, that they are.
 
     A run is settled when its thread shows what it has left; one that never worked has left nothing. A thread's subject
-    ends only by deletion.
+    ends only by deletion. Its protocol events may be watched before there is a thread, so the rows say nothing of them.
     """
+    subjects = [subject for subject in subjects if not subject.startswith(FRAMES)]
     watched = {subject: UUID(subject.removeprefix(THREAD)) for subject in subjects if subject.startswith(THREAD)}
     ids = {subject: UUID(subject.removeprefix(SETTLED)) for subject in subjects if subject not in watched}
     async with connection(pool) as conn:

@@ -31,6 +31,7 @@ from durathread.settings import Settings
 from durathread.store.items import LoopStore, open_store
 from durathread.store.pool import open_pool
 from durathread.streams.hub import open_hub
+from durathread.streams.interest import Watchers
 from durathread.streams.publisher import open_publisher
 from durathread.temporal import SWEEP_ID, connect
 from durathread.workflows.messages import SWEEP, Sweep
@@ -57,14 +58,16 @@ async def open_server(
         publisher = await stack.enter_async_context(
             open_publisher(redis, max_events=settings.stream_max_events, ttl=settings.stream_ttl)
         )
+        watchers = Watchers(redis)
         items = await stack.enter_async_context(open_store(pool, store_config(graphs)))
         await items.start_ttl_sweeper()
         store = LoopStore(items, at_once=settings.pool_size // 2)
         temporal = await connect()
         await register(pool, graphs, await names_of(graphs))
         first_nodes = {graph_id: await graphs.first_nodes(graph_id) for graph_id in graphs}
-        server = Server(settings, graphs, first_nodes, pool, store, temporal, redis, hub, publisher)
+        server = Server(settings, graphs, first_nodes, pool, store, temporal, redis, hub, publisher, watchers)
         server.authority = authority
+        server.spawn(watchers.run())
         server.spawn(_schedule_sweep(temporal, settings, server))
         yield server
         for task in server.background:

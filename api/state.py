@@ -182,12 +182,21 @@ async def read(
 
 async def _history(server: Server, caller: Caller, thread_id: UUID, body: HistoryRead) -> Response:
     thread = await existing_thread(server, thread_id, only=await caller.may_read(thread_id))
+    return Json([_picked(state, body.select) for state in await history(server, thread, body)])
+
+
+async def history(server: Server, thread: Thread, body: HistoryRead) -> list[JsonObject]:
+    """Read the states of a thread, newest first, as clients see them.
+
+    Raises:
+        BadRequest: the graph cannot read them.
+    """
     graph_id = graph_of(thread)
     address = _address(body.checkpoint) if body.checkpoint else {}
     before = _before(body.before)
     checkpoint_id = address.get("checkpoint_id")
     if graph_id is None or (checkpoint_id and not UUID_FORM.fullmatch(checkpoint_id)):
-        return Json([])
+        return []
     config = config_of(thread, address)
     async with server.graphs.open(
         graph_id, config=config, checkpointer=Saver(server.pool), store=server.store
@@ -196,7 +205,7 @@ async def _history(server: Server, caller: Caller, thread_id: UUID, body: Histor
             _reading(thread, address), filter=body.metadata or None, before=before, limit=body.limit
         )
         try:
-            return Json([_picked(state_json(snapshot), body.select) async for snapshot in found])
+            return [state_json(snapshot) async for snapshot in found]
         except ValueError as error:
             raise BadRequest(str(error)) from error
 

@@ -50,6 +50,7 @@ UPDATE thread SET resting = %(resting)s, status = CASE WHEN {IN_FLIGHT} THEN 'bu
 WHERE thread_id = %(thread)s RETURNING {COLUMNS}
 """
 BUSY: LiteralString = f"SELECT 1 AS busy FROM thread WHERE thread_id = %s AND {IN_FLIGHT}"
+HAS_CHECKPOINT = "SELECT 1 FROM checkpoints WHERE thread_id = %s AND checkpoint_ns = '' AND checkpoint_id = %s"
 DELETE = "DELETE FROM thread WHERE thread_id = %s"
 DELETE_CHECKPOINTS: tuple[LiteralString, ...] = (
     "DELETE FROM checkpoints WHERE thread_id = %s",
@@ -169,6 +170,11 @@ async def ended_seqs(conn: Connection, thread_ids: Collection[UUID]) -> dict[UUI
     """Return, by thread, the admission number of the last run whose end it shows."""
     rows = await (await conn.execute(ENDED_SEQS, (list(thread_ids),))).fetchall()
     return {row["thread_id"]: row["ended_seq"] for row in rows}
+
+
+async def has_checkpoint(conn: Connection, thread_id: UUID, checkpoint_id: str) -> bool:
+    """Whether a thread's root graph has a checkpoint."""
+    return (await conn.execute(HAS_CHECKPOINT, (str(thread_id), checkpoint_id))).rowcount > 0
 
 
 async def delete(conn: Connection, thread_id: UUID) -> bool:

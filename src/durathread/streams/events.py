@@ -10,6 +10,8 @@ import orjson
 NEWS = "durathread:news"
 END = "end"
 THREAD = "thread:"
+# Subjects that are no runs: the marks of a thread, and its protocol events.
+FRAMES = "frames:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class News:
 
 def stream_key(subject: UUID | str) -> str:
     """Name the Valkey stream of a run, or of a thread's subject."""
-    return f"durathread:{subject}" if str(subject).startswith(THREAD) else f"durathread:run:{subject}"
+    return f"durathread:{subject}" if str(subject).startswith((THREAD, FRAMES)) else f"durathread:run:{subject}"
 
 
 def thread_subject(thread_id: UUID | str) -> str:

@@ -12,6 +12,7 @@ from durathread.encode import dumps
 from durathread.errors import Invalid
 from durathread.records import Run
 from durathread.streams.events import thread_subject
+from durathread.streams.frames import ending
 from durathread.streams.publisher import Publisher
 
 RUN = "run"
@@ -72,7 +73,8 @@ def mark_state(publisher: Publisher, thread_id: UUID, checkpoint_id: str) -> Non
     publisher.publish(thread_subject(thread_id), STATE, dumps({"checkpoint_id": checkpoint_id}))
 
 
-async def conclude(publisher: Publisher, run: Run, status: str) -> None:
+async def conclude(publisher: Publisher, run: Run, status: str, *, error: str | None = None) -> None:
     """End the stream of a run that others than its own step have ended, and say so on its thread's: it may not be there."""
+    publisher.publish_frames(ending(run, status, error=error))
     publisher.publish(thread_subject(run.thread_id), DONE, dumps({"run_id": str(run.run_id)}))
     await publisher.end(run.run_id, status)

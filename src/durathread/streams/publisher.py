@@ -1,7 +1,7 @@
 """Puts the events of runs into Valkey: one batch at a time a process, however many runs write."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from durathread.encode import dumps
-from durathread.streams.events import END, NEWS, THREAD, News, end_data, stream_key, thread_subject
+from durathread.streams.events import END, FRAMES, NEWS, THREAD, News, end_data, stream_key, thread_subject
+from durathread.streams.frames import WRITE, Frame, frames_subject, state_key
 
 log = structlog.get_logger()
 
@@ -24,6 +25,7 @@ MAX_BACKLOG = 5000
 @dataclass
 class _Batch:
     events: list[tuple[str, str, bytes]] = field(default_factory=list[tuple[str, str, bytes]])
+    frames: dict[str, list[Frame]] = field(default_factory=dict[str, list[Frame]])
     ended: dict[str, str] = field(default_factory=dict[str, str])
     done: "asyncio.Future[None] | None" = None
 
@@ -53,6 +55,16 @@ class Publisher:
         """Queue events from any thread."""
         self.loop.call_soon_threadsafe(self._extend, events)
 
+    def publish_frames(self, frames: Iterable[Frame]) -> None:
+        """Queue protocol events. Call on the publisher's loop."""
+        for frame in frames:
+            self._batch.frames.setdefault(frames_subject(frame.thread_id), []).append(frame)
+        self._wake.set()
+
+    def publish_frames_soon(self, frames: Sequence[Frame]) -> None:
+        """Queue protocol events from any thread."""
+        self.loop.call_soon_threadsafe(self.publish_frames, frames)
+
     async def end(self, run_id: UUID | str, status: str) -> None:
         """Write the event that ends a run's stream, and tell whoever waits for the run."""
         self.publish(run_id, END, dumps(end_data(run_id, status)))
@@ -65,12 +77,13 @@ class Publisher:
         self._wake.set()
 
     def forget(self, thread_id: UUID | str) -> None:
-        """Delete the stream of a thread that is gone, and end it for those who follow it."""
+        """Delete the streams of a thread that is gone, and end them for those who follow."""
         self.tell(thread_subject(thread_id), "deleted")
+        self.tell(frames_subject(thread_id), "deleted")
 
     async def flush(self) -> None:
         """Wait until all that is queued has been written, or dropped."""
-        if not self._batch.events:
+        if not self._batch.events and not self._batch.frames:
             # Nothing queued, but a batch may be on its way: an empty one follows it.
             self._wake.set()
         if self._batch.done is None:
@@ -80,7 +93,7 @@ class Publisher:
     @property
     def backlog(self) -> int:
         """How many events are queued."""
-        return len(self._batch.events)
+        return len(self._batch.events) + sum(map(len, self._batch.frames.values()))
 
     def _extend(self, events: list[tuple[str, str, bytes]]) -> None:
         self._batch.events.extend(events)
@@ -93,7 +106,7 @@ class Publisher:
             self._wake.clear()
             batch, self._batch = self._batch, _Batch()
             try:
-                if batch.events or batch.ended:
+                if batch.events or batch.frames or batch.ended:
                     await self._write(batch)
             except (RedisError, OSError) as error:
                 if not self._failing:
@@ -111,9 +124,16 @@ class Publisher:
                 pipe.xadd(stream_key(run_id), {"e": name, "d": data}, maxlen=self._max_events, approximate=True)
             for run_id in touched:
                 pipe.expire(stream_key(run_id), self._ttl if run_id in batch.ended else ACTIVE_TTL)
+            for subject, frames in batch.frames.items():
+                touched[subject] = None
+                fields = (part for f in frames for part in (f.run_id, f.kind, f.event_id, f.name, f.data))
+                bounds = (self._max_events, ACTIVE_TTL, self._ttl)
+                pipe.eval(WRITE, 2, stream_key(subject), state_key(subject), *bounds, *fields)
             for subject in batch.ended:
                 if subject.startswith(THREAD):
                     pipe.delete(stream_key(subject))
+                elif subject.startswith(FRAMES):
+                    pipe.delete(stream_key(subject), state_key(subject))
             pipe.publish(NEWS, News(tuple(touched), batch.ended).encode())
             await pipe.execute()
         if self._failing:

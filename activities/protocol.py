@@ -1,0 +1,311 @@
+"""Turns what a graph yields in one step into frames of the streaming protocol.
+
+The events of a run are worked out only while they are wanted: always, if the run was started by the protocol; of other
+runs while somebody watches their thread. Until then it is only remembered what a watcher who comes now must be told.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, cast
+
+from langchain_core.messages import AIMessageChunk, BaseMessage, RemoveMessage
+
+from durathread.activities.failures import describe
+from durathread.activities.lineage import Lineage
+from durathread.activities.transcript import SUPERSEDED, Writing, dropped, whole
+from durathread.records import JsonObject, Run
+from durathread.streams.frames import Frame, Kind, Named, frame, requested, running
+from durathread.streams.unfinished import Unfinished
+
+# What is asked of LangGraph for it.
+MODES = ("values", "updates", "messages", "tools", "tasks", "checkpoints", "custom")
+ABANDONED = "The model call was given up."
+RETRIED = "Its worker died: what it was part of is done again."
+
+Namespace = tuple[str, ...]
+Send = Callable[[Sequence[Frame]], None]
+
+
+class Protocol:
+    """The frames of one step of a run. Used on the graphs' loop."""
+
+    def __init__(self, run: Run, send: Send, *, wanted: bool, resumed: bool) -> None:
+        """Build one.
+
+        Args:
+            run: as claimed.
+            send: writes frames that belong together.
+            wanted: whether somebody watches.
+            resumed: whether LangGraph begins by repeating what the step before ended with.
+        """
+        self.wanted = wanted
+        self._run = Named.of(run)
+        self._graph = run.graph_id
+        # An attempt at a step has a number of its own, so no two events ever have the same id.
+        self._ids = (f"{run.run_id}-{run.attempt}-{number}" for number in itertools.count(1))
+        self._send = send
+        self._echoing = resumed
+        self._lineage = Lineage()
+        self._values: Any = None
+        self._held: tuple[Namespace, Any] | None = None
+        self._writing: dict[str, tuple[Namespace, JsonObject, Writing]] = {}
+        # Of messages that nobody has been shown: what came of them.
+        self._unseen: dict[str, list[tuple[Namespace, AIMessageChunk, JsonObject]]] = {}
+        self._finished: set[str] = set()
+        self._requests: dict[str, Frame] = {}
+        if wanted and not resumed:
+            self._begin()
+
+    def watched(self) -> None:
+        """Begin to show a run that nobody watched: say how far it has come, and go on."""
+        if self.wanted:
+            return
+        self.wanted = True
+        self._echoing = False
+        self._begin()
+        unseen, self._unseen = self._unseen, {}
+        for chunks in unseen.values():
+            for namespace, chunk, call in chunks:
+                self._chunk(namespace, chunk, call)
+
+    def echo(self, mode: str, data: Any) -> None:
+        """Take what LangGraph repeats of the step before: shown before, unless this is the first step to be watched."""
+        if mode == "values":
+            self._values = data
+            if self.wanted and self._echoing:
+                self._echoing = False
+                self._begin()
+
+    def chunk(self, namespace: Namespace, mode: str, data: Any) -> None:
+        """Take what LangGraph yielded."""
+        if mode == "values" and not namespace:
+            self._values = data
+        if not self.wanted:
+            self._remember(namespace, mode, data)
+            return
+        if self._echoing:
+            self._echoing = False
+            self._begin()
+        if mode != "checkpoints":
+            self._release()
+        match mode:
+            case "values":
+                self._held = namespace, data
+            case "checkpoints":
+                self._checkpoint(namespace, data)
+            case "updates":
+                self._updates(namespace, data)
+            case "messages":
+                self._message(namespace, *cast(tuple[BaseMessage, JsonObject], data))
+            case "tasks":
+                self._task(namespace, data)
+            case "tools":
+                self._emit("tools", data, namespace)
+            case "custom":
+                self._custom(namespace, data)
+            case _:
+                pass
+
+    @property
+    def requests(self) -> list[Frame]:
+        """The questions that wait for an answer: to be shown when an answer is taken, after the row of the run says so."""
+        return list(self._requests.values())
+
+    def finish(self, interrupts: Sequence[JsonObject]) -> None:
+        """End the step; `interrupts` are those that wait for an answer, if the run has come to rest."""
+        if not self.wanted:
+            return
+        self._release()
+        for message_id, (namespace, call, _) in list(self._writing.items()):
+            self._emit_all(self._done(message_id), namespace, call)
+        self._interrupts((), interrupts)
+
+    def fail(self, error: JsonObject) -> None:
+        """End what a failure has left open."""
+        if not self.wanted:
+            return
+        self._release()
+        for message_id, (namespace, call, _) in self._writing.items():
+            data = {"event": "error", "id": message_id, "message": error["message"]}
+            self._emit_all([data], namespace, call)
+        self._writing.clear()
+
+    def drop(self, left: Unfinished) -> None:
+        """Take back what an attempt before this has left open."""
+        for message in left.messages.values():
+            for data in dropped(message.message_id, message.blocks, RETRIED):
+                self._emit("messages", data, message.namespace, node=message.node)
+        for tool in left.tools.values():
+            data = {"event": "tool-error", "tool_call_id": tool.call_id, "message": RETRIED, "code": SUPERSEDED}
+            self._emit("tools", data, tool.namespace)
+
+    def _begin(self) -> None:
+        first = [running(self._run, self._graph)]
+        if self._values is not None:
+            first.append(self._frame("values", _state(self._values), kind="catch_up"))
+        self._send(first)
+
+    def _remember(self, namespace: Namespace, mode: str, data: Any) -> None:
+        if mode != "messages":
+            return
+        message, call = cast(tuple[BaseMessage, JsonObject], data)
+        if isinstance(message, AIMessageChunk) and message.id:
+            self._unseen.setdefault(message.id, []).append((namespace, message, call))
+            if message.chunk_position == "last":
+                del self._unseen[message.id]
+
+    def _release(self) -> None:
+        """Emit the values that waited for the checkpoint that goes before them."""
+        if self._held is None:
+            return
+        (namespace, data), self._held = self._held, None
+        self._emit("values", _state(data), namespace)
+        if isinstance(data, dict):
+            self._interrupts(namespace, _interrupts_of(cast(JsonObject, data)))
+
+    def _interrupts(self, namespace: Namespace, interrupts: Iterable[JsonObject]) -> None:
+        for interrupt in interrupts:
+            # The graph that asks yields it first, then those around it do.
+            self._requests.setdefault(interrupt["id"], requested(self._run, interrupt, namespace=namespace))
+
+    def _checkpoint(self, namespace: Namespace, data: JsonObject) -> None:
+        address = data["config"]["configurable"]
+        parent = (data["parent_config"] or {}).get("configurable", {}).get("checkpoint_id")
+        shown: JsonObject = {"id": address["checkpoint_id"], "step": data["metadata"].get("step")}
+        shown["source"] = data["metadata"].get("source")
+        if parent is not None:
+            shown["parent_id"] = parent
+        self._emit("checkpoints", shown, namespace)
+        self._release()
+
+    def _updates(self, namespace: Namespace, data: Any) -> None:
+        for node, update in data.items():
+            if node == "__interrupt__":
+                self._interrupts(namespace, _interrupts_of(data))
+                continue
+            values = update if isinstance(update, dict) else {} if update is None else {"value": update}
+            self._emit("updates", {"node": node, "values": values}, namespace, node=node)
+
+    def _custom(self, namespace: Namespace, data: Any) -> None:
+        name = data.get("name") if isinstance(data, dict) else None
+        if not (isinstance(name, str) and name):
+            self._emit("custom", {"payload": data}, namespace)
+            return
+        fields = cast(JsonObject, data)
+        rest = {key: value for key, value in fields.items() if key != "name"}
+        self._emit("custom", {"payload": rest, **fields}, namespace, channel=f"custom:{name}")
+
+    def _task(self, namespace: Namespace, data: JsonObject) -> None:
+        if isinstance(data.get("error"), BaseException):
+            data = {**data, "error": describe(data["error"])["message"]}
+        if "result" in data:
+            self._close(namespace, data)
+            self._lifecycle(self._lineage.ended(namespace, data))
+            self._emit("tasks", data, namespace)
+        else:
+            self._lifecycle(self._lineage.started(namespace, data))
+            self._emit("tasks", data, namespace)
+
+    def _lifecycle(self, events: Iterator[tuple[Namespace, JsonObject]]) -> None:
+        for namespace, data in events:
+            self._emit("lifecycle", data, namespace)
+
+    def _message(self, namespace: Namespace, message: BaseMessage, call: JsonObject) -> None:
+        if isinstance(message, RemoveMessage):
+            return
+        if isinstance(message, AIMessageChunk):
+            self._chunk(namespace, message, call)
+            return
+        node = call.get("langgraph_node")
+        for data in whole(message, call):
+            self._emit("messages", data, namespace, node=node)
+
+    def _chunk(self, namespace: Namespace, chunk: AIMessageChunk, call: JsonObject) -> None:
+        message_id = chunk.id or ""
+        if message_id in self._finished:
+            return
+        found = self._writing.get(message_id)
+        if found is None:
+            found = self._writing[message_id] = namespace, call, Writing(message_id)
+        writing = found[2]
+        events = list(writing.add(chunk, call))
+        if chunk.chunk_position == "last":
+            events += self._done(message_id)
+        self._emit_all(events, namespace, call)
+
+    def _done(self, message_id: str) -> Iterator[JsonObject]:
+        self._finished.add(message_id)
+        return self._writing.pop(message_id)[2].finish()
+
+    def _close(self, namespace: Namespace, task: JsonObject) -> None:
+        """End the messages that a task left open: those in its result are complete, nobody will complete the others."""
+        left = [
+            (message_id, call)
+            for message_id, (inside, call, _) in self._writing.items()
+            if inside == namespace and call.get("langgraph_checkpoint_ns", "").endswith(f":{task['id']}")
+        ]
+        if not left:
+            return
+        kept = set(_message_ids(task["result"]))
+        for message_id, call in left:
+            if message_id in kept:
+                self._emit_all(self._done(message_id), namespace, call)
+            elif not task.get("error"):
+                writing = self._writing.pop(message_id)[2]
+                self._emit_all(dropped(message_id, len(writing.blocks), ABANDONED), namespace, call)
+
+    def _emit_all(
+        self, events: Iterator[JsonObject] | list[JsonObject], namespace: Namespace, call: JsonObject
+    ) -> None:
+        node = call.get("langgraph_node")
+        self._send([self._frame("messages", data, namespace, node=node) for data in events])
+
+    def _emit(
+        self, method: str, data: Any, namespace: Namespace = (), *, node: str | None = None, channel: str | None = None
+    ) -> None:
+        self._send([self._frame(method, data, namespace, node=node, channel=channel)])
+
+    def _frame(
+        self,
+        method: str,
+        data: Any,
+        namespace: Namespace = (),
+        *,
+        kind: Kind = "event",
+        node: str | None = None,
+        channel: str | None = None,
+    ) -> Frame:
+        return frame(
+            self._run,
+            kind,
+            next(self._ids),
+            method=method,
+            data=data,
+            namespace=namespace,
+            node=node,
+            channel=channel,
+        )
+
+
+def _state(values: Any) -> Any:
+    """Leave out of a state what is said by events of its own."""
+    if isinstance(values, dict) and "__interrupt__" in values:
+        return {key: value for key, value in cast(JsonObject, values).items() if key != "__interrupt__"}
+    return values
+
+
+def _interrupts_of(data: JsonObject) -> list[JsonObject]:
+    """Read the interrupts of a chunk; those before or after a node ask nothing, and have none."""
+    return [{"id": interrupt.id, "value": interrupt.value} for interrupt in data.get("__interrupt__", ())]
+
+
+def _message_ids(result: Any) -> Iterator[str]:
+    if isinstance(result, BaseMessage):
+        if result.id:
+            yield result.id
+    elif isinstance(result, dict):
+        for value in cast(JsonObject, result).values():
+            yield from _message_ids(value)
+    elif isinstance(result, list | tuple):
+        for value in cast(Sequence[Any], result):
+            yield from _message_ids(value)

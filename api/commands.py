@@ -1,0 +1,76 @@
+"""The commands of the streaming protocol: `client.threads.stream().run` and what JavaScript sends."""
+
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import structlog
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from durathread.api.deps import Server, ServerDep, ThreadId
+from durathread.api.envelopes import Code, Command, Malformed, Refused, failed, succeeded
+from durathread.api.errors import problems
+from durathread.api.frames import newest
+from durathread.api.json import Json
+from durathread.api.run_commands import input_inject, input_respond, run_start, state_fork
+from durathread.api.state_commands import agent_get_tree, state_get, state_list_checkpoints
+from durathread.errors import Error
+from durathread.records import JsonObject
+
+log = structlog.get_logger()
+
+router = APIRouter(prefix="/threads/{thread_id}", tags=["Threads"])
+
+Carry = Callable[[Server, UUID, JsonObject], Awaitable[JsonObject]]
+METHODS: dict[str, Carry] = {
+    "run.start": run_start,
+    "input.respond": input_respond,
+    "input.inject": input_inject,
+    "state.get": state_get,
+    "state.listCheckpoints": state_list_checkpoints,
+    "state.fork": state_fork,
+    "agent.getTree": agent_get_tree,
+}
+SUBSCRIPTIONS = ("subscription.subscribe", "subscription.unsubscribe", "subscription.reconnect")
+CODES: dict[int, Code] = {
+    400: "invalid_argument",
+    401: "permission_denied",
+    403: "permission_denied",
+    404: "invalid_argument",
+    409: "invalid_argument",
+    422: "invalid_argument",
+}
+
+
+@router.post("/commands", responses=problems(400, 404))
+async def command(thread_id: ThreadId, request: Request, server: ServerDep) -> Response:
+    """Carry out a command of the streaming protocol. An error is an answer too, with status 200."""
+    try:
+        asked = Command.read(await request.body())
+    except Malformed as error:
+        return Json(failed(error.command_id, error), status_code=400)
+    return Json(await carry_out(server, thread_id, asked))
+
+
+async def carry_out(server: Server, thread_id: UUID, asked: Command) -> JsonObject:
+    """Carry out a command, and return the answer."""
+    try:
+        carry = METHODS.get(asked.method)
+        if carry is None:
+            raise _unknown(asked.method)
+        # Before the command: what it brings about comes behind.
+        seq = await newest(server, thread_id)
+        return succeeded(asked.command_id, await carry(server, thread_id, asked.params), seq=seq)
+    except Refused as error:
+        return failed(asked.command_id, error)
+    except Error as error:
+        return failed(asked.command_id, Refused(CODES.get(error.status, "unknown_error"), str(error)))
+    except Exception:
+        log.exception("A command failed", method=asked.method)
+        return failed(asked.command_id, Refused("unknown_error", "Internal Server Error"))
+
+
+def _unknown(method: str) -> Refused:
+    if method in SUBSCRIPTIONS:
+        return Refused("not_supported", f"{method} needs a WebSocket; over HTTP each event stream is a subscription")
+    return Refused("unknown_command", f"Unknown command '{method}'")

@@ -1,0 +1,67 @@
+"""How a client comes to see the protocol events of a thread."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from redis.exceptions import RedisError
+
+from durathread.api.deps import Server
+from durathread.errors import Unavailable
+from durathread.records import Thread
+from durathread.store import threads
+from durathread.store.pool import connection
+from durathread.streams.events import Event
+from durathread.streams.frames import Frame, Named, frame, frames_subject, last_seq, over, requested, running
+
+ENDINGS = {"idle": "completed", "interrupted": "interrupted", "error": "failed"}
+
+
+async def newest(server: Server, thread_id: UUID) -> int:
+    """Return the number of a thread's newest event.
+
+    Raises:
+        Unavailable: Valkey is away.
+    """
+    try:
+        return await last_seq(server.redis, thread_id)
+    except (RedisError, OSError) as error:
+        raise Unavailable("The event stream is unavailable.") from error
+
+
+async def prepare(server: Server, thread_id: UUID, *, since: int) -> int:
+    """Make sure that a thread has the events it can have, and return the number behind which a client goes on.
+
+    A client that has seen more than there is remembers a stream that was lost: it begins anew.
+    """
+    async with connection(server.pool) as conn:
+        thread = await threads.get(conn, thread_id)
+    last = await newest(server, thread_id)
+    if thread is not None and thread.status != "busy" and (frames := _history(server, thread)):
+        # Written only if there is nothing: see the script.
+        server.publisher.publish_frames(frames)
+        await server.publisher.flush()
+    return since if since <= last else 0
+
+
+def follow(server: Server, thread_id: UUID, *, after: int) -> AsyncIterator[Event]:
+    """Follow a thread's events behind a number, until the thread is deleted."""
+    return server.hub.marks(frames_subject(thread_id), after=f"{after}-0")
+
+
+def _history(server: Server, thread: Thread) -> list[Frame]:
+    """Say in a few events what the last run has left, if that is recent or waits for an answer."""
+    recent = datetime.now(UTC) - thread.updated_at < timedelta(seconds=server.settings.stream_ttl)
+    interrupts = [interrupt for found in (thread.interrupts or {}).values() for interrupt in found]
+    if thread.ended_run_id is None or not (recent or interrupts):
+        return []
+    run = Named(str(thread.thread_id), str(thread.ended_run_id))
+    graph = str(thread.metadata.get("graph_id", ""))
+    error = (thread.error or {}).get("message")
+    return [
+        replace(running(run, graph), kind="history"),
+        frame(run, "history", f"{run.run_id}-values", method="values", data=thread.values),
+        *(requested(run, interrupt, kind="history") for interrupt in interrupts),
+        over(run, ENDINGS[thread.resting], graph_name=graph, kind="history", error=error),
+    ]

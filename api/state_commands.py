@@ -1,0 +1,109 @@
+"""Commands of the protocol that read: states, checkpoints, and the tree of agents."""
+
+from datetime import datetime
+from typing import Any, cast
+from uuid import UUID
+
+from durathread.api.deps import Server
+from durathread.api.envelopes import Refused
+from durathread.api.state import HistoryRead, history, read
+from durathread.api.subscriptions import number
+from durathread.errors import BadRequest
+from durathread.preparation import UUID_FORM
+from durathread.records import JsonObject, Run, Thread
+from durathread.store import runs, threads
+from durathread.store.pool import connection
+from durathread.streams.lifecycles import lifecycles
+
+STATUSES = {"pending": "started", "running": "running", "success": "completed", "interrupted": "interrupted"}
+
+
+async def state_get(server: Server, thread_id: UUID, params: JsonObject) -> JsonObject:
+    """Read the state of a thread, or of a subgraph of it."""
+    namespace = _namespace(params)
+    keys = params.get("keys")
+    if keys is not None and not isinstance(keys, list):
+        raise Refused("invalid_argument", "Invalid keys: must be a list of strings")
+    thread = await _thread(server, thread_id)
+    address = {"checkpoint_ns": "|".join(namespace)} if namespace else {}
+    state = await read(server, thread, address) if thread else {"checkpoint": None}
+    if state["checkpoint"] is None:
+        if namespace:
+            raise Refused("no_such_namespace", f"Thread {thread_id} has no state of {'|'.join(namespace)}")
+        return {"values": {}}
+    values = state["values"]
+    if keys is not None and isinstance(values, dict):
+        values = {key: cast(JsonObject, values)[key] for key in cast(list[Any], keys) if key in values}
+    checkpoint = {"id": state["checkpoint"]["checkpoint_id"], "ns": state["checkpoint"]["checkpoint_ns"]}
+    return {"values": values, "checkpoint": checkpoint}
+
+
+async def state_list_checkpoints(server: Server, thread_id: UUID, params: JsonObject) -> JsonObject:
+    """List the checkpoints of a thread, the newest first."""
+    namespace = _namespace(params)
+    before = params.get("before")
+    if before is not None and not (isinstance(before, str) and UUID_FORM.fullmatch(before)):
+        raise Refused("no_such_checkpoint", f"Thread {thread_id} has no checkpoint {before}")
+    limit = number(params, "limit")
+    body: JsonObject = {"limit": 10 if limit is None else max(1, min(limit, 1000)), "before": before}
+    if namespace:
+        body["checkpoint"] = {"checkpoint_ns": "|".join(namespace)}
+    thread = await _thread(server, thread_id)
+    states = await history(server, thread, HistoryRead(**body)) if thread else []
+    return {"checkpoints": [_summary(state) for state in states]}
+
+
+async def agent_get_tree(server: Server, thread_id: UUID, params: JsonObject) -> JsonObject:
+    """Show which graphs a run has run, each in the one that ran it, and how far they are."""
+    run = await _run(server, thread_id, params.get("run_id"))
+    status = STATUSES.get(run.status, "failed")
+    root: JsonObject = {"namespace": [], "status": status, "graph_name": run.graph_id, "children": []}
+    nodes: dict[tuple[str, ...], JsonObject] = {(): root}
+    for namespace, data in await lifecycles(server.redis, str(thread_id), str(run.run_id)):
+        if namespace in nodes:
+            nodes[namespace]["status"] = data["event"]
+            continue
+        node: JsonObject = {"namespace": list(namespace), "status": data["event"], "children": []}
+        node["graph_name"] = data.get("graph_name", "")
+        nodes[namespace] = node
+        around = max((outer for outer in nodes if outer == namespace[: len(outer)] and outer != namespace), key=len)
+        nodes[around]["children"].append(node)
+    return {"tree": root}
+
+
+def _summary(state: JsonObject) -> JsonObject:
+    metadata = state["metadata"] or {}
+    created = state["created_at"]
+    summary: JsonObject = {
+        "id": state["checkpoint"]["checkpoint_id"],
+        "timestamp": created.isoformat() if isinstance(created, datetime) else created,
+        "step": metadata.get("step", 0),
+        "metadata": metadata,
+    }
+    return summary
+
+
+def _namespace(params: JsonObject) -> list[str]:
+    found = params.get("namespace") or []
+    if not isinstance(found, list) or not all(isinstance(part, str) for part in cast(list[Any], found)):
+        raise Refused("invalid_argument", "Invalid namespace: must be a list of strings")
+    return cast(list[str], found)
+
+
+async def _thread(server: Server, thread_id: UUID) -> Thread | None:
+    """Read a thread; there is none before its first run."""
+    async with connection(server.pool) as conn:
+        return await threads.get(conn, thread_id)
+
+
+async def _run(server: Server, thread_id: UUID, run_id: Any) -> Run:
+    if run_id is not None and not (isinstance(run_id, str) and UUID_FORM.fullmatch(run_id)):
+        raise BadRequest("Invalid run_id: must be a UUID")
+    async with connection(server.pool) as conn:
+        if run_id is not None:
+            found = await runs.get(conn, UUID(run_id))
+        else:
+            found = next(iter(await runs.listed(conn, thread_id, status=None, limit=1, offset=0)), None)
+    if found is None or found.thread_id != thread_id:
+        raise Refused("no_such_run", f"Thread {thread_id} has no run {run_id or ''}".rstrip())
+    return found

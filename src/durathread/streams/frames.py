@@ -1,0 +1,217 @@
+"""The stream of a thread's protocol events: one Valkey stream a thread, whose entries are numbered 1, 2, 3, …
+
+A frame is an event on its way there. Its number, `seq`, is the id of its entry: `{seq}-0`. The counter outlives the
+entries, so a number is never used twice while a client may remember it.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+from uuid import UUID
+
+from redis.asyncio import Redis
+
+from durathread.encode import dumps
+from durathread.records import Run
+from durathread.streams.events import FRAMES, Event, stream_key
+
+# begin: once a run. catch_up: only beside the `begin` that was taken. event: until the end. once: the same, once for each
+# data. end: if the run has begun. finish: an end of a run that may not have begun. history: if the thread has no frames.
+Kind = Literal["begin", "catch_up", "event", "once", "end", "finish", "history"]
+
+# Between the parts of an entry's name: neither channels nor namespaces have it.
+SEPARATOR = "\x1f"
+SINCE_START = 0
+PAGE = 500
+
+# KEYS: the stream, its state. ARGV: the most events, seconds to live while a run works, seconds after its end; then run,
+# kind, event id, name and data of each frame. The state has `seq`, for each run `on` or `over`, and what came `once`.
+WRITE = """
+local stream, state = KEYS[1], KEYS[2]
+local fresh = redis.call('EXISTS', stream) == 0
+if redis.call('HEXISTS', state, 'seq') == 0 and not fresh then
+  local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+  redis.call('HSET', state, 'seq', string.match(last[1], '^%d+'))
+end
+if redis.call('HLEN', state) > 100 then
+  local all = redis.call('HGETALL', state)
+  for i = 1, #all, 2 do
+    if all[i + 1] == 'over' then redis.call('HDEL', state, all[i]) end
+  end
+end
+local begun, ttl = {}, nil
+for i = 4, #ARGV, 5 do
+  local run, kind, id = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local now = redis.call('HGET', state, run)
+  local add = now ~= 'over'
+  if kind == 'begin' then
+    add = not now
+    if add then
+      begun[run] = true
+      redis.call('HSET', state, run, 'on')
+    end
+  elseif kind == 'catch_up' then
+    add = begun[run]
+  elseif kind == 'once' then
+    add = add and redis.call('HSETNX', state, id, 'over') == 1
+  elseif kind == 'end' then
+    add = now == 'on'
+  elseif kind == 'history' then
+    add = fresh
+  end
+  if add then
+    if kind == 'end' or kind == 'finish' then redis.call('HSET', state, run, 'over') end
+    ttl = (kind == 'end' or kind == 'finish' or kind == 'history') and ARGV[3] or ARGV[2]
+    local seq = redis.call('HINCRBY', state, 'seq', 1)
+    redis.call('XADD', stream, 'MAXLEN', '~', ARGV[1], seq .. '-0', 'e', ARGV[i + 3], 'd', ARGV[i + 4])
+  end
+end
+if ttl then
+  redis.call('EXPIRE', stream, ttl)
+  redis.call('EXPIRE', state, ARGV[2])
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The ids of a run."""
+
+    thread_id: str
+    run_id: str
+
+    @classmethod
+    def of(cls, run: Run) -> "Named":
+        """Name a run as frames do."""
+        return cls(str(run.thread_id), str(run.run_id))
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """An event of the protocol, as it is written: `data` is its JSON without `seq`."""
+
+    thread_id: str
+    run_id: str
+    kind: Kind
+    event_id: str
+    name: str
+    data: bytes
+
+
+def frame(
+    run: Named,
+    kind: Kind,
+    event_id: str,
+    *,
+    method: str,
+    data: Any,
+    namespace: Sequence[str] = (),
+    node: str | None = None,
+    channel: str | None = None,
+) -> Frame:
+    """Build a frame.
+
+    Args:
+        run: whose event it is.
+        kind: when it is written.
+        event_id: unique for all time; clients that are shown an event twice know it by this.
+        method: as in the protocol.
+        data: as in the protocol.
+        namespace: of the subgraph.
+        node: that produced it.
+        channel: that it is on, if it is not named like the method.
+    """
+    params = {"namespace": list(namespace), "timestamp": int(time.time() * 1000), "data": data}
+    if node is not None:
+        params["node"] = node
+    encoded = dumps({"type": "event", "event_id": event_id, "method": method, "params": params})
+    name = SEPARATOR.join((channel or method, *namespace))
+    return Frame(run.thread_id, run.run_id, kind, event_id, name, encoded)
+
+
+def running(run: Named, graph_name: str) -> Frame:
+    """Say that a run has begun."""
+    data = {"event": "running", "graph_name": graph_name}
+    return frame(run, "begin", f"{run.run_id}-running", method="lifecycle", data=data)
+
+
+def over(run: Named, status: str, *, graph_name: str, kind: Kind = "end", error: str | None = None) -> Frame:
+    """Say how a run has ended: `completed`, `failed` or `interrupted`."""
+    data = {"event": status, "graph_name": graph_name}
+    if error is not None:
+        data["error"] = error
+    return frame(run, kind, f"{run.run_id}-ended", method="lifecycle", data=data)
+
+
+def requested(run: Named, interrupt: dict[str, Any], *, namespace: Sequence[str] = (), kind: Kind = "once") -> Frame:
+    """Ask for the answer to an interrupt. `payload` is what the protocol and JavaScript say, `value` what Python reads."""
+    data = {"interrupt_id": interrupt["id"], "payload": interrupt["value"], "value": interrupt["value"]}
+    return frame(
+        run,
+        kind,
+        f"{run.run_id}-{interrupt['id']}",
+        method="input.requested",
+        data=data,
+        namespace=namespace,
+        channel="input",
+    )
+
+
+def speaks_protocol(run: Run) -> bool:
+    """Whether a run was started by the protocol."""
+    return bool(run.kwargs.get("protocol"))
+
+
+def ending(run: Run, status: str, *, resting: str = "idle", error: str | None = None) -> list[Frame]:
+    """Say how a run has ended.
+
+    Args:
+        run: which was in flight.
+        status: its final status.
+        resting: what its thread is now, if the run has succeeded.
+        error: its text.
+    """
+    name = Named.of(run)
+    if status in ("error", "timeout"):
+        said = over(name, "failed", graph_name=run.graph_id, kind="finish", error=error or status)
+        # Also if it never began: who has started it waits for its end.
+        return [running(name, run.graph_id), said] if speaks_protocol(run) else [replace(said, kind="end")]
+    ended = status == "success" and resting != "interrupted"
+    return [over(name, "completed" if ended else "interrupted", graph_name=run.graph_id)]
+
+
+def frames_subject(thread_id: UUID | str) -> str:
+    """Name the frames of a thread where runs are named by their ids."""
+    return f"{FRAMES}{thread_id}"
+
+
+def state_key(subject: str) -> str:
+    """Name what is remembered beside a stream of frames."""
+    return f"{stream_key(subject)}:state"
+
+
+def parts(entry: Event) -> tuple[str, list[str]]:
+    """Read the channel and the namespace from an entry's name."""
+    channel, *namespace = entry.name.split(SEPARATOR)
+    return channel, namespace
+
+
+def seq_of(entry: Event) -> int:
+    """Read an entry's number."""
+    return int(entry.event_id.partition("-")[0])
+
+
+def shown(entry: Event) -> bytes:
+    """Render an entry as clients see it."""
+    return b'%b,"seq":%d}' % (entry.data[:-1], seq_of(entry))
+
+
+async def last_seq(redis: "Redis", thread_id: UUID | str) -> int:
+    """Return the number of the newest frame of a thread; 0 if it never had one.
+
+    Raises:
+        RedisError: Valkey is unavailable.
+    """
+    found = await cast(Any, redis.hget(state_key(frames_subject(thread_id)), "seq"))
+    return int(found or 0)
