@@ -5,8 +5,10 @@ from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, Request
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from durathread.api.authorization import Caller, CallerDep
 from durathread.api.deps import Server, ServerDep, ThreadId
 from durathread.api.envelopes import Code, Command, Malformed, Refused, failed, succeeded
 from durathread.api.errors import problems
@@ -21,7 +23,7 @@ log = structlog.get_logger()
 
 router = APIRouter(prefix="/threads/{thread_id}", tags=["Threads"])
 
-Carry = Callable[[Server, UUID, JsonObject], Awaitable[JsonObject]]
+Carry = Callable[[Server, Caller, UUID, JsonObject], Awaitable[JsonObject]]
 METHODS: dict[str, Carry] = {
     "run.start": run_start,
     "input.respond": input_respond,
@@ -43,16 +45,16 @@ CODES: dict[int, Code] = {
 
 
 @router.post("/commands", responses=problems(400, 404))
-async def command(thread_id: ThreadId, request: Request, server: ServerDep) -> Response:
+async def command(thread_id: ThreadId, request: Request, server: ServerDep, caller: CallerDep) -> Response:
     """Carry out a command of the streaming protocol. An error is an answer too, with status 200."""
     try:
         asked = Command.read(await request.body())
     except Malformed as error:
         return Json(failed(error.command_id, error), status_code=400)
-    return Json(await carry_out(server, thread_id, asked))
+    return Json(await carry_out(server, caller, thread_id, asked))
 
 
-async def carry_out(server: Server, thread_id: UUID, asked: Command) -> JsonObject:
+async def carry_out(server: Server, caller: Caller, thread_id: UUID, asked: Command) -> JsonObject:
     """Carry out a command, and return the answer."""
     try:
         carry = METHODS.get(asked.method)
@@ -60,11 +62,13 @@ async def carry_out(server: Server, thread_id: UUID, asked: Command) -> JsonObje
             raise _unknown(asked.method)
         # Before the command: what it brings about comes behind.
         seq = await newest(server, thread_id)
-        return succeeded(asked.command_id, await carry(server, thread_id, asked.params), seq=seq)
+        return succeeded(asked.command_id, await carry(server, caller, thread_id, asked.params), seq=seq)
     except Refused as error:
         return failed(asked.command_id, error)
     except Error as error:
         return failed(asked.command_id, Refused(CODES.get(error.status, "unknown_error"), str(error)))
+    except HTTPException as error:
+        return failed(asked.command_id, Refused(CODES.get(error.status_code, "unknown_error"), str(error.detail)))
     except Exception:
         log.exception("A command failed", method=asked.method)
         return failed(asked.command_id, Refused("unknown_error", "Internal Server Error"))

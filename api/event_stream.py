@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from redis.exceptions import RedisError
 from starlette.responses import Response
 
+from durathread.api.authorization import CallerDep
 from durathread.api.deps import Server, ServerDep, ThreadId
 from durathread.api.errors import problems
 from durathread.api.frames import follow, prepare
@@ -23,12 +24,12 @@ router = APIRouter(prefix="/threads/{thread_id}", tags=["Threads"])
 
 
 @router.post("/stream/events", responses=problems(400, 404), response_class=Response)
-async def stream(thread_id: ThreadId, request: Request, server: ServerDep) -> Response:
+async def stream(thread_id: ThreadId, request: Request, server: ServerDep, caller: CallerDep) -> Response:
     """Watch a thread by the streaming protocol: what is kept of its events, then what happens. Does not end."""
     params = await _params(request)
     subscription = Subscription.of(params)
     since = max(number(params, "since") or 0, _last(request))
-    after = await prepare(server, thread_id, since=since)
+    after = await prepare(server, thread_id, since=since, only=await caller.may_read(thread_id))
     events = _events(server, thread_id, subscription, after)
     try:
         # Opens the stream: before the headers say that it is open, the workers know that somebody watches.

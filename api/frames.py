@@ -8,9 +8,10 @@ from uuid import UUID
 from redis.exceptions import RedisError
 
 from durathread.api.deps import Server
-from durathread.errors import Unavailable
+from durathread.errors import NotFound, Unavailable
 from durathread.records import Thread
 from durathread.store import threads
+from durathread.store.filters import Filter
 from durathread.store.pool import connection
 from durathread.streams.events import Event
 from durathread.streams.frames import Frame, Named, frame, frames_subject, last_seq, over, requested, running
@@ -30,13 +31,20 @@ async def newest(server: Server, thread_id: UUID) -> int:
         raise Unavailable("The event stream is unavailable.") from error
 
 
-async def prepare(server: Server, thread_id: UUID, *, since: int) -> int:
+async def prepare(server: Server, thread_id: UUID, *, since: int, only: Filter | None) -> int:
     """Make sure that a thread has the events it can have, and return the number behind which a client goes on.
 
-    A client that has seen more than there is remembers a stream that was lost: it begins anew.
+    A client that has seen more than there is remembers a stream that was lost: it begins anew. There need not be a thread
+    yet, unless it would have to pass a filter.
+
+    Raises:
+        NotFound: the filter does not let the thread through.
+        Unavailable: Valkey is away.
     """
     async with connection(server.pool) as conn:
-        thread = await threads.get(conn, thread_id)
+        thread = await threads.get(conn, thread_id, only=only)
+    if thread is None and only is not None:
+        raise NotFound(f"Thread with ID {thread_id} not found")
     last = await newest(server, thread_id)
     if thread is not None and thread.status != "busy" and (frames := _history(server, thread)):
         # Written only if there is nothing: see the script.

@@ -42,7 +42,7 @@ async def launch(
         Unavailable: an engine is away; nothing is left behind.
     """
     await server.require_temporal()
-    allowed = await _allowed(server, caller, body, thread_id=thread_id, given=given)
+    allowed = await allow(server, caller, body, thread_id=thread_id, given=given)
     async with transaction(server.pool) as conn:
         admitted = await admission.admit(conn, allowed.new, only=allowed.only)
     await deliver(server, admitted)
@@ -59,7 +59,7 @@ async def launch_all(
         Unavailable: an engine is away; nothing is left behind.
     """
     await server.require_temporal()
-    allowed = [await _allowed(server, caller, body, thread_id=None, given=given) for body in bodies]
+    allowed = [await allow(server, caller, body, thread_id=None, given=given) for body in bodies]
     async with transaction(server.pool) as conn:
         admitted = [await admission.admit(conn, each.new, only=each.only) for each in allowed]
     sent = await asyncio.gather(*(deliver(server, each) for each in admitted), return_exceptions=True)
@@ -69,6 +69,50 @@ async def launch_all(
             await remove(server, each.run.thread_id, only=None)
         raise failures[0]
     return [each.run for each in admitted]
+
+
+async def allow(
+    server: Server, caller: Caller, body: RunCreate, *, thread_id: UUID | None, given: JsonObject | None = None
+) -> Allowed:
+    """Prepare a run that its caller may create.
+
+    Raises:
+        Error: it cannot be, or they may not; see `chosen_assistant` and `prepare`.
+    """
+    assistant = await chosen_assistant(server, caller, body.assistant_id)
+    new = prepare(body, assistant, thread_id=thread_id, server={**(given or {}), **caller.configurable})
+    value: JsonObject = {
+        "thread_id": thread_id,
+        "assistant_id": assistant.assistant_id,
+        "run_id": new.run_id,
+        "status": "pending",
+        "metadata": new.metadata,
+        "prevent_insert_if_inflight": new.strategy == "reject",
+        "multitask_strategy": new.strategy,
+        "if_not_exists": "create" if new.create_thread else "reject",
+        "after_seconds": new.after_seconds,
+        "kwargs": new.kwargs,
+    }
+    only = await caller.ask("threads", "create_run", value)
+    metadata: JsonObject = value.get("metadata") or {}
+    # What a handler stamps on the run is also the new thread's; and a thread that is made for this request belongs to its
+    # caller, who must find it again.
+    stamped = {**new.thread_metadata, **metadata, **(only.sole if only else {})}
+    own = {key: new.thread_metadata[key] for key in ("graph_id", "assistant_id")}
+    new = replace(
+        new,
+        metadata=metadata,
+        kwargs=value["kwargs"],
+        strategy=value["multitask_strategy"],
+        after_seconds=value["after_seconds"],
+        thread_metadata={**stamped, **own},
+    )
+    return Allowed(new, only)
+
+
+async def _announce(server: Server, ended: Sequence[Run], *, action: Action) -> None:
+    status = "rollback" if action == "rollback" else "interrupted"
+    await asyncio.gather(*(conclude(server.publisher, run, status) for run in ended))
 
 
 async def chosen_assistant(server: Server, caller: Caller, name: str) -> Assistant:
@@ -136,42 +180,3 @@ async def cancel(
         # The fence stops what works at its next write.
         log.warning("A cancelled run could not be told", thread_id=str(thread_id), error=str(error))
     return ended
-
-
-async def _allowed(
-    server: Server, caller: Caller, body: RunCreate, *, thread_id: UUID | None, given: JsonObject | None
-) -> Allowed:
-    assistant = await chosen_assistant(server, caller, body.assistant_id)
-    new = prepare(body, assistant, thread_id=thread_id, server={**(given or {}), **caller.configurable})
-    value: JsonObject = {
-        "thread_id": thread_id,
-        "assistant_id": assistant.assistant_id,
-        "run_id": new.run_id,
-        "status": "pending",
-        "metadata": new.metadata,
-        "prevent_insert_if_inflight": new.strategy == "reject",
-        "multitask_strategy": new.strategy,
-        "if_not_exists": "create" if new.create_thread else "reject",
-        "after_seconds": new.after_seconds,
-        "kwargs": new.kwargs,
-    }
-    only = await caller.ask("threads", "create_run", value)
-    metadata: JsonObject = value.get("metadata") or {}
-    # What a handler stamps on the run is also the new thread's; and a thread that is made for this request belongs to its
-    # caller, who must find it again.
-    stamped = {**new.thread_metadata, **metadata, **(only.sole if only else {})}
-    own = {key: new.thread_metadata[key] for key in ("graph_id", "assistant_id")}
-    new = replace(
-        new,
-        metadata=metadata,
-        kwargs=value["kwargs"],
-        strategy=value["multitask_strategy"],
-        after_seconds=value["after_seconds"],
-        thread_metadata={**stamped, **own},
-    )
-    return Allowed(new, only)
-
-
-async def _announce(server: Server, ended: Sequence[Run], *, action: Action) -> None:
-    status = "rollback" if action == "rollback" else "interrupted"
-    await asyncio.gather(*(conclude(server.publisher, run, status) for run in ended))

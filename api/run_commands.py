@@ -7,14 +7,15 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from durathread.api.authorization import Caller
 from durathread.api.deps import Server
 from durathread.api.envelopes import Refused
-from durathread.api.launch import deliver
-from durathread.errors import Invalid, NotFound
-from durathread.preparation import ADDRESS, UUID_FORM, RunCreate, find_assistant, prepare, strip_reserved
+from durathread.api.launch import allow, deliver
+from durathread.preparation import ADDRESS, UUID_FORM, RunCreate, strip_reserved
 from durathread.records import STRATEGIES, JsonObject, Run, Thread
 from durathread.store import admission, runs, threads
-from durathread.store.pool import Connection, transaction
+from durathread.store.filters import Filter
+from durathread.store.pool import Connection, connection, transaction
 
 # What those see who watch such a run over v1. The protocol's own events are worked out besides.
 STREAM_MODES = ["values", "updates", "messages-tuple", "custom"]
@@ -23,7 +24,7 @@ ROLES = {"user": "human", "system": "system"}
 Decide = Callable[[Thread | None, Sequence[Run]], JsonObject]
 
 
-async def run_start(server: Server, thread_id: UUID, params: JsonObject) -> JsonObject:
+async def run_start(server: Server, caller: Caller, thread_id: UUID, params: JsonObject) -> JsonObject:
     """Start a run. On a thread whose interrupts wait for an answer, the input is that answer, unless it forks."""
     if not isinstance(params.get("assistant_id"), str):
         raise Refused("invalid_argument", "Invalid assistant_id: must be the id of an assistant or the name of a graph")
@@ -45,10 +46,10 @@ async def run_start(server: Server, thread_id: UUID, params: JsonObject) -> Json
             return {**shared, "command": {"resume": given}}
         return {**shared, "input": given}
 
-    return {"run_id": str((await _start(server, thread_id, decide)).run_id)}
+    return {"run_id": str((await _start(server, caller, thread_id, decide)).run_id)}
 
 
-async def input_respond(server: Server, thread_id: UUID, params: JsonObject) -> JsonObject:
+async def input_respond(server: Server, caller: Caller, thread_id: UUID, params: JsonObject) -> JsonObject:
     """Answer interrupts, and go on."""
     answers = _answers(params)
 
@@ -59,11 +60,11 @@ async def input_respond(server: Server, thread_id: UUID, params: JsonObject) -> 
         command = {"resume": answers, "update": params.get("update"), "goto": params.get("goto")}
         return {**_as_before(latest[0], params), "command": command, "strict_resume": True}
 
-    await _start(server, thread_id, decide)
+    await _start(server, caller, thread_id, decide, only=await caller.may_read(thread_id))
     return {}
 
 
-async def input_inject(server: Server, thread_id: UUID, params: JsonObject) -> JsonObject:
+async def input_inject(server: Server, caller: Caller, thread_id: UUID, params: JsonObject) -> JsonObject:
     """Add a message to the conversation: a run takes it when those before it are through."""
     message = _object(params, "message")
     if params.get("namespace"):
@@ -77,15 +78,17 @@ async def input_inject(server: Server, thread_id: UUID, params: JsonObject) -> J
         injected = {**message, "role": ROLES[message["role"]]}
         return {**_as_before(latest[0], params), "input": {"messages": [injected]}}
 
-    await _start(server, thread_id, decide)
+    await _start(server, caller, thread_id, decide, only=await caller.may_read(thread_id))
     return {}
 
 
-async def state_fork(server: Server, thread_id: UUID, params: JsonObject) -> JsonObject:
+async def state_fork(server: Server, caller: Caller, thread_id: UUID, params: JsonObject) -> JsonObject:
     """Start a run from an earlier checkpoint of the thread."""
     checkpoint_id = params.get("checkpoint_id")
     if not isinstance(checkpoint_id, str):
         raise Refused("invalid_argument", "Invalid checkpoint_id: must be the id of a checkpoint")
+    if not UUID_FORM.fullmatch(checkpoint_id):
+        raise Refused("no_such_checkpoint", f"Thread {thread_id} has no checkpoint {checkpoint_id}")
     config = _object(params, "config")
     config["configurable"] = {**(config.get("configurable") or {}), "checkpoint_id": checkpoint_id}
 
@@ -94,28 +97,36 @@ async def state_fork(server: Server, thread_id: UUID, params: JsonObject) -> Jso
             raise Refused("no_such_checkpoint", f"Thread {thread_id} has no checkpoint {checkpoint_id}")
         return {**_as_before(latest[0], {**params, "config": config}), "input": params.get("input")}
 
-    run = await _start(server, thread_id, decide, checkpoint_id=checkpoint_id)
+    only = await caller.may_read(thread_id)
+    async with connection(server.pool) as conn:
+        known = await threads.get(conn, thread_id, only=only)
+        if known is None or not await threads.has_checkpoint(conn, thread_id, checkpoint_id):
+            raise Refused("no_such_checkpoint", f"Thread {thread_id} has no checkpoint {checkpoint_id}")
+    run = await _start(server, caller, thread_id, decide, only=only)
     return {"run_id": str(run.run_id), "thread_id": str(thread_id)}
 
 
-async def _start(server: Server, thread_id: UUID, decide: Decide, *, checkpoint_id: str | None = None) -> Run:
+async def _start(server: Server, caller: Caller, thread_id: UUID, decide: Decide, *, only: Filter | None = None) -> Run:
     """Admit the run that `decide` asks for, knowing the thread and its latest runs, and send it."""
     await server.require_temporal()
-    async with transaction(server.pool) as conn:
-        # Locked: what is decided is still so when the run is admitted.
-        thread = await threads.lock(conn, thread_id)
-        latest = await runs.listed(conn, thread_id, status=None, limit=100, offset=0) if thread else []
-        if checkpoint_id is not None:
-            await _require_checkpoint(conn, thread_id, checkpoint_id)
-        body = _body(decide(thread, latest))
-        try:
-            assistant = await find_assistant(conn, server.graphs, body.assistant_id)
-        except (NotFound, Invalid) as error:
-            raise Refused("invalid_argument", str(error)) from error
-        new = prepare(body, assistant, thread_id=thread_id)
-        admitted = await admission.admit(conn, replace(new, kwargs={**new.kwargs, "protocol": True}))
+    admitted = None
+    while admitted is None:
+        async with connection(server.pool) as conn:
+            thread = await threads.get(conn, thread_id, only=only)
+            asked = decide(thread, await _latest(conn, thread))
+        allowed = await allow(server, caller, _body(asked), thread_id=thread_id)
+        new = replace(allowed.new, kwargs={**allowed.new.kwargs, "protocol": True})
+        async with transaction(server.pool) as conn:
+            # Locked now: what was decided must still be so when the run is admitted.
+            thread = await threads.lock(conn, thread_id, only=only)
+            if decide(thread, await _latest(conn, thread)) == asked:
+                admitted = await admission.admit(conn, new, only=allowed.only)
     await deliver(server, admitted)
     return admitted.run
+
+
+async def _latest(conn: Connection, thread: Thread | None) -> list[Run]:
+    return await runs.listed(conn, thread.thread_id, status=None, limit=100, offset=0) if thread else []
 
 
 def _body(asked: JsonObject) -> RunCreate:
@@ -159,11 +170,6 @@ def _require_waiting(thread: Thread, latest: Sequence[Run], answers: JsonObject)
             waiting -= set(cast(JsonObject, resume)) if isinstance(resume, dict) else waiting
     if missing := [interrupt_id for interrupt_id in answers if interrupt_id not in waiting]:
         raise Refused("no_such_interrupt", f"No interrupt {', '.join(missing)} waits for an answer")
-
-
-async def _require_checkpoint(conn: Connection, thread_id: UUID, checkpoint_id: str) -> None:
-    if not UUID_FORM.fullmatch(checkpoint_id) or not await threads.has_checkpoint(conn, thread_id, checkpoint_id):
-        raise Refused("no_such_checkpoint", f"Thread {thread_id} has no checkpoint {checkpoint_id}")
 
 
 def _as_before(run: Run, params: JsonObject) -> JsonObject:

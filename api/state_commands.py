@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
+from durathread.api.authorization import Caller
 from durathread.api.deps import Server
 from durathread.api.envelopes import Refused
 from durathread.api.state import HistoryRead, history, read
@@ -12,19 +13,20 @@ from durathread.errors import BadRequest
 from durathread.preparation import UUID_FORM
 from durathread.records import JsonObject, Run, Thread
 from durathread.store import runs, threads
+from durathread.store.filters import Filter
 from durathread.store.pool import connection
 from durathread.streams.lifecycles import lifecycles
 
 STATUSES = {"pending": "started", "running": "running", "success": "completed", "interrupted": "interrupted"}
 
 
-async def state_get(server: Server, thread_id: UUID, params: JsonObject) -> JsonObject:
+async def state_get(server: Server, caller: Caller, thread_id: UUID, params: JsonObject) -> JsonObject:
     """Read the state of a thread, or of a subgraph of it."""
     namespace = _namespace(params)
     keys = params.get("keys")
     if keys is not None and not isinstance(keys, list):
         raise Refused("invalid_argument", "Invalid keys: must be a list of strings")
-    thread = await _thread(server, thread_id)
+    thread = await _thread(server, thread_id, only=await caller.may_read(thread_id))
     address = {"checkpoint_ns": "|".join(namespace)} if namespace else {}
     state = await read(server, thread, address) if thread else {"checkpoint": None}
     if state["checkpoint"] is None:
@@ -38,7 +40,7 @@ async def state_get(server: Server, thread_id: UUID, params: JsonObject) -> Json
     return {"values": values, "checkpoint": checkpoint}
 
 
-async def state_list_checkpoints(server: Server, thread_id: UUID, params: JsonObject) -> JsonObject:
+async def state_list_checkpoints(server: Server, caller: Caller, thread_id: UUID, params: JsonObject) -> JsonObject:
     """List the checkpoints of a thread, the newest first."""
     namespace = _namespace(params)
     before = params.get("before")
@@ -48,14 +50,14 @@ async def state_list_checkpoints(server: Server, thread_id: UUID, params: JsonOb
     body: JsonObject = {"limit": 10 if limit is None else max(1, min(limit, 1000)), "before": before}
     if namespace:
         body["checkpoint"] = {"checkpoint_ns": "|".join(namespace)}
-    thread = await _thread(server, thread_id)
+    thread = await _thread(server, thread_id, only=await caller.may_read(thread_id))
     states = await history(server, thread, HistoryRead(**body)) if thread else []
     return {"checkpoints": [_summary(state) for state in states]}
 
 
-async def agent_get_tree(server: Server, thread_id: UUID, params: JsonObject) -> JsonObject:
+async def agent_get_tree(server: Server, caller: Caller, thread_id: UUID, params: JsonObject) -> JsonObject:
     """Show which graphs a run has run, each in the one that ran it, and how far they are."""
-    run = await _run(server, thread_id, params.get("run_id"))
+    run = await _run(server, thread_id, params.get("run_id"), only=await caller.may_read(thread_id))
     status = STATUSES.get(run.status, "failed")
     root: JsonObject = {"namespace": [], "status": status, "graph_name": run.graph_id, "children": []}
     nodes: dict[tuple[str, ...], JsonObject] = {(): root}
@@ -90,17 +92,19 @@ def _namespace(params: JsonObject) -> list[str]:
     return cast(list[str], found)
 
 
-async def _thread(server: Server, thread_id: UUID) -> Thread | None:
+async def _thread(server: Server, thread_id: UUID, *, only: Filter | None) -> Thread | None:
     """Read a thread; there is none before its first run."""
     async with connection(server.pool) as conn:
-        return await threads.get(conn, thread_id)
+        return await threads.get(conn, thread_id, only=only)
 
 
-async def _run(server: Server, thread_id: UUID, run_id: Any) -> Run:
+async def _run(server: Server, thread_id: UUID, run_id: Any, *, only: Filter | None) -> Run:
     if run_id is not None and not (isinstance(run_id, str) and UUID_FORM.fullmatch(run_id)):
         raise BadRequest("Invalid run_id: must be a UUID")
     async with connection(server.pool) as conn:
-        if run_id is not None:
+        if await threads.get(conn, thread_id, only=only) is None:
+            found = None
+        elif run_id is not None:
             found = await runs.get(conn, UUID(run_id))
         else:
             found = next(iter(await runs.listed(conn, thread_id, status=None, limit=1, offset=0)), None)
