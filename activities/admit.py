@@ -12,6 +12,7 @@ from temporalio.client import Client, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from durathread.activities.deliver import Deliveries
 from durathread.activities.resources import Resources
 from durathread.dispatch import send
 from durathread.errors import Error, Unavailable
@@ -33,6 +34,7 @@ class Admissions:
     def __init__(self, resources: Resources) -> None:
         """Take what the worker will have opened."""
         self._resources = resources
+        self._deliveries = Deliveries(resources)
 
     @activity.defn(name=ADMIT)
     async def admit(self, request: RunRequest) -> RunRequest:
@@ -51,7 +53,8 @@ class Admissions:
                 if known is not None:
                     return signal_of(known, (), limits=request.limits, nodes=[])
                 assistant = await find_assistant(conn, self._resources.graphs, body.assistant_id)
-                new = prepare(body, assistant, thread_id=thread_id, run_id=run_id)
+                terms = self._resources.terms
+                new = prepare(body, assistant, terms=terms, thread_id=thread_id, run_id=run_id)
                 admitted = await admission.admit(conn, new)
         except Unavailable:
             raise
@@ -78,7 +81,11 @@ class Admissions:
 
     @activity.defn(name=SWEEP_RUNS)
     async def sweep(self, given: Sweep) -> int:
-        """Signal again the runs in flight whose thread may not have heard of them; return how many."""
+        """Signal again the runs in flight whose thread may not have heard of them; return how many.
+
+        And start the webhooks that nobody has started.
+        """
+        await self._deliveries.resume(age=given.age, limit=given.limit)
         count, after = 0, 0
         while True:
             async with connection(self._resources.pool) as conn:

@@ -19,6 +19,8 @@ from durathread.store.items import LoopStore, StoreConfig, open_store
 from durathread.store.pool import Pool, open_pool
 from durathread.streams.interest import Interest
 from durathread.streams.publisher import Publisher, open_publisher
+from durathread.terms import Terms, terms_of
+from durathread.webhooks import Dress, dress_of
 
 
 class Resources:
@@ -44,6 +46,16 @@ class Resources:
     def graphs(self) -> Graphs:  # pyright: ignore[reportRedeclaration]
         """The graphs of the configured langgraph.json."""
         return Graphs.load(self.settings.config)
+
+    @cached_property
+    def terms(self) -> Terms:
+        """What threads and runs are granted."""
+        return terms_of(self.graphs.config)
+
+    @cached_property
+    def dress(self) -> Dress:
+        """What goes with every webhook."""
+        return dress_of(self.graphs.config, secrets=self.settings.webhook_secret)
 
     @property
     def pool(self) -> Pool:
@@ -94,6 +106,8 @@ class Resources:
 
     async def _open(self) -> AsyncExitStack:
         settings = self.settings
+        # A configuration that cannot be used shows before anything is opened.
+        _ = self.terms, self.dress
         async with AsyncExitStack() as stack:
             self._pool = await stack.enter_async_context(open_pool(settings.database_url, size=settings.pool_size))
             redis = self._redis = Redis.from_url(settings.redis_url)

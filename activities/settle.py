@@ -4,13 +4,13 @@ from uuid import UUID
 
 from temporalio import activity
 
+from durathread.activities.deliver import Deliveries
+from durathread.activities.position import position_at
 from durathread.activities.resources import Resources
-from durathread.activities.superstep import Position, locate
 from durathread.encode import dumps
 from durathread.records import JsonObject, Run, RunStatus
 from durathread.store import runs, threads
 from durathread.store.pool import connection, transaction
-from durathread.store.saver import Saver
 from durathread.streams.events import settled
 from durathread.streams.marks import conclude
 from durathread.workflows.messages import FORGET, SETTLE, Settlement
@@ -24,11 +24,17 @@ class Settlements:
     def __init__(self, resources: Resources) -> None:
         """Take what the worker will have opened."""
         self._resources = resources
+        self._deliveries = Deliveries(resources)
 
     @activity.defn(name=SETTLE)
     async def settle(self, settlement: Settlement) -> None:
         """Record the end of a run, unless it is recorded, and write to its thread what the run left."""
         run_id = UUID(settlement.run_id)
+        await self._settle(run_id, settlement)
+        # Whoever ended the run: also if it is deleted by now.
+        await self._deliveries.begin(run_id)
+
+    async def _settle(self, run_id: UUID, settlement: Settlement) -> None:
         error: JsonObject = {"error": settlement.error, "message": settlement.message}
         async with transaction(self._resources.pool) as conn:
             ended = await runs.end_unowned(conn, run_id, status=ENDINGS[settlement.status], error=error)
@@ -54,7 +60,11 @@ class Settlements:
         async with connection(self._resources.pool) as conn:
             checkpoint_id = await runs.last_checkpoint(conn, run)
         # Not the thread's latest: by now that may be its successor's.
-        position = await self._position(run, checkpoint_id) if checkpoint_id else None
+        position = (
+            await position_at(self._resources, run.graph_id, run.thread_id, checkpoint_id=checkpoint_id)
+            if checkpoint_id
+            else None
+        )
         resting = position.resting if position else None
         async with transaction(self._resources.pool) as conn:
             await runs.settle_thread(
@@ -64,12 +74,3 @@ class Settlements:
                 values=position.values if position else None,
                 interrupts=position.interrupts if position else None,
             )
-
-    async def _position(self, run: Run, checkpoint_id: str) -> Position:
-        saver = Saver(self._resources.pool)
-
-        async def read() -> Position:
-            async with self._resources.graphs.open(run.graph_id, checkpointer=saver) as graph:
-                return await locate(graph, str(run.thread_id), checkpoint_id=checkpoint_id)
-
-        return await self._resources.loops.run(read)

@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -14,6 +12,8 @@ from redis.exceptions import RedisError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from durathread.activities.beating import beating
+from durathread.activities.deliver import Deliveries
 from durathread.activities.emitter import Emitter
 from durathread.activities.loops import Work
 from durathread.activities.opening import baseline, command_of, remaining
@@ -44,12 +44,13 @@ class Steps:
     def __init__(self, resources: Resources) -> None:
         """Take what the worker will have opened."""
         self._resources = resources
+        self._deliveries = Deliveries(resources)
 
     @activity.defn(name=STEP)
     async def step(self, given: StepInput) -> StepOutcome:
         """Run one superstep of a run from its latest checkpoint, publishing its events as they happen."""
         token = given.call * ATTEMPTS + activity.info().attempt
-        async with _beating(given.heartbeat_timeout):
+        async with beating(given.heartbeat_timeout):
             try:
                 async with connection(self._resources.pool) as conn:
                     run = await runs.claim(conn, UUID(given.run_id), token=token, step=given.step)
@@ -189,6 +190,8 @@ class Steps:
                 [*result.frames, *ending(run, status, resting=resting, error=error)]
             )
         await self._resources.publisher.end(run.run_id, status)
+        if run.kwargs.get("webhook"):
+            await self._deliveries.begin(run.run_id)
         return StepOutcome(status)
 
     async def _end(self, run: Run, result: Result, status: RunStatus) -> bool:
@@ -212,20 +215,3 @@ class Steps:
 
 def _plain(saver: Saver) -> BaseCheckpointSaver[Any]:
     return saver
-
-
-@asynccontextmanager
-async def _beating(heartbeat_timeout: float) -> AsyncGenerator[None]:
-    """Send heartbeats, several in each heartbeat timeout, so that only a dead worker misses one."""
-
-    async def beat() -> None:
-        # Not at once: most steps are over before, and each heartbeat is a write to Temporal's database.
-        while True:
-            await asyncio.sleep(min(heartbeat_timeout / 3, 1.0))
-            activity.heartbeat()
-
-    task = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        task.cancel()

@@ -27,6 +27,7 @@ from durathread.streams.events import FRAMES, THREAD, settled
 from durathread.streams.hub import Hub
 from durathread.streams.interest import Watchers
 from durathread.streams.publisher import Publisher
+from durathread.terms import Terms
 from durathread.workflows.messages import Limits
 
 SETTLED = settled("")
@@ -48,6 +49,7 @@ class Server:
     hub: Hub
     publisher: Publisher
     watchers: Watchers
+    terms: Terms
     background: set["asyncio.Task[Any]"] = field(default_factory=set["asyncio.Task[Any]"])
     temporal_seen: float = 0
     authority: Authority | None = None

@@ -80,7 +80,8 @@ async def allow(
         Error: it cannot be, or they may not; see `chosen_assistant` and `prepare`.
     """
     assistant = await chosen_assistant(server, caller, body.assistant_id)
-    new = prepare(body, assistant, thread_id=thread_id, server={**(given or {}), **caller.configurable})
+    server_keys = {**(given or {}), **caller.configurable}
+    new = prepare(body, assistant, terms=server.terms, thread_id=thread_id, server=server_keys)
     value: JsonObject = {
         "thread_id": thread_id,
         "assistant_id": assistant.assistant_id,

@@ -34,6 +34,7 @@ from durathread.streams.hub import open_hub
 from durathread.streams.interest import Watchers
 from durathread.streams.publisher import open_publisher
 from durathread.temporal import SWEEP_ID, connect
+from durathread.terms import terms_of
 from durathread.workflows.messages import SWEEP, Sweep
 
 log = structlog.get_logger()
@@ -65,7 +66,8 @@ async def open_server(
         temporal = await connect()
         await register(pool, graphs, await names_of(graphs))
         first_nodes = {graph_id: await graphs.first_nodes(graph_id) for graph_id in graphs}
-        server = Server(settings, graphs, first_nodes, pool, store, temporal, redis, hub, publisher, watchers)
+        terms = terms_of(graphs.config)
+        server = Server(settings, graphs, first_nodes, pool, store, temporal, redis, hub, publisher, watchers, terms)
         server.authority = authority
         server.spawn(watchers.run())
         server.spawn(_schedule_sweep(temporal, settings, server))

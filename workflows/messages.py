@@ -7,6 +7,7 @@ from typing import Any
 THREAD = "Thread"
 RUN = "Run"
 SWEEP = "Sweep"
+WEBHOOK = "Webhook"
 
 ADMIT = "admit"
 STEP = "step"
@@ -14,12 +15,16 @@ SETTLE = "settle"
 FORGET = "forget"
 AWAIT_RUN = "await_run"
 SWEEP_RUNS = "sweep"
+DELIVER = "deliver"
+DISCARD = "discard"
 
 # Failure types.
 UNAVAILABLE = "Unavailable"
 HANDED_BACK = "HandedBack"
 REFUSED = "Refused"
 SUPERSEDED = "Superseded"
+UNDELIVERED = "Undelivered"
+UNDELIVERABLE = "Undeliverable"
 
 
 @dataclass(frozen=True)
@@ -140,3 +145,29 @@ class Sweep:
     age: float = 60
     limit: int = 200
     limits: Limits = Limits()
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long, and how often, a webhook is tried. Times are in seconds."""
+
+    timeout: float = 30
+    first_wait: float = 1
+    longest_wait: float = 300
+    give_up: float = 86400
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A run whose end its webhook shall be told of."""
+
+    run_id: str
+    patience: Patience = Patience()
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What the receiver of a webhook answered: its HTTP status; 0 if nothing was owed any more."""
+
+    run_id: str
+    status: int

@@ -4,13 +4,36 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
+import httpx
 from temporalio.client import Client
-from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDConflictPolicy
+from temporalio.common import (
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from durathread.errors import Unavailable
-from durathread.temporal import ASSISTANT_ID, GRAPH_ID, THREAD_ID, thread_workflow_id
-from durathread.workflows.messages import THREAD, Cancellation, RunRequest, ThreadState
+from durathread.store.outbox import Addressed
+from durathread.temporal import (
+    ASSISTANT_ID,
+    GRAPH_ID,
+    RUN_STATUS,
+    THREAD_ID,
+    thread_workflow_id,
+    webhook_workflow_id,
+)
+from durathread.workflows.messages import (
+    THREAD,
+    WEBHOOK,
+    Cancellation,
+    Delivery,
+    Patience,
+    RunRequest,
+    ThreadState,
+)
 
 # How long a client waits before it is told that nothing can be started.
 PATIENCE = timedelta(seconds=5)
@@ -46,6 +69,40 @@ async def send(client: Client, request: RunRequest, *, task_queue: str) -> None:
         )
     except RPCError as error:
         raise Unavailable(DOWN) from error
+
+
+async def notify(client: Client, owed: Addressed, *, task_queue: str, patience: Patience) -> bool:
+    """Start the workflow that delivers a webhook, unless it is there; say whether it may still deliver.
+
+    Raises:
+        Unavailable: Temporal did not take it.
+    """
+    attributes = TypedSearchAttributes(
+        [
+            SearchAttributePair(THREAD_ID, str(owed.thread_id)),
+            SearchAttributePair(ASSISTANT_ID, str(owed.assistant_id)),
+            SearchAttributePair(GRAPH_ID, owed.graph_id),
+            SearchAttributePair(RUN_STATUS, owed.status),
+        ]
+    )
+    try:
+        await client.start_workflow(
+            WEBHOOK,
+            Delivery(str(owed.run_id), patience),
+            id=webhook_workflow_id(owed.run_id),
+            task_queue=task_queue,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            search_attributes=attributes,
+            # Not the whole URL: it may hold a token.
+            static_summary=f"{owed.status} · {httpx.URL(owed.url).host or owed.url.partition('?')[0]}"[:200],
+            rpc_timeout=PATIENCE,
+        )
+    except WorkflowAlreadyStartedError:
+        return False
+    except RPCError as error:
+        raise Unavailable(DOWN) from error
+    return True
 
 
 async def stop(client: Client, thread_id: UUID, *, run_ids: Sequence[UUID], reason: str) -> None:

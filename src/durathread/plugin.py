@@ -5,18 +5,26 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any, cast
 
+from temporalio.client import Client
 from temporalio.plugin import SimplePlugin
 from temporalio.worker import Worker, WorkerConfig
 
 from durathread.activities.admit import Admissions
+from durathread.activities.deliver import Deliveries
 from durathread.activities.resources import Resources
 from durathread.activities.settle import Settlements
 from durathread.activities.step import Steps
 from durathread.graphs import Graphs
 from durathread.settings import Settings
+from durathread.temporal import webhook_task_queue
 from durathread.workflows.run import Run
 from durathread.workflows.sweep import Sweep
 from durathread.workflows.thread import Thread
+from durathread.workflows.webhook import Webhook
+
+# Webhooks that a worker delivers at once, and how long those under way may take when it stops, in seconds.
+DELIVERIES = 200
+LAST_DELIVERIES = 2.0
 
 
 class DurathreadPlugin(SimplePlugin):
@@ -43,10 +51,19 @@ class DurathreadPlugin(SimplePlugin):
         self.settings = settings or Settings()
         self._resources = Resources(self.settings, graphs)
         steps, ends, starts = Steps(self._resources), Settlements(self._resources), Admissions(self._resources)
+        self._deliveries = Deliveries(self._resources)
         super().__init__(
             "durathread.DurathreadPlugin",
-            workflows=[Thread, Run, Sweep],
-            activities=[steps.step, ends.settle, ends.forget, starts.admit, starts.await_run, starts.sweep],
+            workflows=[Thread, Run, Sweep, Webhook],
+            activities=[
+                steps.step,
+                ends.settle,
+                ends.forget,
+                starts.admit,
+                starts.await_run,
+                starts.sweep,
+                self._deliveries.discard,
+            ],
         )
 
     @property
@@ -82,7 +99,20 @@ class DurathreadPlugin(SimplePlugin):
                 # As the SDK does where it fails before it has begun: else `async with worker` never ends.
                 worker._shutdown_complete_event.set()  # pyright: ignore[reportPrivateUsage]
                 raise
+            await stack.enter_async_context(self._messenger(worker))
             await next(worker)
+
+    def _messenger(self, worker: Worker) -> Worker:
+        """Build the worker that delivers webhooks beside another: their slots and their queue are their own."""
+        config = {**worker.client.config(active_config=True), "plugins": []}
+        return Worker(
+            Client(**cast(Any, config)),
+            task_queue=webhook_task_queue(worker.task_queue),
+            activities=[self._deliveries.deliver],
+            max_concurrent_activities=DELIVERIES,
+            max_heartbeat_throttle_interval=timedelta(seconds=1),
+            graceful_shutdown_timeout=timedelta(seconds=min(self.settings.shutdown_grace, LAST_DELIVERIES)),
+        )
 
     async def ready(self) -> None:
         """Wait until a worker has opened what it needs."""

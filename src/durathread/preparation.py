@@ -14,6 +14,7 @@ from durathread.records import Assistant, JsonObject, NewRun, Run, Strategy
 from durathread.store import assistants
 from durathread.store.filters import Filter
 from durathread.store.pool import Connection
+from durathread.terms import Terms
 from durathread.workflows.messages import Limits, RunRequest
 
 StreamMode = Literal[
@@ -138,6 +139,7 @@ def prepare(
     body: RunCreate,
     assistant: Assistant,
     *,
+    terms: Terms,
     thread_id: UUID | None,
     run_id: UUID | None = None,
     server: Mapping[str, Any] | None = None,
@@ -147,14 +149,17 @@ def prepare(
     Args:
         body: what the client sent.
         assistant: whom `body.assistant_id` names.
+        terms: what runs are granted.
         thread_id: the thread, or None for a thread of the run's own.
         run_id: the run's id, if it is not to be minted.
         server: what the server itself puts into `configurable`.
 
     Raises:
         BadRequest: the body contradicts itself.
-        Invalid: a key cannot be stored.
+        Invalid: a key cannot be stored, or the webhook is refused.
     """
+    if body.webhook is not None:
+        terms.webhooks.check(body.webhook)
     stateless = thread_id is None
     if stateless and body.command and body.command.resume is not None:
         raise BadRequest("You must provide a thread_id when resuming.")

@@ -76,6 +76,35 @@ class Settings(BaseSettings):
         gt=1,
         description="Seconds without a heartbeat after which a step is repeated elsewhere.",
     )
+    webhook_secret: str = Field(
+        default="",
+        validation_alias=named("DURATHREAD_WEBHOOK_SECRET"),
+        repr=False,
+        description="Secrets that webhooks are signed with, separated by spaces.",
+    )
+    webhook_timeout: float = Field(
+        default=30,
+        validation_alias=named("DURATHREAD_WEBHOOK_TIMEOUT"),
+        gt=0,
+        description="Seconds a receiver may take.",
+    )
+    webhook_first_wait: float = Field(
+        default=1,
+        validation_alias=named("DURATHREAD_WEBHOOK_FIRST_WAIT"),
+        gt=0,
+        description="Seconds before a failed webhook is tried again; twice as long each time, at most 300.",
+    )
+    webhook_give_up: float = Field(
+        default=86400,
+        validation_alias=named("DURATHREAD_WEBHOOK_GIVE_UP"),
+        gt=0,
+        description="Seconds after which a webhook is not tried again.",
+    )
+    api_url: str = Field(
+        default="",
+        validation_alias=named("DURATHREAD_API_URL"),
+        description="Where workers reach the API, for webhooks with relative URLs; the port on this machine by default.",
+    )
     stream_ttl: int = Field(
         default=120,
         validation_alias=named("RESUMABLE_STREAM_TTL_SECONDS"),

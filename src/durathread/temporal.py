@@ -33,6 +33,16 @@ def run_workflow_id(run_id: UUID | str) -> str:
     return f"run/{run_id}"
 
 
+def webhook_workflow_id(run_id: UUID | str) -> str:
+    """Name the workflow that delivers the webhook of a run."""
+    return f"webhook/{run_id}"
+
+
+def webhook_task_queue(task_queue: str) -> str:
+    """Name the task queue of the deliveries, beside that of everything else: a receiver that hangs holds no step."""
+    return f"{task_queue}/webhooks"
+
+
 async def connect(*, identity: str | None = None, plugins: list[Plugin] | None = None) -> Client:
     """Connect as `TEMPORAL_*` says; without any of it, to localhost:7233.
 

@@ -31,6 +31,7 @@ from durathread.store.migrate import upgrade
 from durathread.workflows.messages import RunRequest, Sweep, ThreadState
 from tests.conftest import environment_of
 from tests.eventually import eventually
+from tests.receiver import receiving
 from tests.runs.support import entered, start, status_becomes
 from tests.stack import GRAPHS, Stack, running
 from tests.workflows.hasty import hasty_server
@@ -220,6 +221,27 @@ async def record_lost(recorder: Recorder) -> None:
     await recorder.store("thread-lost", f"thread/{thread_id}")
 
 
+async def record_webhooks(recorder: Recorder) -> None:
+    """A webhook that is delivered at the second attempt, and one that is refused."""
+    environment = {
+        **recorder.stack.environment,
+        "DURATHREAD_TASK_QUEUE": "webhooks",
+        "DURATHREAD_CONFIG": str(GRAPHS.parent / "webhooks.json"),
+        "DURATHREAD_WEBHOOK_FIRST_WAIT": "0.1",
+        "LG_WEBHOOK_TOKEN": "recorded",
+    }
+    async with (
+        running(environment, recorder.path()) as stack,
+        get_client(url=stack.url) as client,
+        receiving() as receiver,
+    ):
+        receiver.answers = {"/twice": [(500, {})], "/refused": [(404, {})]}
+        for name in ("twice", "refused"):
+            run = await start(client, str(uuid4()), "r", webhook=receiver.url(f"/{name}"))
+            await closed(recorder.temporal, f"webhook/{run['run_id']}")
+            await recorder.store(f"webhook-{name}", f"webhook/{run['run_id']}")
+
+
 async def record_sweep(recorder: Recorder) -> None:
     """A sweep that finds a run."""
     thread_id = str(uuid4())
@@ -327,6 +349,7 @@ async def main() -> None:
         await record_superseded(found)
         await record_attached(found)
         await record_sweep(found)
+        await record_webhooks(found)
         await record_timeout(found)
         await record_long_lived(found)
         await stateless
