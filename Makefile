@@ -1,21 +1,33 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CLIENTS := tests/javascript
+CHAT := examples/chat
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help setup dev test check bench
+.PHONY: help setup dev chat test test-browser check bench
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: .venv/ready ## Install everything into .venv, if anything has changed
 
 dev: .venv/ready ## Run a server on http://localhost:8123 with examples/weather, and its engines
 	@exec $(BIN)/durathread dev --config examples/weather/langgraph.json
 
+chat: .venv/ready $(CHAT)/node_modules/ready ## Run a server with examples/chat, and its page on http://localhost:5173
+	@$(BIN)/durathread dev --config $(CHAT)/langgraph.json & server=$$!; \
+		trap 'kill $$server 2>/dev/null; wait $$server' EXIT; trap exit INT TERM; cd $(CHAT) && npm run --silent dev
+
 test: .venv/ready $(CLIENTS)/node_modules/ready ## Run the tests (ARGS="-k name" runs some)
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+test-browser: .venv/ready $(CHAT)/node_modules/ready ## Build the page of examples/chat and use it in Chromium (ARGS="-k name")
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+		{ test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || \
+		{ echo 'Chromium is needed: apt-get install chromium'; exit 1; }
+	@cd $(CHAT) && npm run --silent check && npm run --silent build -- --logLevel warn
+	@exec $(BIN)/python -m pytest tests/browser $(ARGS)
 
 check: .venv/ready ## Lint, check the format, the types and the layers
 	$(BIN)/ruff check
@@ -35,8 +47,8 @@ bench: .venv/ready ## Measure a running server (benchmarks/README.md)
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(CLIENTS)/node_modules/ready: $(CLIENTS)/package.json
+%/node_modules/ready: %/package.json
 	@node -e 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null || \
-		{ echo 'The JavaScript clients are tested with Node 20 or later: put node and npm on the path.'; exit 1; }
-	@cd $(CLIENTS) && npm install --no-package-lock --no-audit --no-fund --loglevel=error
+		{ echo 'Node 20 or later is needed for JavaScript: put node and npm on the path.'; exit 1; }
+	@cd $* && npm install --no-package-lock --no-audit --no-fund --loglevel=error
 	@touch $@
