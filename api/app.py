@@ -7,6 +7,7 @@ from durathread.api import (
     assistants,
     bulk,
     commands,
+    described,
     errors,
     event_stream,
     metrics,
@@ -38,6 +39,7 @@ def create_app(settings: Settings, graphs: Graphs) -> FastAPI:
         summary="LangGraph graphs over the LangGraph SDK's HTTP API, executed on Temporal.",
         version=system.VERSION,
         lifespan=lifespan_of(settings, graphs, authority),
+        generate_unique_id_function=described.operation_id,
         responses={422: {"model": errors.Problem}, 503: {"model": errors.Problem}},
     )
     errors.register(app)

@@ -20,6 +20,9 @@ router = APIRouter(tags=["System"])
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 # Requests that no route takes share one label: whoever tries paths must not fill the memory.
 UNROUTED = "unmatched"
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}, "application/json": {"schema": {"type": "object"}}}}
+}
 
 
 class Metrics:
@@ -92,7 +95,7 @@ class MeteredRequests:
         await self._app(scope, receive, metered)
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, responses=ANSWERS)
 async def metrics(
     request: Request,
     server: ServerDep,

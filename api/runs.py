@@ -11,6 +11,7 @@ from temporalio.service import RPCError
 
 from durathread.api.authorization import Caller, CallerDep
 from durathread.api.deps import RunId, Server, ServerDep, ThreadId, existing_run, existing_thread, listed
+from durathread.api.described import EVENTS, LAST_EVENT_ID, SELECT, STOPPING, STREAM_MODE, parameters
 from durathread.api.errors import problems
 from durathread.api.json import Json, run_json, selected
 from durathread.api.launch import cancel as cancel_runs
@@ -57,7 +58,7 @@ async def create(thread_id: ThreadId, body: RunCreate, server: ServerDep, caller
     return Json(run_json(run), headers={"content-location": run_headers(server, run, "join")["content-location"]})
 
 
-@router.post("/stream", responses=problems(400, 404, 409), response_class=Response)
+@router.post("/stream", responses={**problems(400, 404, 409), **EVENTS}, response_class=Response)
 async def stream(thread_id: ThreadId, body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run and stream its events (server-sent events)."""
     run = await launch(server, caller, body, thread_id=thread_id)
@@ -80,7 +81,12 @@ async def wait(thread_id: ThreadId, body: RunCreate, server: ServerDep, caller: 
     )
 
 
-@router.get("", response_model=list[selection_of(RunModel)], responses=problems(400, 404))
+@router.get(
+    "",
+    response_model=list[selection_of(RunModel)],
+    responses=problems(400, 404),
+    openapi_extra=parameters(SELECT),
+)
 async def list_runs(
     thread_id: ThreadId,
     request: Request,
@@ -128,7 +134,12 @@ async def join(
     )
 
 
-@router.get("/{run_id}/stream", responses=problems(404), response_class=Response)
+@router.get(
+    "/{run_id}/stream",
+    responses={**problems(404), **EVENTS},
+    response_class=Response,
+    openapi_extra=parameters(LAST_EVENT_ID, STREAM_MODE),
+)
 async def join_stream(
     thread_id: ThreadId,
     run_id: RunId,
@@ -150,7 +161,7 @@ async def join_stream(
     )
 
 
-@router.post("/{run_id}/cancel", response_model=Any, responses=problems(404))
+@router.post("/{run_id}/cancel", response_model=Any, responses={**problems(404), **STOPPING})
 async def cancel(
     thread_id: ThreadId,
     run_id: RunId,

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from durathread.api.authorization import Caller, CallerDep
 from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread, listed
+from durathread.api.described import SELECT, parameters
 from durathread.api.editing import UpdateBody, apply, config_of, graph_of
 from durathread.api.errors import problems
 from durathread.api.json import Json
@@ -78,7 +79,12 @@ class HistoryRead(Body):
     select: Select | None = Field(default=None, description="Fields, or `values.<key>`.")
 
 
-@router.get("/state", response_model=selection_of(ThreadStateModel), responses=problems(400, 404))
+@router.get(
+    "/state",
+    response_model=selection_of(ThreadStateModel),
+    responses=problems(400, 404),
+    openapi_extra=parameters(SELECT),
+)
 async def get_latest(
     thread_id: ThreadId, request: Request, server: ServerDep, caller: CallerDep, subgraphs: str = "false"
 ) -> Response:
@@ -87,7 +93,12 @@ async def get_latest(
     return await _read(server, caller, thread_id, {}, subgraphs=subgraphs.lower() in TRUE, select=select)
 
 
-@router.get("/state/{checkpoint_id}", response_model=selection_of(ThreadStateModel), responses=problems(400, 404))
+@router.get(
+    "/state/{checkpoint_id}",
+    response_model=selection_of(ThreadStateModel),
+    responses=problems(400, 404),
+    openapi_extra=parameters(SELECT),
+)
 async def get_at(
     thread_id: ThreadId,
     checkpoint_id: str,

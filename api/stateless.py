@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from durathread.api.authorization import Caller, CallerDep
 from durathread.api.deps import RunId, ServerDep, existing_run
+from durathread.api.described import EVENTS, LAST_EVENT_ID, parameters
 from durathread.api.errors import problems
 from durathread.api.json import Json, run_json
 from durathread.api.launch import launch
@@ -33,7 +34,7 @@ async def create(body: RunCreate, server: ServerDep, caller: CallerDep) -> Respo
     return Json(run_json(run), headers={"content-location": headers["content-location"]})
 
 
-@router.post("/stream", responses=problems(400, 404), response_class=Response)
+@router.post("/stream", responses={**problems(400, 404), **EVENTS}, response_class=Response)
 async def stream(body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run on a thread of its own and stream its events (server-sent events)."""
     run = await launch(server, caller, body, thread_id=None)
@@ -56,7 +57,12 @@ async def wait(body: RunCreate, server: ServerDep, caller: CallerDep) -> Respons
     )
 
 
-@router.get("/{run_id}/stream", responses=problems(404), response_class=Response)
+@router.get(
+    "/{run_id}/stream",
+    responses={**problems(404), **EVENTS},
+    response_class=Response,
+    openapi_extra=parameters(LAST_EVENT_ID),
+)
 async def join_stream(run_id: RunId, request: Request, server: ServerDep, caller: CallerDep) -> Response:
     """Watch a run, wherever it runs (server-sent events)."""
     run = await _existing(server, caller, run_id)

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from durathread.api.authorization import CallerDep
 from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread, listed
+from durathread.api.described import EVENTS, LAST_EVENT_ID, parameters, query_list
 from durathread.api.errors import problems
 from durathread.api.sse import event_stream, last_event_id
 from durathread.api.state import read
@@ -70,7 +71,12 @@ class Place:
     """Whether the client is told which run it begins in."""
 
 
-@router.get("/stream", responses=problems(404), response_class=Response)
+@router.get(
+    "/stream",
+    responses={**problems(404), **EVENTS},
+    response_class=Response,
+    openapi_extra=parameters(LAST_EVENT_ID, query_list("stream_mode", f"Of {', '.join(MODES)}; run_modes by default.")),
+)
 async def join_stream(thread_id: ThreadId, request: Request, server: ServerDep, caller: CallerDep) -> Response:
     """Watch all runs of a thread, present and future, and updates of its state (server-sent events). Does not end."""
     modes = listed(request, "stream_mode", "stream_modes") or ["run_modes"]

@@ -42,6 +42,29 @@ async def test_openapi_describes_every_answer(server: Stack) -> None:
             assert operation["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/Problem")
 
 
+async def test_openapi_is_right_where_the_reference_is_wrong(server: Stack) -> None:
+    paths: Any = (await answer_of(server, "/openapi.json"))["paths"]
+    deleted = [path for path, operations in paths.items() if "delete" in operations]
+    assert {"/assistants/{assistant_id}", "/threads/{thread_id}", "/store/items"} <= set(deleted)
+    for path in deleted:
+        assert "204" in paths[path]["delete"]["responses"]
+        assert "200" not in paths[path]["delete"]["responses"]
+    cancel = paths["/threads/{thread_id}/runs/{run_id}/cancel"]["post"]["responses"]
+    assert "content" not in cancel["202"]
+    assert "content" in cancel["200"]
+    latest = paths["/assistants/{assistant_id}/latest"]["post"]
+    assert "requestBody" in latest
+    assert [parameter["name"] for parameter in latest["parameters"]] == ["assistant_id"]
+    streams = [path for path in paths if path.endswith("/stream")]
+    assert len(streams) >= 5
+    for path in streams:
+        for operation in paths[path].values():
+            assert list(operation["responses"]["200"]["content"]) == ["text/event-stream"]
+    names = [operation["operationId"] for operations in paths.values() for operation in operations.values()]
+    assert len(names) == len(set(names))
+    assert {"threads_create", "runs_join_stream", "assistants_set_latest"} <= set(names)
+
+
 async def test_head_answers_wherever_get_does_also_for_what_never_ends(server: Stack) -> None:
     async with httpx.AsyncClient(base_url=server.url, timeout=5) as http:
         thread = (await http.post("/threads", json={})).json()["thread_id"]
