@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from durathread.api.authorization import Caller, CallerDep
 from durathread.api.deps import Server, ServerDep, ThreadId
+from durathread.api.described import MALFORMED
 from durathread.api.envelopes import Code, Command, Malformed, Refused, failed, succeeded
 from durathread.api.errors import problems
 from durathread.api.frames import newest
@@ -44,7 +45,7 @@ CODES: dict[int, Code] = {
 }
 
 
-@router.post("/commands", responses=problems(400, 404))
+@router.post("/commands", responses={**problems(404), **MALFORMED})
 async def command(thread_id: ThreadId, request: Request, server: ServerDep, caller: CallerDep) -> Response:
     """Carry out a command of the streaming protocol. An error is an answer too, with status 200."""
     try:

@@ -30,6 +30,10 @@ SELECT = query_list("select", "Which fields to show; all by default.")
 EVENTS: dict[int | str, JsonObject] = {
     200: {"description": "Server-sent events.", "content": {"text/event-stream": {}}}
 }
+# As the protocol says errors; other routes say `detail`.
+MALFORMED: dict[int | str, JsonObject] = {
+    400: {"description": "No command.", "content": {"application/json": {"schema": {"type": "object"}}}}
+}
 STOPPING: dict[int | str, JsonObject] = {202: {"description": "Without `wait`: the run has been told to stop."}}
 
 

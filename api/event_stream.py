@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from durathread.api.authorization import CallerDep
 from durathread.api.deps import Server, ServerDep, ThreadId
+from durathread.api.described import EVENTS
 from durathread.api.errors import problems
 from durathread.api.frames import follow, prepare
 from durathread.api.sse import event_stream, last_event_id
@@ -23,7 +24,7 @@ from durathread.streams.frames import seq_of, shown
 router = APIRouter(prefix="/threads/{thread_id}", tags=["Threads"])
 
 
-@router.post("/stream/events", responses=problems(400, 404), response_class=Response)
+@router.post("/stream/events", responses={**problems(400, 404), **EVENTS}, response_class=Response)
 async def stream(thread_id: ThreadId, request: Request, server: ServerDep, caller: CallerDep) -> Response:
     """Watch a thread by the streaming protocol: what is kept of its events, then what happens. Does not end."""
     params = await _params(request)
