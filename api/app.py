@@ -7,6 +7,7 @@ from durathread.api import (
     assistants,
     bulk,
     commands,
+    crons,
     described,
     errors,
     event_stream,
@@ -55,6 +56,8 @@ def create_app(settings: Settings, graphs: Graphs) -> FastAPI:
     app.include_router(runs.router)
     app.include_router(bulk.router)
     app.include_router(stateless.router)
+    if settings.crons_enabled:
+        app.include_router(crons.router)
     app.include_router(store.router)
     if authority is not None:
         app.add_middleware(Authentication, authority=authority)

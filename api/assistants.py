@@ -16,7 +16,7 @@ from durathread.api.errors import problems
 from durathread.api.graph_schemas import schemas_of
 from durathread.api.json import Json, assistant_json, selected
 from durathread.api.launch import cancel
-from durathread.api.removal import remove
+from durathread.api.removal import remove, unschedule
 from durathread.api.schemas import (
     AssistantModel,
     AssistantVersionModel,
@@ -30,7 +30,7 @@ from durathread.errors import BadRequest, Conflict, Invalid, NotFound
 from durathread.graphs import system_assistant_id
 from durathread.preparation import Body, ConfigBody, UuidText, assistant_id_of, find_assistant, strip_reserved
 from durathread.records import Assistant, JsonObject
-from durathread.store import assistants
+from durathread.store import assistants, crons
 from durathread.store.filters import Filter
 from durathread.store.pool import connection, transaction
 
@@ -182,7 +182,7 @@ async def patch(assistant_id: AssistantId, body: AssistantPatch, server: ServerD
 async def delete(
     assistant_id: AssistantId, server: ServerDep, caller: CallerDep, delete_threads: str = "false"
 ) -> Response:
-    """Delete an assistant, interrupting its runs; with `delete_threads`, also the threads that it last ran on."""
+    """Delete an assistant with its crons, interrupting its runs; with `delete_threads`, also the threads that it last ran on."""
     only = await caller.ask("assistants", "delete", {"assistant_id": assistant_id})
     if assistant_id in {system_assistant_id(graph_id) for graph_id in server.graphs}:
         raise Conflict("The assistant that a graph has by itself cannot be deleted.")
@@ -192,8 +192,10 @@ async def delete(
     doomed = [(thread_id, await caller.may_delete(thread_id)) for thread_id in threads]
     async with transaction(server.pool) as conn:
         in_flight = await assistants.runs_in_flight(conn, assistant_id)
+        timed = await crons.of_assistant(conn, assistant_id)
         if not await assistants.delete(conn, assistant_id, only=only):
             raise NotFound(f"Assistant with ID {assistant_id} not found")
+    await unschedule(server, timed)
     for thread_id, run_ids in in_flight.items():
         await cancel(server, thread_id, run_ids=run_ids, action="interrupt", reason="the assistant was deleted")
     for start in range(0, len(doomed), AT_ONCE):

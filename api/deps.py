@@ -17,7 +17,7 @@ from temporalio.service import RPCError
 from durathread.api.authority import Authority
 from durathread.errors import Invalid, NotFound, Unavailable
 from durathread.graphs import Graphs
-from durathread.preparation import UUID_FORM
+from durathread.preparation import UUID_FORM, limits_of
 from durathread.records import Run, Thread
 from durathread.settings import Settings
 from durathread.store import runs, threads
@@ -57,13 +57,7 @@ class Server:
     @property
     def limits(self) -> Limits:
         """The bounds that runs are started with."""
-        settings = self.settings
-        return Limits(
-            run_timeout=settings.run_timeout,
-            cancel_grace=settings.cancel_grace,
-            heartbeat_timeout=settings.heartbeat_timeout,
-            step_attempts=settings.step_attempts,
-        )
+        return limits_of(self.settings)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do something that outlives the request."""
@@ -123,9 +117,15 @@ async def assistant_id_of(assistant_id: str) -> UUID:
     return parse_uuid(assistant_id, "assistant")
 
 
+async def cron_id_of(cron_id: str) -> UUID:
+    """Read the cron id of a path."""
+    return parse_uuid(cron_id, "cron")
+
+
 ThreadId = Annotated[UUID, Depends(thread_id_of)]
 RunId = Annotated[UUID, Depends(run_id_of)]
 AssistantId = Annotated[UUID, Depends(assistant_id_of)]
+CronId = Annotated[UUID, Depends(cron_id_of)]
 
 
 def listed(request: Request, *names: str) -> list[str]:

@@ -1,12 +1,14 @@
 """JSON responses, and the public form of our records."""
 
 from collections.abc import Collection
+from datetime import UTC, datetime
 from typing import Any
 
 from starlette.responses import Response
 
 from durathread.encode import dumps
-from durathread.records import Assistant, JsonObject, Run, Thread
+from durathread.records import Assistant, Cron, JsonObject, Run, Thread
+from durathread.timetable import next_run_date
 
 
 class Json(Response):
@@ -66,6 +68,27 @@ def run_json(run: Run) -> JsonObject:
         "multitask_strategy": run.strategy,
         "langsmith_session_name": None,
         "cancel_reason": (run.error or {}).get("message") if run.status == "interrupted" else None,
+    }
+
+
+def cron_json(cron: Cron) -> JsonObject:
+    """Show a cron. Its next date is true also if it was due and could not fire."""
+    now, due = datetime.now(UTC), cron.next_run_date
+    return {
+        "cron_id": cron.cron_id,
+        "assistant_id": cron.assistant_id,
+        "thread_id": cron.thread_id,
+        "user_id": cron.user_id,
+        "end_time": cron.end_time,
+        "schedule": cron.schedule,
+        "timezone": cron.timezone,
+        "payload": cron.payload,
+        "next_run_date": next_run_date(cron, now) if due and due <= now else due,
+        "metadata": cron.metadata,
+        "on_run_completed": cron.on_run_completed,
+        "enabled": cron.enabled,
+        "created_at": cron.created_at,
+        "updated_at": cron.updated_at,
     }
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, create_model
 
-from durathread.records import RunStatus, Strategy, ThreadStatus
+from durathread.records import OnRunCompleted, RunStatus, Strategy, ThreadStatus
 
 
 class RunModel(BaseModel):
@@ -76,6 +76,25 @@ def selection_of(model: type[BaseModel]) -> type[BaseModel]:
         for name, field in model.model_fields.items()
     }
     return create_model(f"Selected{model.__name__}", __doc__=model.__doc__, **fields)
+
+
+class CronModel(BaseModel):
+    """A run that is started again and again."""
+
+    cron_id: UUID
+    assistant_id: UUID
+    thread_id: UUID | None = Field(description="The thread of all runs; null if each has its own.")
+    user_id: str | None
+    end_time: datetime | None
+    schedule: str
+    timezone: str | None = Field(description="Null is UTC.")
+    payload: dict[str, Any] = Field(description="What the client asked for.")
+    next_run_date: datetime | None = Field(description="Null if it is disabled or has ended.")
+    metadata: dict[str, Any]
+    on_run_completed: OnRunCompleted | None = Field(description="Null on a thread.")
+    enabled: bool
+    created_at: datetime
+    updated_at: datetime
 
 
 class DrawnGraph(BaseModel):

@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from durathread.api.deps import ServerDep
@@ -38,12 +38,11 @@ async def ok(server: ServerDep, check_db: str = "0") -> Response:
 
 
 @router.get("/info", response_model=Info)
-async def info(request: Request) -> Response:
+async def info(server: ServerDep) -> Response:
     """Say what the server is, and what it can do."""
-    served = {getattr(route, "path", "") for route in request.app.routes}
     flags = {
         "assistants": True,
-        "crons": "/runs/crons" in served,
+        "crons": server.settings.crons_enabled,
         "langsmith": False,
         "langsmith_tracing_replicas": False,
         "langsmith_tracing_session_on_runs": False,

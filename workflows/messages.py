@@ -8,6 +8,7 @@ THREAD = "Thread"
 RUN = "Run"
 SWEEP = "Sweep"
 WEBHOOK = "Webhook"
+CRON = "Cron"
 
 ADMIT = "admit"
 STEP = "step"
@@ -17,6 +18,8 @@ AWAIT_RUN = "await_run"
 SWEEP_RUNS = "sweep"
 DELIVER = "deliver"
 DISCARD = "discard"
+FIRE = "fire"
+SWEEP_CRONS = "sweep_crons"
 
 # Failure types.
 UNAVAILABLE = "Unavailable"
@@ -171,3 +174,29 @@ class Delivered:
 
     run_id: str
     status: int
+
+
+@dataclass(frozen=True)
+class CronTick:
+    """A cron that is due."""
+
+    cron_id: str
+
+
+@dataclass(frozen=True)
+class CronFiring:
+    """A time at which a cron was due, as a Unix time in seconds."""
+
+    cron_id: str
+    due: float
+
+
+@dataclass(frozen=True)
+class Fired:
+    """What came of a firing: `admitted`, `refused`, or `skipped` because the cron has ended or gone."""
+
+    status: str
+    run_id: str = ""
+    thread_id: str = ""
+    graph_id: str = ""
+    reason: str = ""

@@ -10,6 +10,7 @@ from temporalio.plugin import SimplePlugin
 from temporalio.worker import Worker, WorkerConfig
 
 from durathread.activities.admit import Admissions
+from durathread.activities.crons import Crons
 from durathread.activities.deliver import Deliveries
 from durathread.activities.resources import Resources
 from durathread.activities.settle import Settlements
@@ -17,6 +18,7 @@ from durathread.activities.step import Steps
 from durathread.graphs import Graphs
 from durathread.settings import Settings
 from durathread.temporal import webhook_task_queue
+from durathread.workflows.cron import Cron
 from durathread.workflows.run import Run
 from durathread.workflows.sweep import Sweep
 from durathread.workflows.thread import Thread
@@ -52,9 +54,10 @@ class DurathreadPlugin(SimplePlugin):
         self._resources = Resources(self.settings, graphs)
         steps, ends, starts = Steps(self._resources), Settlements(self._resources), Admissions(self._resources)
         self._deliveries = Deliveries(self._resources)
+        crons = Crons(self._resources)
         super().__init__(
             "durathread.DurathreadPlugin",
-            workflows=[Thread, Run, Sweep, Webhook],
+            workflows=[Thread, Run, Sweep, Cron, Webhook],
             activities=[
                 steps.step,
                 ends.settle,
@@ -63,6 +66,8 @@ class DurathreadPlugin(SimplePlugin):
                 starts.await_run,
                 starts.sweep,
                 self._deliveries.discard,
+                crons.fire,
+                crons.sweep,
             ],
         )
 

@@ -11,6 +11,7 @@ from uuid_utils.compat import uuid7
 from durathread.errors import BadRequest, Invalid, NotFound
 from durathread.graphs import Graphs, system_assistant_id
 from durathread.records import Assistant, JsonObject, NewRun, Run, Strategy
+from durathread.settings import Settings
 from durathread.store import assistants
 from durathread.store.filters import Filter
 from durathread.store.pool import Connection
@@ -201,6 +202,16 @@ def prepare(
             "graph_id": assistant.graph_id,
             "assistant_id": str(assistant.assistant_id),
         },
+    )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return the bounds that runs are started with."""
+    return Limits(
+        run_timeout=settings.run_timeout,
+        cancel_grace=settings.cancel_grace,
+        heartbeat_timeout=settings.heartbeat_timeout,
+        step_attempts=settings.step_attempts,
     )
 
 

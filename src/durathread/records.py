@@ -13,6 +13,8 @@ RunStatus = Literal["pending", "running", "success", "error", "timeout", "interr
 ThreadStatus = Literal["idle", "busy", "interrupted", "error"]
 Strategy = Literal["reject", "enqueue", "interrupt", "rollback"]
 
+OnRunCompleted = Literal["delete", "keep"]
+
 IN_FLIGHT: tuple[RunStatus, ...] = ("pending", "running")
 STRATEGIES: tuple[Strategy, ...] = ("reject", "enqueue", "interrupt", "rollback")
 
@@ -99,3 +101,30 @@ class NewRun:
     create_thread: bool = False
     temporary: bool = False
     thread_metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True)
+class Cron:
+    """A run that is started again and again: on its thread, or on a new one each time."""
+
+    cron_id: UUID
+    assistant_id: UUID
+    thread_id: UUID | None
+    user_id: str | None
+    # What the server puts into the `configurable` and the metadata of each run: whose it is.
+    configurable: JsonObject
+    stamp: JsonObject
+    schedule: str
+    timezone: str | None
+    end_time: datetime | None
+    enabled: bool
+    on_run_completed: OnRunCompleted | None
+    payload: JsonObject
+    metadata: JsonObject
+    next_run_date: datetime | None
+    # Whether its schedule in Temporal says the same.
+    scheduled: bool
+    # When that schedule must be told of further times; None if it goes on by itself.
+    refill_at: datetime | None
+    created_at: datetime
+    updated_at: datetime

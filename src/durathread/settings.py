@@ -122,6 +122,15 @@ class Settings(BaseSettings):
     mount_prefix: str = Field(
         default="", validation_alias=named("MOUNT_PREFIX"), description="Path prefix under which the API is served."
     )
+    crons_enabled: bool = Field(
+        default=True, validation_alias=named("FF_CRONS_ENABLED"), description="Whether crons are served, and fire."
+    )
+    cron_window: float = Field(
+        default=3600,
+        validation_alias=named("DURATHREAD_CRON_WINDOW"),
+        ge=10,
+        description="Seconds by which a cron may fire late, after an outage; once, whatever it has missed.",
+    )
     cors_origins: str = Field(
         default="*",
         validation_alias=named("CORS_ALLOW_ORIGINS"),

@@ -21,6 +21,7 @@ RUN_STATUS = SearchAttributeKey.for_keyword("RunStatus")
 SEARCH_ATTRIBUTES = (THREAD_ID, ASSISTANT_ID, GRAPH_ID, RUN_STATUS)
 
 SWEEP_ID = "durathread/sweep"
+CRON_PREFIX = "cron/"
 
 
 def thread_workflow_id(thread_id: UUID | str) -> str:
@@ -41,6 +42,21 @@ def webhook_workflow_id(run_id: UUID | str) -> str:
 def webhook_task_queue(task_queue: str) -> str:
     """Name the task queue of the deliveries, beside that of everything else: a receiver that hangs holds no step."""
     return f"{task_queue}/webhooks"
+
+
+def cron_schedule_id(cron_id: UUID | str) -> str:
+    """Name the schedule of a cron. Its workflows are named so too, with the time behind it."""
+    return f"{CRON_PREFIX}{cron_id}"
+
+
+def cron_id_of(schedule_id: str) -> UUID | None:
+    """Return the cron whose schedule is named so; None if it is no cron's."""
+    if not schedule_id.startswith(CRON_PREFIX):
+        return None
+    try:
+        return UUID(schedule_id.removeprefix(CRON_PREFIX))
+    except ValueError:
+        return None
 
 
 async def connect(*, identity: str | None = None, plugins: list[Plugin] | None = None) -> Client:

@@ -32,6 +32,8 @@ from durathread.workflows.messages import RunRequest, Sweep, ThreadState
 from tests.conftest import environment_of
 from tests.eventually import eventually
 from tests.receiver import receiving
+from tests.runs.crons import create as create_cron
+from tests.runs.crons import fire, workflows
 from tests.runs.support import entered, start, status_becomes
 from tests.stack import GRAPHS, Stack, running
 from tests.workflows.hasty import hasty_server
@@ -251,6 +253,20 @@ async def record_sweep(recorder: Recorder) -> None:
     await recorder.store("sweep", "sweep")
 
 
+async def record_cron(recorder: Recorder) -> None:
+    """A cron that fires, one that must not, and a sweep that looks after them."""
+    thread_id = str(uuid4())
+    await recorder.client.threads.create(thread_id=thread_id)
+    for name, enabled in (("admitted", True), ("skipped", False)):
+        cron = await create_cron(recorder.client, thread_id=thread_id, enabled=enabled)
+        await fire(recorder.temporal, cron["cron_id"])
+        [started] = await workflows(recorder.temporal, cron["cron_id"], 1)
+        await recorder.store(f"cron-{name}", started.workflow_id)
+    queue = recorder.stack.environment["DURATHREAD_TASK_QUEUE"]
+    await recorder.temporal.execute_workflow("Sweep", Sweep(), id="sweep-crons", task_queue=queue)
+    await recorder.store("sweep-crons", "sweep-crons")
+
+
 async def record_timeout(recorder: Recorder) -> None:
     """A run that takes longer than it may."""
     environment = {
@@ -350,6 +366,7 @@ async def main() -> None:
         await record_attached(found)
         await record_sweep(found)
         await record_webhooks(found)
+        await record_cron(found)
         await record_timeout(found)
         await record_long_lived(found)
         await stateless

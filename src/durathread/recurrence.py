@@ -1,0 +1,69 @@
+"""From the body of a cron to the run of each of its firings."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from durathread.preparation import RunCreate, prepare
+from durathread.records import Assistant, Cron, JsonObject, NewRun, OnRunCompleted
+from durathread.terms import Terms
+
+
+def _with_zone(value: datetime) -> datetime:
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(_with_zone)]
+
+
+class CronCreate(RunCreate):
+    """A cron, as `POST /runs/crons` takes it: a run, and when to start it."""
+
+    schedule: str = Field(description="A cron expression: five fields, or six with the seconds last.")
+    timezone: str | None = Field(None, description="An IANA time zone; UTC by default.")
+    end_time: Moment | None = Field(None, description="After it the cron rests. In UTC if it does not say otherwise.")
+    enabled: bool = True
+    on_run_completed: OnRunCompleted = Field("delete", description="What becomes of the thread of a firing's own.")
+
+
+class CronPatch(RunCreate):
+    """What to change of a cron. What is not given stays."""
+
+    assistant_id: str = Field("", exclude=True, description="Ignored: a cron keeps its assistant.")
+    schedule: str = ""
+    timezone: str | None = None
+    end_time: Moment | None = Field(None, description="Null: the cron has no end.")
+    enabled: bool = True
+    on_run_completed: OnRunCompleted = "delete"
+
+
+def payload_of(cron: Cron, given: JsonObject) -> JsonObject:
+    """Lay what a client has sent over the payload of a cron, field by field."""
+    payload: JsonObject = {**cron.payload, **given, "assistant_id": str(cron.assistant_id)}
+    config: JsonObject = payload.get("config") or {}
+    configurable = {**(config.get("configurable") or {}), "cron_id": str(cron.cron_id)}
+    return {**payload, "config": {**config, "configurable": configurable}}
+
+
+def run_of(cron: Cron, assistant: Assistant, *, terms: Terms) -> NewRun:
+    """Build the run of a firing.
+
+    Raises:
+        Error: the payload contradicts itself; see `prepare`.
+    """
+    payload, named = cron.payload, {"cron_id": str(cron.cron_id)}
+    config: JsonObject = payload.get("config") or {}
+    # The server says it: what a client says in `configurable` would stand against a `context`.
+    configurable = {key: value for key, value in (config.get("configurable") or {}).items() if key != "cron_id"}
+    given: JsonObject = {
+        **payload,
+        "config": {**config, "configurable": configurable},
+        "metadata": {**(payload.get("metadata") or {}), **cron.metadata, **cron.stamp},
+        "on_completion": cron.on_run_completed,
+        "if_not_exists": "reject",
+    }
+    body = RunCreate.model_validate(given)
+    new = prepare(body, assistant, terms=terms, thread_id=cron.thread_id, server={**cron.configurable, **named})
+    return replace(new, metadata={**new.metadata, **named}, thread_metadata={**new.thread_metadata, **named})
