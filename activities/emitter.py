@@ -53,6 +53,7 @@ class Emitter:
         # The newest checkpoint of the root graph, as LangGraph describes it.
         self.checkpoint: dict[str, Any] | None = None
         self.interrupted = False
+        self._questions: dict[str, Any] = {}
 
     @property
     def langgraph_modes(self) -> list[str]:
@@ -107,7 +108,8 @@ class Emitter:
             if self.shows(mode):
                 self._messages(namespace, data)
         elif mode in self._modes:
-            self._emit("|".join((mode, *namespace)), dumps(_shaped(mode, data)))
+            shaped = self._asking(data) if mode == "values" and not namespace else _shaped(mode, data)
+            self._emit("|".join((mode, *namespace)), dumps(shaped))
 
     def interrupts(self, interrupts: Sequence[JsonObject]) -> None:
         """End the last step, with the interrupts that wait; show one to a client whose modes would not."""
@@ -119,6 +121,14 @@ class Emitter:
         """End a step."""
         if self._protocol is not None:
             self._protocol.finish(interrupts)
+
+    def _asking(self, values: Any) -> Any:
+        """Show all questions of a step with the values: LangGraph shows each by itself, and clients keep the last."""
+        if not isinstance(values, dict) or "__interrupt__" not in values:
+            return values
+        asked = cast(dict[str, Any], values)
+        self._questions |= {question.id: question for question in asked["__interrupt__"]}
+        return {**asked, "__interrupt__": list(self._questions.values())}
 
     def _is_echo(self, mode: str, data: Any) -> bool:
         if mode not in self._echo or (mode == "debug" and data.get("type") != "checkpoint"):

@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langgraph.types import Interrupt
 
 from durathread.activities.emitter import Emitter
 
@@ -193,7 +194,7 @@ def test_an_interrupt_is_shown_to_a_client_whose_modes_would_not(modes: list[str
 def test_an_interrupt_is_shown_once_to_a_client_whose_modes_do(modes: list[str]) -> None:
     emitter, events = collecting(*modes)
     mode = "values" if "values" in modes else "updates"
-    emitter.chunk((), mode, {"__interrupt__": [INTERRUPT]})
+    emitter.chunk((), mode, {"__interrupt__": (Interrupt("why?", id="1"),)})
     assert emitter.interrupted
     emitter.interrupts([INTERRUPT])
     assert len(events) == 1

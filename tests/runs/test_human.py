@@ -77,6 +77,21 @@ async def test_several_interrupts_are_answered_by_id_one_after_the_other(
     assert sorted(result["log"]) == ["after", "in", "left=L", "right=R"]
 
 
+async def test_each_question_is_shown_once_with_the_values_whatever_modes_are_asked_for(
+    client: LangGraphClient, thread_id: str
+) -> None:
+    shown: Any = None
+    async for part in client.runs.stream(
+        thread_id, "both", input={"log": ["in"]}, if_not_exists="create", stream_mode=["values", "updates", "tasks"]
+    ):
+        shown = part.data if part.event == "values" else shown
+    assert sorted(item["value"] for item in shown["__interrupt__"]) == ["left?", "right?"]
+    run_id = (await client.runs.list(thread_id))[0]["run_id"]
+    joined: Any = await client.runs.join(thread_id, run_id)
+    assert sorted(item["value"] for item in joined["__interrupt__"]) == ["left?", "right?"]
+    assert (joined["log"], shown["log"]) == (["in"], ["in"])
+
+
 async def test_one_answer_to_two_questions_is_an_error_that_keeps_them(client: LangGraphClient, thread_id: str) -> None:
     asked: Any = await client.runs.wait(thread_id, "both", input={"log": ["in"]}, if_not_exists="create")
     wrong: Any = await client.runs.wait(thread_id, "both", command={"resume": "x"}, raise_error=False)
