@@ -46,6 +46,9 @@ SELECTABLE = (
 )
 # How long the answer to a cancellation waits for the thread's row, in seconds.
 SETTLING = 10.0
+# What a run has left when its client leaves, in seconds. A page that sends a message to replace another (`useStream`
+# does) leaves the stream first: the run must still be in flight then, or it could not be rolled back.
+PARTING = 0.5
 TRUE = ("true", "yes", "1")
 
 Action = Literal["interrupt", "rollback"]
@@ -203,11 +206,12 @@ async def delete(thread_id: ThreadId, run_id: RunId, server: ServerDep, caller: 
 def canceller(server: Server, run: Run) -> Any:
     """Build what interrupts a run when its client has left."""
 
-    def gone() -> None:
+    async def cancel_later() -> None:
+        await asyncio.sleep(PARTING)
         reason = "the client disconnected"
-        server.spawn(cancel_runs(server, run.thread_id, run_ids=[run.run_id], action="interrupt", reason=reason))
+        await cancel_runs(server, run.thread_id, run_ids=[run.run_id], action="interrupt", reason=reason)
 
-    return gone
+    return lambda: server.spawn(cancel_later())
 
 
 async def _ending(server: Server, caller: Caller, run: Run) -> Any:

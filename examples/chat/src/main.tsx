@@ -1,7 +1,10 @@
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { App } from "./App";
-import "./style.css";
+import "./style/base.css";
+import "./style/sidebar.css";
+import "./style/messages.css";
+import "./style/composer.css";
 
 createRoot(document.getElementById("root")!).render(
   <StrictMode>

@@ -1,0 +1,259 @@
+// `useStream` of @langchain/react, which speaks the streaming protocol.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { isDeepStrictEqual } from "node:util";
+import { mount } from "./mount.mjs";
+import { useChannel, useMessageMetadata, useMessages, useStream, useSubmissionQueue } from "@langchain/react";
+import { client, eventually, held, newThread, url } from "./support.mjs";
+
+const WORDS = Array.from({ length: 40 }, (_, n) => `word${n}`).join(" ");
+const QUICK = "one two three";
+const SLOW = `slowly ${WORDS}`;
+const said = (content) => ({ messages: [{ type: "human", content }] });
+const answerIn = (stream) => stream.messages.findLast((message) => message.type === "ai")?.text || undefined;
+const texts = (page) => page.current.messages.map((message) => message.text);
+const begins = (seen, whole) => seen.every((text) => whole.startsWith(text));
+const statuses = async (threadId) => (await client.runs.list(threadId)).map(({ status }) => status);
+
+function use(assistantId, options = {}) {
+  return mount(() => useStream({ apiUrl: url, apiKey: null, assistantId, ...options }), answerIn);
+}
+
+async function loaded(page) {
+  return eventually(() => page.current && !page.current.isThreadLoading && page.current, { what: "loaded" });
+}
+
+const shows = (page, expected) =>
+  eventually(() => isDeepStrictEqual(texts(page), expected), { what: `messages ${expected}` }).catch((error) => {
+    assert.deepEqual(texts(page), expected);
+    throw error;
+  });
+
+async function ended(page, what = "the run has ended") {
+  return eventually(() => page.current?.isLoading === false && page.current, { what });
+}
+
+test("a message that is submitted makes a thread, and its answer comes in pieces, by the protocol", async () => {
+  let threadId, created;
+  const page = use("chat", { onThreadId: (id) => (threadId = id), onCreated: (run) => (created = run) });
+  await loaded(page);
+  await page.current.submit(said(SLOW));
+  await shows(page, [SLOW, `${SLOW} `]);
+  await ended(page);
+  assert.ok(page.seen.length > 10);
+  assert.ok(begins(page.seen, `${SLOW} `));
+  assert.equal(page.current.error, undefined);
+  assert.equal((await client.runs.get(threadId, created.run_id ?? created.runId)).status, "success");
+  page.unmount();
+});
+
+test("a second message is answered on the same stream", async () => {
+  const page = use("chat");
+  await loaded(page);
+  for (const text of ["one", "two", "three"]) await page.current.submit(said(text));
+  await shows(page, ["one", "one ", "two", "two ", "three", "three "]);
+  await ended(page);
+  page.unmount();
+});
+
+test("stopping cancels the run", async () => {
+  const threadId = await newThread();
+  const page = use("chat", { threadId });
+  await loaded(page);
+  const submitted = page.current.submit(said(SLOW));
+  await eventually(() => page.seen.at(-1)?.includes("word3"), { what: "some words" });
+  await page.current.stop();
+  await submitted;
+  await eventually(async () => (await statuses(threadId))[0] === "interrupted", { what: "interrupted" });
+  assert.equal(page.current.isLoading, false);
+  page.unmount();
+});
+
+test("a page that is opened again goes on with the run that works", async () => {
+  const threadId = await newThread();
+  const page = use("chat", { threadId });
+  await loaded(page);
+  void page.current.submit(said(SLOW));
+  await eventually(() => page.seen.at(-1)?.includes("word3"), { what: "some words" });
+  page.unmount();
+  const again = use("chat", { threadId });
+  await eventually(() => again.seen.at(-1) === `${SLOW} `, { what: "all words" });
+  await ended(again);
+  assert.ok(again.seen.length > 1);
+  assert.ok(begins(again.seen, `${SLOW} `));
+  assert.deepEqual(texts(again), [SLOW, `${SLOW} `]);
+  assert.deepEqual(await statuses(threadId), ["success"]);
+  again.unmount();
+});
+
+test("two pages on one thread see the same", async () => {
+  const threadId = await newThread();
+  await client.runs.wait(threadId, "chat", { input: said("hello"), interruptBefore: [] });
+  const work = held("busy");
+  const [one, two] = [use("agent", { threadId }), use("agent", { threadId })];
+  await Promise.all([loaded(one), loaded(two)]);
+  const submitted = one.current.submit(work.input);
+  await work.working();
+  const three = use("agent", { threadId });
+  await loaded(three);
+  work.release();
+  await submitted;
+  for (const page of [one, three]) {
+    await eventually(() => page.current.values.log?.length === 4 && !page.current.isLoading, { what: "all values" });
+    page.unmount();
+  }
+  two.unmount();
+});
+
+test("a question of the graph is shown and answered", async () => {
+  const page = use("hitl");
+  await loaded(page);
+  await page.current.submit({ log: [] });
+  await eventually(() => page.current.interrupt?.value === "ask?", { what: "the question" });
+  await page.current.respond("yes");
+  await eventually(() => page.current.values.log?.length === 2, { what: "the answer" });
+  await ended(page);
+  assert.deepEqual(page.current.values.log, ["ask=yes", "after"]);
+  assert.deepEqual(page.current.interrupts, []);
+  page.unmount();
+});
+
+test("a question is answered by a page that comes later", async () => {
+  const threadId = await newThread();
+  await client.runs.wait(threadId, "hitl", { input: { log: [] } });
+  const page = use("hitl", { threadId });
+  await eventually(() => page.current?.interrupt?.value === "ask?", { what: "the question" });
+  await page.current.respond("later", { interruptId: page.current.interrupt.id });
+  await eventually(() => page.current.values.log?.length === 2, { what: "the answer" });
+  assert.deepEqual(page.current.values.log, ["ask=later", "after"]);
+  page.unmount();
+});
+
+test("several questions are answered at once", async () => {
+  const page = use("both");
+  await loaded(page);
+  await page.current.submit({ log: [] });
+  await eventually(() => page.current.interrupts.length === 2, { what: "two questions" });
+  const answers = page.current.interrupts.map(({ id, value }) => [id, value === "left?" ? "L" : "R"]);
+  await page.current.respondAll(Object.fromEntries(answers));
+  await eventually(() => page.current.values.log?.length === 3, { what: "the answers" });
+  assert.deepEqual(new Set(page.current.values.log), new Set(["left=L", "right=R", "after"]));
+  page.unmount();
+});
+
+test("messages wait in the page until their turn", async () => {
+  const page = mount(() => {
+    const stream = useStream({ apiUrl: url, apiKey: null, assistantId: "chat" });
+    return { stream, queue: useSubmissionQueue(stream) };
+  }, ({ stream }) => answerIn(stream));
+  await eventually(() => page.current, { what: "mounted" });
+  const first = page.current.stream.submit(said(SLOW));
+  await eventually(() => page.seen.at(-1)?.includes("word3"), { what: "some words" });
+  for (const text of ["two", "three"]) await page.current.stream.submit(said(text), { multitaskStrategy: "enqueue" });
+  await eventually(() => page.current.queue.size === 2, { what: "two wait" });
+  await page.current.queue.cancel(page.current.queue.entries[0].id);
+  await first;
+  await eventually(() => page.seen.at(-1) === "three ", { what: "the last answer" });
+  await eventually(() => !page.current.stream.isLoading, { what: "the end" });
+  const shown = page.current.stream.messages.map((message) => message.text);
+  assert.deepEqual(shown, [SLOW, `${SLOW} `, "three", "three "]);
+  page.unmount();
+});
+
+/** Send a second message while the first is answered, and return what the thread holds. */
+async function replaced(multitaskStrategy) {
+  const threadId = await newThread();
+  const page = use("chat", { threadId });
+  await loaded(page);
+  const first = page.current.submit(said(SLOW));
+  await eventually(() => page.seen.at(-1)?.includes("word3"), { what: "some words" });
+  await page.current.submit(said(QUICK), { multitaskStrategy });
+  await first;
+  // Where the hook puts what there was of the first answer is its own affair: it keeps it until the page is reloaded.
+  await eventually(() => texts(page).includes(`${QUICK} `), { what: "the second answer" });
+  page.unmount();
+  await eventually(async () => (await statuses(threadId))[0] === "success", { what: "the end" });
+  const { messages } = (await client.threads.getState(threadId)).values;
+  return [messages.map(({ content }) => content), await statuses(threadId)];
+}
+
+test("a second message that interrupts takes the place of the first, by the protocol", async () => {
+  assert.deepEqual(await replaced("interrupt"), [[SLOW, QUICK, `${QUICK} `], ["success", "interrupted"]]);
+});
+
+test("a second message that rolls back leaves nothing of the first, by the protocol", async () => {
+  assert.deepEqual(await replaced("rollback"), [[QUICK, `${QUICK} `], ["success"]]);
+});
+
+test("a message is edited by a fork from before it", async () => {
+  const threadId = await newThread();
+  const page = mount(() => {
+    const stream = useStream({ apiUrl: url, apiKey: null, assistantId: "chat", threadId });
+    return { ...stream, metadata: useMessageMetadata(stream, stream.messages[0]?.id) };
+  });
+  await loaded(page);
+  await page.current.submit(said("one"));
+  // What the hook says of a message, it says of the newest checkpoint that has it: that of its own run's answer.
+  await eventually(() => texts(page).length === 2 && page.current.metadata?.parentCheckpointId, { what: "a checkpoint" });
+  const history = await client.threads.getHistory(threadId);
+  assert.equal(page.current.metadata.parentCheckpointId, history[0].parent_checkpoint.checkpoint_id);
+  await page.current.submit(said("two"));
+  await shows(page, ["one", "one ", "two", "two "]);
+  const forkFrom = history[0].checkpoint.checkpoint_id;
+  await page.current.submit(said("three"), { forkFrom });
+  await shows(page, ["one", "one ", "three", "three "]);
+  const { messages } = (await client.threads.getState(threadId)).values;
+  assert.deepEqual(messages.map(({ content }) => content), ["one", "one ", "three", "three "]);
+  page.unmount();
+});
+
+test("a failing run is told with its reason, by the protocol", async () => {
+  const page = use("agent");
+  await loaded(page);
+  await page.current.submit({ log: ["in"], do: { b: { fail: "as asked" } } });
+  await eventually(() => page.current.error, { what: "an error" });
+  assert.match(page.current.error.message, /as asked/);
+  assert.equal(page.current.isLoading, false);
+  page.unmount();
+});
+
+test("a subgraph is found, and its messages are followed", async () => {
+  const page = mount(() => {
+    const stream = useStream({ apiUrl: url, apiKey: null, assistantId: "nested_chat" });
+    const [subgraph] = stream.subgraphsByNode.get("sub") ?? [];
+    return { stream, subgraph, inner: useMessages(stream, subgraph) };
+  });
+  await eventually(() => page.current, { what: "mounted" });
+  const submitted = page.current.stream.submit(said(SLOW));
+  await eventually(() => page.current.subgraph, { what: "the subgraph" });
+  assert.match(page.current.subgraph.namespace.at(-1), /^sub:/);
+  await submitted;
+  await eventually(() => page.current.inner.some((message) => message.text === `${SLOW} `), { what: "its answer" });
+  assert.equal(page.current.subgraph.status, "complete");
+  page.unmount();
+});
+
+test("what a graph tells beside its messages is followed", async () => {
+  const page = mount(() => {
+    const stream = useStream({ apiUrl: url, apiKey: null, assistantId: "chat" });
+    return { stream, custom: useChannel(stream, ["custom"]) };
+  });
+  await eventually(() => page.current, { what: "mounted" });
+  await page.current.stream.submit(said("hello"));
+  await eventually(() => page.current.custom.length > 0, { what: "a custom event" });
+  assert.deepEqual(page.current.custom.map((event) => event.params.data.payload), [{ speaking: true }]);
+  page.unmount();
+});
+
+test("a thread that has ended is shown as it is", async () => {
+  const threadId = await newThread();
+  for (const text of ["one", "two"]) await client.runs.wait(threadId, "chat", { input: said(text) });
+  const page = use("chat", { threadId });
+  await eventually(() => page.current?.messages.length === 4, { what: "four messages" });
+  assert.deepEqual(texts(page), ["one", "one ", "two", "two "]);
+  await page.current.submit(said("three"));
+  await shows(page, ["one", "one ", "two", "two ", "three", "three "]);
+  await ended(page);
+  page.unmount();
+});
