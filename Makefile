@@ -48,7 +48,7 @@ bench: .venv/ready ## Measure a running server (benchmarks/README.md)
 	@touch $@
 
 %/node_modules/ready: %/package.json
-	@node -e 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null || \
+	@node -e 'process.exit(+(parseInt(process.versions.node) < 20))' 2>/dev/null || \
 		{ echo 'Node 20 or later is needed for JavaScript: put node and npm on the path.'; exit 1; }
 	@cd $* && npm install --no-package-lock --no-audit --no-fund --loglevel=error
 	@touch $@

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { test } from "node:test";
 import { all, client, eventually, names } from "./support.mjs";
 
@@ -22,10 +23,13 @@ test("a run without a thread is joined by its id alone, from its beginning", asy
 });
 
 test("the thread of such a run is kept if so asked, else it goes", async () => {
-  const started = (onCompletion) => client.runs.create(null, "agent", { input, onCompletion });
-  const [kept, going] = await Promise.all(["keep", "delete"].map(started));
-  await client.runs.join(kept.thread_id, kept.run_id);
-  assert.deepEqual((await client.threads.getState(kept.thread_id)).values.log, LOG);
-  const gone = () => client.threads.get(going.thread_id).then(() => false, (error) => error.status === 404);
+  const marked = (onCompletion) => ({ mark: `${onCompletion} ${id}` });
+  const id = randomUUID();
+  for (const onCompletion of ["keep", "delete"]) {
+    await client.runs.wait(null, "agent", { input, onCompletion, metadata: marked(onCompletion) });
+  }
+  const [kept] = await client.threads.search({ metadata: marked("keep") });
+  assert.deepEqual(kept.values.log, LOG);
+  const gone = async () => (await client.threads.count({ metadata: marked("delete") })) === 0;
   await eventually(gone, { what: "the thread is gone" });
 });

@@ -40,6 +40,14 @@ test("the metadata of a thread is merged with what it is updated by", async () =
   assert.deepEqual([updated.metadata.a, updated.metadata.b], [1, 2]);
 });
 
+test("metadata is patched by way of the state, by id or by config", async () => {
+  const threadId = await newThread({ metadata: { a: 1 } });
+  await client.threads.patchState(threadId, { b: 2 });
+  await client.threads.patchState({ configurable: { thread_id: threadId } }, { c: 3 });
+  const { metadata } = await client.threads.get(threadId, { include: ["ttl"] });
+  assert.deepEqual(metadata, { a: 1, b: 2, c: 3 });
+});
+
 test("the state of a thread is that of its last checkpoint, and of any other that is named", async () => {
   const threadId = await ran("one", "two");
   const state = await client.threads.getState(threadId);
