@@ -10,6 +10,7 @@ from durathread.api import (
     crons,
     described,
     errors,
+    event_socket,
     event_stream,
     metrics,
     runs,
@@ -51,6 +52,7 @@ def create_app(settings: Settings, graphs: Graphs) -> FastAPI:
     app.include_router(state.router)
     app.include_router(thread_stream.router)
     app.include_router(event_stream.router)
+    app.include_router(event_socket.router)
     app.include_router(commands.router)
     app.include_router(storage.router)
     app.include_router(runs.router)

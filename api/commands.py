@@ -64,15 +64,20 @@ async def carry_out(server: Server, caller: Caller, thread_id: UUID, asked: Comm
         # Before the command: what it brings about comes behind.
         seq = await newest(server, thread_id)
         return succeeded(asked.command_id, await carry(server, caller, thread_id, asked.params), seq=seq)
-    except Refused as error:
-        return failed(asked.command_id, error)
-    except Error as error:
-        return failed(asked.command_id, Refused(CODES.get(error.status, "unknown_error"), str(error)))
-    except HTTPException as error:
-        return failed(asked.command_id, Refused(CODES.get(error.status_code, "unknown_error"), str(error.detail)))
+    except (Refused, Error, HTTPException) as error:
+        return failed(asked.command_id, refusal_of(error))
     except Exception:
         log.exception("A command failed", method=asked.method)
         return failed(asked.command_id, Refused("unknown_error", "Internal Server Error"))
+
+
+def refusal_of(error: Refused | Error | HTTPException) -> Refused:
+    """Say by the protocol's codes why something is not done."""
+    if isinstance(error, Refused):
+        return error
+    status = error.status if isinstance(error, Error) else error.status_code
+    said = str(error) if isinstance(error, Error) else str(error.detail)
+    return Refused(CODES.get(status, "unknown_error"), said)
 
 
 def _unknown(method: str) -> Refused:

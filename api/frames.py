@@ -58,6 +58,13 @@ def follow(server: Server, thread_id: UUID, *, after: int) -> AsyncIterator[Even
     return server.hub.marks(frames_subject(thread_id), after=f"{after}-0")
 
 
+async def between(server: Server, thread_id: UUID, *, after: int, upto: int) -> AsyncIterator[Event]:
+    """Read a thread's events behind a number, up to another."""
+    if after < upto:
+        async for entry in server.hub.between(frames_subject(thread_id), after=f"{after}-0", until=f"{upto}-0"):
+            yield entry
+
+
 def _history(server: Server, thread: Thread) -> list[Frame]:
     """Say in a few events what the last run has left, if that is recent or waits for an answer."""
     recent = datetime.now(UTC) - thread.updated_at < timedelta(seconds=server.settings.stream_ttl)

@@ -73,6 +73,17 @@ async def agent_get_tree(server: Server, caller: Caller, thread_id: UUID, params
     return {"tree": root}
 
 
+async def current_namespaces(server: Server, caller: Caller, thread_id: UUID, params: JsonObject) -> list[JsonObject]:
+    """List the graphs of a run, and how far each is."""
+    tree = (await agent_get_tree(server, caller, thread_id, {"run_id": params.get("run_id")}))["tree"]
+    found, left = list[JsonObject](), [tree]
+    while left:
+        node = left.pop(0)
+        found.append({"namespace": node["namespace"], "status": node["status"]})
+        left += node["children"]
+    return found
+
+
 def _summary(state: JsonObject) -> JsonObject:
     metadata = state["metadata"] or {}
     created = state["created_at"]

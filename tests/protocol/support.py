@@ -16,28 +16,31 @@ Event = dict[str, Any]
 
 
 @asynccontextmanager
-async def watching(url: str, thread_id: str, channels: list[str] | None = None, **body: Any) -> AsyncGenerator["Watch"]:
+async def watching(
+    url: str, thread_id: str, channels: list[str] | None = None, *, patience: float = PATIENCE, **body: Any
+) -> AsyncGenerator["Watch"]:
     """Watch a thread as a plain HTTP client does."""
-    timeout = httpx.Timeout(PATIENCE)
+    timeout = httpx.Timeout(patience)
     async with httpx.AsyncClient(base_url=url, timeout=timeout) as http:
         given = {"channels": channels or ALL, **body}
         async with http.stream("POST", f"/threads/{thread_id}/stream/events", json=given) as response:
             assert response.status_code == 200, await response.aread()
             assert response.headers["content-type"].startswith("text/event-stream")
-            yield Watch(response)
+            yield Watch(response, patience)
 
 
 class Watch:
     """An open stream of events."""
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: httpx.Response, patience: float) -> None:
+        self._patience = patience
         self._lines = response.aiter_lines()
         self.events: list[Event] = []
 
     async def next(self) -> Event:
         """Wait for the next event."""
         fields: dict[str, str] = {}
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(self._patience):
             while True:
                 line = await anext(self._lines)
                 if line.startswith(":"):

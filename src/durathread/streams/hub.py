@@ -130,6 +130,14 @@ class Hub:
                     return
                 await grown.wait()
 
+    def between(self, subject: str, *, after: str, until: str) -> AsyncIterator[Event]:
+        """Read what a stream has behind one entry, up to another.
+
+        Raises:
+            RedisError: Valkey is unavailable.
+        """
+        return self._replay(subject, after=after, until=until)
+
     async def newest(self, subject: str, *, upto: str = "+", count: int = 1) -> list[Event]:
         """Read the newest entries of a stream, the newest first."""
         page = _page(await self._redis.xrevrange(stream_key(subject), upto, "-", count=count))

@@ -1,0 +1,195 @@
+"""The streaming protocol over a WebSocket: commands in, answers and events out."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import structlog
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
+
+from durathread.api.authorization import Caller, CallerDep
+from durathread.api.commands import carry_out, refusal_of
+from durathread.api.deps import Server, ServerDep, parse_uuid
+from durathread.api.envelopes import Command, Malformed, Refused, failed, succeeded
+from durathread.api.frames import between, follow, newest, prepare
+from durathread.api.state_commands import current_namespaces
+from durathread.api.subscriptions import Subscription, number
+from durathread.encode import dumps
+from durathread.errors import Error, Forbidden, Unavailable
+from durathread.records import JsonObject
+from durathread.streams.frames import seq_of, shown
+
+log = structlog.get_logger()
+
+router = APIRouter(prefix="/threads/{thread_id}", tags=["Threads"])
+
+# Behind these, the status of an HTTP answer: browsers cannot read that of an upgrade that is refused.
+CODES = 4000
+GONE = 1011
+ENDED = "thread stream ended"
+FAILED = "the event stream is unavailable"
+LONGEST_REASON = 120
+
+
+@router.websocket("/stream/events")
+async def talk(socket: WebSocket, thread_id: str, server: ServerDep, caller: CallerDep) -> None:
+    """Carry out commands, and send the events of a thread that are subscribed to."""
+    await socket.accept()
+    try:
+        found = parse_uuid(thread_id, "thread")
+        _require_origin(socket, server.settings.cors_origins)
+        await prepare(server, found, since=0, only=await caller.may_read(found))
+    except Error as error:
+        await socket.close(CODES + error.status, str(error)[:LONGEST_REASON])
+    except HTTPException as error:
+        await socket.close(CODES + error.status_code, str(error.detail)[:LONGEST_REASON])
+    else:
+        await Conversation(socket, server, caller, found).hold()
+
+
+class Conversation:
+    """One client, as long as its connection lasts."""
+
+    def __init__(self, socket: WebSocket, server: Server, caller: Caller, thread_id: UUID) -> None:
+        """Take an open socket."""
+        self._socket = socket
+        self._server = server
+        self._caller = caller
+        self._thread_id = thread_id
+        self._subscriptions: dict[str, Subscription] = {}
+        # The events up to this number have been sent to those who subscribe to them.
+        self._position = 0
+        # Held by who sends events: those that a new subscription missed come between two of the others.
+        self._turn = asyncio.Lock()
+
+    async def hold(self) -> None:
+        """Carry out commands until the client leaves or the events end."""
+        tasks = list[asyncio.Task[None]]()
+        try:
+            async with self._server.watchers.watching(str(self._thread_id)):
+                # Before the first command: what it subscribes to is divided here into what was and what comes.
+                self._position = await newest(self._server, self._thread_id)
+                pump = asyncio.create_task(self._send_events(), name="socket events")
+                listening = asyncio.create_task(self._listen(), name="socket commands")
+                tasks += [pump, listening]
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                if not listening.done():
+                    await self._close(ENDED if pump.exception() is None else FAILED)
+        except (RedisError, OSError, Unavailable):
+            await self._close(FAILED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        with contextlib.suppress(WebSocketDisconnect):
+            while True:
+                message = await self._socket.receive()
+                if message["type"] == "websocket.disconnect":
+                    return
+                await self._answer(message.get("text") or message.get("bytes") or b"")
+
+    async def _answer(self, raw: str | bytes) -> None:
+        try:
+            asked = Command.read(raw)
+        except Malformed as error:
+            await self._send(failed(error.command_id, error))
+            return
+        own = {
+            "subscription.subscribe": self._subscribe,
+            "subscription.unsubscribe": self._unsubscribe,
+            "subscription.reconnect": self._reconnect,
+        }
+        if asked.method not in own:
+            await self._send(await carry_out(self._server, self._caller, self._thread_id, asked))
+            return
+        try:
+            await own[asked.method](asked)
+        except (Refused, Error, HTTPException) as error:
+            await self._send(failed(asked.command_id, refusal_of(error)))
+
+    async def _subscribe(self, asked: Command) -> None:
+        subscription = Subscription.of(asked.params)
+        since = number(asked.params, "since") or 0
+        async with self._turn:
+            since = since if since <= self._position else 0
+            missed = 0
+            async for _ in self._missed(subscription, since):
+                missed += 1
+            subscription_id = str(uuid4())
+            result = {"subscription_id": subscription_id, "replayed_events": missed}
+            await self._send(succeeded(asked.command_id, result, seq=self._position))
+            async for event in self._missed(subscription, since):
+                await self._socket.send_text(event.decode())
+            self._subscriptions[subscription_id] = subscription
+
+    async def _missed(self, subscription: Subscription, since: int) -> AsyncIterator[bytes]:
+        async for entry in between(self._server, self._thread_id, after=since, upto=self._position):
+            if subscription.takes(entry):
+                yield shown(entry)
+
+    async def _unsubscribe(self, asked: Command) -> None:
+        subscription_id = asked.params.get("subscription_id")
+        if self._subscriptions.pop(cast(str, subscription_id), None) is None:
+            raise Refused("no_such_subscription", f"There is no subscription {subscription_id}")
+        await self._send(succeeded(asked.command_id, {}, seq=self._position))
+
+    async def _reconnect(self, asked: Command) -> None:
+        """Say what a client has missed. Subscriptions live as long as their connection: of another, none is restored."""
+        wanted = asked.params.get("subscriptions") or []
+        if not isinstance(wanted, list):
+            raise Refused("invalid_argument", "Invalid subscriptions: must be a list of ids")
+        current = await current_namespaces(self._server, self._caller, self._thread_id, asked.params)
+        result: JsonObject = {
+            "restored": bool(wanted) and all(item in self._subscriptions for item in cast(list[Any], wanted)),
+            "current_namespaces": current,
+        }
+        if (missed := await self._behind(asked.params.get("last_event_id"))) is not None:
+            result["missed_events"] = missed
+        await self._send(succeeded(asked.command_id, result, seq=self._position))
+
+    async def _behind(self, event_id: Any) -> int | None:
+        """Count the events behind one; None if it is not kept."""
+        found = None
+        mark = dumps(event_id)
+        async for entry in between(self._server, self._thread_id, after=0, upto=self._position):
+            if found is not None:
+                found += 1
+            elif entry.data.startswith(b'{"type":"event","event_id":%b,' % mark):
+                found = 0
+        return found
+
+    async def _send_events(self) -> None:
+        async for entry in follow(self._server, self._thread_id, after=self._position):
+            async with self._turn:
+                self._position = seq_of(entry)
+                if any(subscription.takes(entry) for subscription in self._subscriptions.values()):
+                    # Waits while the client does not read: what follows stays in Valkey.
+                    await self._socket.send_text(shown(entry).decode())
+
+    async def _send(self, answer: JsonObject) -> None:
+        await self._socket.send_text(dumps(answer).decode())
+
+    async def _close(self, reason: str) -> None:
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await self._send(failed(None, Refused("unknown_error", reason)))
+            await self._socket.close(GONE, reason)
+
+
+def _require_origin(socket: WebSocket, origins: str) -> None:
+    """Refuse the pages of other sites: browsers send cookies along with an upgrade, whoever asks for it.
+
+    Raises:
+        Forbidden: the page may not call this server.
+    """
+    allowed = {origin.strip() for origin in origins.split(",")}
+    origin = socket.headers.get("origin")
+    if origin is None or "*" in allowed or origin in allowed:
+        return
+    if origin.partition("://")[2] != socket.headers.get("host"):
+        raise Forbidden(f"Origin {origin} may not call this server")
