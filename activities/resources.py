@@ -50,7 +50,7 @@ class Resources:
     @cached_property
     def terms(self) -> Terms:
         """What threads and runs are granted."""
-        return terms_of(self.graphs.config)
+        return terms_of(self.graphs.config, thread_ttl=self.settings.thread_ttl)
 
     @cached_property
     def dress(self) -> Dress:

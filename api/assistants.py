@@ -16,7 +16,7 @@ from durathread.api.errors import problems
 from durathread.api.graph_schemas import schemas_of
 from durathread.api.json import Json, assistant_json, selected
 from durathread.api.launch import cancel
-from durathread.api.removal import remove, unschedule
+from durathread.api.removal import remove
 from durathread.api.schemas import (
     AssistantModel,
     AssistantVersionModel,
@@ -30,6 +30,7 @@ from durathread.errors import BadRequest, Conflict, Invalid, NotFound
 from durathread.graphs import system_assistant_id
 from durathread.preparation import Body, ConfigBody, UuidText, assistant_id_of, find_assistant, strip_reserved
 from durathread.records import Assistant, JsonObject
+from durathread.removal import unschedule
 from durathread.store import assistants, crons
 from durathread.store.filters import Filter
 from durathread.store.pool import connection, transaction
@@ -195,7 +196,7 @@ async def delete(
         timed = await crons.of_assistant(conn, assistant_id)
         if not await assistants.delete(conn, assistant_id, only=only):
             raise NotFound(f"Assistant with ID {assistant_id} not found")
-    await unschedule(server, timed)
+    await unschedule(server.temporal, timed)
     for thread_id, run_ids in in_flight.items():
         await cancel(server, thread_id, run_ids=run_ids, action="interrupt", reason="the assistant was deleted")
     for start in range(0, len(doomed), AT_ONCE):

@@ -15,13 +15,13 @@ from durathread.api.deps import CronId, Server, ServerDep, ThreadId
 from durathread.api.errors import problems
 from durathread.api.json import Json, cron_json, selected
 from durathread.api.launch import allow
-from durathread.api.removal import unschedule
 from durathread.api.schemas import CronModel, selection_of
 from durathread.api.searching import Page, SortOrder, page
 from durathread.errors import BadRequest, Invalid, NotFound, Unavailable
 from durathread.preparation import Body, UuidText, assistant_id_of, find_assistant
 from durathread.records import Assistant, Cron, JsonObject, NewRun
 from durathread.recurrence import CronCreate, CronPatch, payload_of, run_of
+from durathread.removal import unschedule
 from durathread.schedules import publish
 from durathread.store import crons, threads
 from durathread.store.filters import Filter
@@ -149,7 +149,7 @@ async def delete(cron_id: CronId, server: ServerDep, caller: CallerDep) -> Respo
     async with connection(server.pool) as conn:
         if not await crons.delete(conn, cron_id, only=only):
             raise NotFound(f"Cron with ID {cron_id} not found")
-    await unschedule(server, [cron_id])
+    await unschedule(server.temporal, [cron_id])
     return Response(status_code=204)
 
 

@@ -18,7 +18,9 @@ from temporalio.client import (
     ScheduleOverlapPolicy,
     SchedulePolicy,
     ScheduleSpec,
+    ScheduleUpdate,
 )
+from temporalio.service import RPCError
 
 from durathread.api.authority import Authority
 from durathread.api.deps import Server, final_statuses
@@ -26,6 +28,7 @@ from durathread.api.in_process import in_process
 from durathread.errors import Error
 from durathread.graphs import Graphs
 from durathread.indexing import store_config
+from durathread.lifetimes import Expiry
 from durathread.registration import names_of, register
 from durathread.settings import Settings
 from durathread.store.items import LoopStore, open_store
@@ -33,9 +36,9 @@ from durathread.store.pool import open_pool
 from durathread.streams.hub import open_hub
 from durathread.streams.interest import Watchers
 from durathread.streams.publisher import open_publisher
-from durathread.temporal import SWEEP_ID, connect
+from durathread.temporal import SWEEP_ID, connect, expire_schedule_id
 from durathread.terms import terms_of
-from durathread.workflows.messages import SWEEP, Sweep
+from durathread.workflows.messages import EXPIRE, SWEEP, Expiration, Sweep
 
 log = structlog.get_logger()
 
@@ -66,11 +69,12 @@ async def open_server(
         temporal = await connect()
         await register(pool, graphs, await names_of(graphs))
         first_nodes = {graph_id: await graphs.first_nodes(graph_id) for graph_id in graphs}
-        terms = terms_of(graphs.config)
+        terms = terms_of(graphs.config, thread_ttl=settings.thread_ttl)
         server = Server(settings, graphs, first_nodes, pool, store, temporal, redis, hub, publisher, watchers, terms)
         server.authority = authority
         server.spawn(watchers.run())
         server.spawn(_schedule_sweep(temporal, settings, server))
+        server.spawn(_schedule_expiry(temporal, settings, terms.expiry))
         yield server
         for task in server.background:
             task.cancel()
@@ -107,3 +111,23 @@ async def _schedule_sweep(temporal: Client, settings: Settings, server: Server) 
         return
     except (Error, RuntimeError) as error:
         log.warning("The sweep could not be scheduled", error=str(error))
+
+
+async def _schedule_expiry(temporal: Client, settings: Settings, expiry: Expiry) -> None:
+    """See to it that threads end which have outlived their lifetime, as often as is set now."""
+    interval = timedelta(minutes=expiry.interval_minutes)
+    schedule_id = expire_schedule_id(settings.task_queue)
+    schedule = Schedule(
+        action=ScheduleActionStartWorkflow(
+            EXPIRE, Expiration(expiry.limit), id=schedule_id, task_queue=settings.task_queue
+        ),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=interval)]),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(minutes=1)),
+    )
+    try:
+        try:
+            await temporal.create_schedule(schedule_id, schedule)
+        except ScheduleAlreadyRunningError:
+            await temporal.get_schedule_handle(schedule_id).update(lambda _: ScheduleUpdate(schedule))
+    except RPCError as error:
+        log.warning("The expiry of threads could not be scheduled", error=str(error))

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, create_model
 
-from durathread.records import OnRunCompleted, RunStatus, Strategy, ThreadStatus
+from durathread.records import LifetimeStrategy, OnRunCompleted, RunStatus, Strategy, ThreadStatus
 
 
 class RunModel(BaseModel):
@@ -25,6 +25,14 @@ class RunModel(BaseModel):
     cancel_reason: str | None = Field(None, description="Why the run was interrupted, if it was.")
 
 
+class TtlModel(BaseModel):
+    """How long a thread lives that nobody touches."""
+
+    strategy: LifetimeStrategy
+    ttl_minutes: float
+    expires_at: datetime
+
+
 class ThreadModel(BaseModel):
     """A conversation."""
 
@@ -38,6 +46,7 @@ class ThreadModel(BaseModel):
     values: Any = None
     interrupts: dict[str, Any] | None = Field(None, description="By task; absent before the first run has ended.")
     error: dict[str, Any] | None = Field(None, description="Of the last run; absent before the first run has ended.")
+    ttl: TtlModel | None = Field(None, description="With `include=ttl`; absent if the thread lives on.")
 
 
 class AssistantModel(BaseModel):

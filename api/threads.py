@@ -4,23 +4,24 @@ import re
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Query, Request
 from pydantic import AfterValidator, Field
 from starlette.responses import Response
 from uuid_utils.compat import uuid7
 
 from durathread.api.authorization import Caller, CallerDep
-from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread
+from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread, listed
 from durathread.api.editing import UpdateBody, apply, refresh
 from durathread.api.errors import problems
 from durathread.api.json import Json, selected, thread_json
 from durathread.api.removal import remove
 from durathread.api.schemas import Pruned, ThreadModel, selection_of
 from durathread.api.searching import Page, SortOrder, page
-from durathread.errors import BadRequest, Conflict, NotFound, ThreadBusy
+from durathread.errors import BadRequest, Conflict, Invalid, NotFound, ThreadBusy
+from durathread.lifetimes import LONGEST
 from durathread.preparation import Body, UuidText
-from durathread.records import JsonObject, Thread, ThreadStatus
-from durathread.store import saver, threads
+from durathread.records import JsonObject, Lifetime, LifetimeStrategy, Thread, ThreadStatus
+from durathread.store import lifetimes, saver, threads
 from durathread.store.filters import Filter
 from durathread.store.pool import connection, transaction
 from durathread.streams.marks import mark_state
@@ -44,6 +45,9 @@ ALIAS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 PATH = re.compile(r"(values|metadata|config|interrupts)(\.[^.\[\]]+|\[-?\d{1,9}\])*")
 PART = re.compile(r"([^.\[\]]+)|\[(-?\d+)\]")
 MOST_EXTRACTS = 10
+TTL = "How long the thread lives that nobody touches: minutes, or with a strategy."
+
+Minutes = Annotated[float, Field(gt=0, le=LONGEST, strict=True, allow_inf_nan=False, description="In minutes.")]
 
 
 def _extracts(asked: dict[str, str]) -> dict[str, str]:
@@ -55,6 +59,13 @@ def _extracts(asked: dict[str, str]) -> dict[str, str]:
         if not PATH.fullmatch(path):
             raise ValueError(f"'{path}' is not a path such as values.messages[-1].content")
     return asked
+
+
+class TtlBody(Body):
+    """How long a thread lives that nobody touches, and what becomes of it then."""
+
+    strategy: LifetimeStrategy = "delete"
+    ttl: Minutes
 
 
 class Superstep(Body):
@@ -70,14 +81,14 @@ class ThreadCreate(Body):
     metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
     if_exists: Literal["raise", "do_nothing"] = "raise"
     supersteps: list[Superstep] | None = Field(None, description="A history to begin with; needs `metadata.graph_id`.")
-    ttl: Any = Field(None, description="Accepted and ignored.")
+    ttl: TtlBody | Minutes | None = Field(None, description=f"{TTL} By default that of the server's configuration.")
 
 
 class ThreadPatch(Body):
     """What to merge into a thread."""
 
     metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
-    ttl: Any = Field(None, description="Accepted and ignored.")
+    ttl: TtlBody | Minutes | None = Field(None, description=f"{TTL} Null lets it live.")
 
 
 class ThreadFilter(Body):
@@ -112,11 +123,14 @@ async def create(body: ThreadCreate, server: ServerDep, caller: CallerDep) -> Re
     """Create a thread."""
     thread_id = UUID(body.thread_id) if body.thread_id else uuid7()
     value: JsonObject = {"thread_id": thread_id, "metadata": body.metadata, "if_exists": body.if_exists}
+    lifetime = _lifetime(body.ttl) or server.terms.expiry.default
     only = await caller.ask("threads", "create", value)
     written: JsonObject = {}
     async with transaction(server.pool) as conn:
         created = await threads.insert(conn, thread_id, metadata=value.get("metadata") or {})
         is_new = created is not None
+        if is_new and lifetime:
+            await lifetimes.grant(conn, thread_id, lifetime)
         if created is not None and body.supersteps:
             written = await apply(server, conn, created, [step.updates for step in body.supersteps])
         if is_new or value.get("if_exists") == "do_nothing":
@@ -168,9 +182,23 @@ async def prune(body: Prune, server: ServerDep, caller: CallerDep) -> Response:
 
 
 @router.get("/{thread_id}", response_model=ThreadModel, responses=problems(404))
-async def get(thread_id: ThreadId, server: ServerDep, caller: CallerDep) -> Response:
+async def get(
+    thread_id: ThreadId,
+    request: Request,
+    server: ServerDep,
+    caller: CallerDep,
+    include: Annotated[str | None, Query(description="`ttl`, to have the thread's lifetime shown.")] = None,
+) -> Response:
     """Get a thread."""
-    return Json(thread_json(await existing_thread(server, thread_id, only=await caller.may_read(thread_id))))
+    shown = thread_json(await existing_thread(server, thread_id, only=await caller.may_read(thread_id)))
+    wanted = listed(request, "include") if include else []
+    if unknown := [name for name in wanted if name != "ttl"]:
+        raise Invalid(f"include: unknown field {', '.join(unknown)}")
+    if wanted:
+        async with connection(server.pool) as conn:
+            lifetime = await lifetimes.get(conn, thread_id)
+        shown |= {"ttl": lifetime} if lifetime else {}
+    return Json(shown)
 
 
 @router.patch("/{thread_id}/state", response_model=ThreadModel, responses=problems(404), include_in_schema=False)
@@ -185,8 +213,10 @@ async def patch(
     """Merge metadata into a thread's, key by key. `Prefer: return=minimal` asks for no answer but 204."""
     value: JsonObject = {"thread_id": thread_id, "metadata": body.metadata}
     only = await caller.ask("threads", "update", value)
-    async with connection(server.pool) as conn:
+    async with transaction(server.pool) as conn:
         patched = await threads.patch(conn, thread_id, metadata=value.get("metadata") or {}, only=only)
+        if patched is not None and "ttl" in body.model_fields_set:
+            await lifetimes.grant(conn, thread_id, _lifetime(body.ttl))
     if patched is None:
         raise NotFound(f"Thread with ID {thread_id} not found")
     if "return=minimal" in prefer.replace(" ", "").lower():
@@ -218,6 +248,12 @@ async def copy(thread_id: ThreadId, server: ServerDep, caller: CallerDep) -> Res
             # The row says what its last run left; the checkpoints have gone on.
             copied = await refresh(server, conn, copied)
     return Json(thread_json(copied))
+
+
+def _lifetime(ttl: TtlBody | float | None) -> Lifetime | None:
+    if isinstance(ttl, TtlBody):
+        return Lifetime(ttl.ttl, ttl.strategy)
+    return None if ttl is None else Lifetime(ttl)
 
 
 async def _copied_metadata(

@@ -9,6 +9,7 @@ RUN = "Run"
 SWEEP = "Sweep"
 WEBHOOK = "Webhook"
 CRON = "Cron"
+EXPIRE = "Expire"
 
 ADMIT = "admit"
 STEP = "step"
@@ -20,6 +21,7 @@ DELIVER = "deliver"
 DISCARD = "discard"
 FIRE = "fire"
 SWEEP_CRONS = "sweep_crons"
+EXPIRE_THREADS = "expire"
 
 # Failure types.
 UNAVAILABLE = "Unavailable"
@@ -200,3 +202,10 @@ class Fired:
     thread_id: str = ""
     graph_id: str = ""
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Expiration:
+    """Threads that have outlived their lifetime shall go, at most `limit` at a time."""
+
+    limit: int = 1000

@@ -12,6 +12,7 @@ from temporalio.worker import Worker, WorkerConfig
 from durathread.activities.admit import Admissions
 from durathread.activities.crons import Crons
 from durathread.activities.deliver import Deliveries
+from durathread.activities.expire import Expiries
 from durathread.activities.resources import Resources
 from durathread.activities.settle import Settlements
 from durathread.activities.step import Steps
@@ -19,6 +20,7 @@ from durathread.graphs import Graphs
 from durathread.settings import Settings
 from durathread.temporal import webhook_task_queue
 from durathread.workflows.cron import Cron
+from durathread.workflows.expire import Expire
 from durathread.workflows.run import Run
 from durathread.workflows.sweep import Sweep
 from durathread.workflows.thread import Thread
@@ -57,7 +59,7 @@ class DurathreadPlugin(SimplePlugin):
         crons = Crons(self._resources)
         super().__init__(
             "durathread.DurathreadPlugin",
-            workflows=[Thread, Run, Sweep, Cron, Webhook],
+            workflows=[Thread, Run, Sweep, Cron, Webhook, Expire],
             activities=[
                 steps.step,
                 ends.settle,
@@ -68,6 +70,7 @@ class DurathreadPlugin(SimplePlugin):
                 self._deliveries.discard,
                 crons.fire,
                 crons.sweep,
+                Expiries(self._resources).expire,
             ],
         )
 

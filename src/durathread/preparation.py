@@ -196,6 +196,7 @@ def prepare(
         after_seconds=body.after_seconds,
         create_thread=stateless or body.if_not_exists == "create",
         temporary=temporary,
+        lifetime=None if temporary else terms.expiry.default,
         thread_metadata={
             **(config.get("metadata") or {}),
             **metadata,

@@ -14,6 +14,7 @@ ThreadStatus = Literal["idle", "busy", "interrupted", "error"]
 Strategy = Literal["reject", "enqueue", "interrupt", "rollback"]
 
 OnRunCompleted = Literal["delete", "keep"]
+LifetimeStrategy = Literal["delete", "keep_latest"]
 
 IN_FLIGHT: tuple[RunStatus, ...] = ("pending", "running")
 STRATEGIES: tuple[Strategy, ...] = ("reject", "enqueue", "interrupt", "rollback")
@@ -88,6 +89,14 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Lifetime:
+    """What becomes of a thread that nobody has touched for so many minutes."""
+
+    minutes: float
+    strategy: LifetimeStrategy = "delete"
+
+
+@dataclass(frozen=True)
 class NewRun:
     """A run that asks to be admitted."""
 
@@ -100,6 +109,8 @@ class NewRun:
     after_seconds: float = 0
     create_thread: bool = False
     temporary: bool = False
+    # What its thread gets if that is made for it.
+    lifetime: Lifetime | None = None
     thread_metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 

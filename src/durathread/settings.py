@@ -105,6 +105,11 @@ class Settings(BaseSettings):
         validation_alias=named("DURATHREAD_API_URL"),
         description="Where workers reach the API, for webhooks with relative URLs; the port on this machine by default.",
     )
+    thread_ttl: str = Field(
+        default="",
+        validation_alias=named("LANGGRAPH_THREAD_TTL"),
+        description="JSON that takes the place of `checkpointer.ttl` in langgraph.json.",
+    )
     stream_ttl: int = Field(
         default=120,
         validation_alias=named("RESUMABLE_STREAM_TTL_SECONDS"),

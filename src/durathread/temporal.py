@@ -59,6 +59,11 @@ def cron_id_of(schedule_id: str) -> UUID | None:
         return None
 
 
+def expire_schedule_id(task_queue: str) -> str:
+    """Name the schedule, and the workflow, that looks after the lifetimes of a deployment's threads."""
+    return f"{task_queue}/expire"
+
+
 async def connect(*, identity: str | None = None, plugins: list[Plugin] | None = None) -> Client:
     """Connect as `TEMPORAL_*` says; without any of it, to localhost:7233.
 

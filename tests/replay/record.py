@@ -28,7 +28,7 @@ from durathread.embedded.engines import engines
 from durathread.plugin import DurathreadPlugin
 from durathread.settings import Settings
 from durathread.store.migrate import upgrade
-from durathread.workflows.messages import RunRequest, Sweep, ThreadState
+from durathread.workflows.messages import Expiration, RunRequest, Sweep, ThreadState
 from tests.conftest import environment_of
 from tests.eventually import eventually
 from tests.receiver import receiving
@@ -244,6 +244,14 @@ async def record_webhooks(recorder: Recorder) -> None:
             await recorder.store(f"webhook-{name}", f"webhook/{run['run_id']}")
 
 
+async def record_expiry(recorder: Recorder) -> None:
+    """A thread that has outlived its time."""
+    await recorder.client.threads.create(ttl={"ttl": 0.0001})
+    queue = recorder.stack.environment["DURATHREAD_TASK_QUEUE"]
+    await recorder.temporal.execute_workflow("Expire", Expiration(), id="expire", task_queue=queue)
+    await recorder.store("expire", "expire")
+
+
 async def record_sweep(recorder: Recorder) -> None:
     """A sweep that finds a run."""
     thread_id = str(uuid4())
@@ -367,6 +375,7 @@ async def main() -> None:
         await record_sweep(found)
         await record_webhooks(found)
         await record_cron(found)
+        await record_expiry(found)
         await record_timeout(found)
         await record_long_lived(found)
         await stateless

@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 from durathread import records
 from durathread.errors import NotFound, ThreadBusy
 from durathread.records import JsonObject, NewRun, Run, RunStatus, Thread
-from durathread.store import runs, threads
+from durathread.store import lifetimes, runs, threads
 from durathread.store.filters import Filter
 from durathread.store.pool import Connection
 from durathread.store.saver import delete_for_runs
@@ -78,6 +78,8 @@ async def admit(conn: Connection, new: NewRun, *, only: Filter | None = None) ->
     if new.create_thread:
         args = (new.thread_id, Jsonb(dict(new.thread_metadata)), new.temporary)
         created = (await conn.execute(CREATE_THREAD, args)).rowcount == 1
+    if created and new.lifetime:
+        await lifetimes.grant(conn, new.thread_id, new.lifetime)
     thread = await threads.lock(conn, new.thread_id, only=None if created else only)
     if thread is None:
         raise NotFound("Thread or assistant not found.")

@@ -34,8 +34,10 @@ UPDATE thread SET metadata = metadata || %(metadata)s, updated_at = now()
 WHERE thread_id = %(thread)s AND NOT hidden AND {SHOWN} RETURNING {COLUMNS}
 """
 COPY: LiteralString = f"""
-INSERT INTO thread (thread_id, status, resting, metadata, config, "values", interrupts, error)
-SELECT %(target)s, resting, resting, coalesce(%(metadata)s, metadata), config, "values", interrupts, error
+INSERT INTO thread
+    (thread_id, status, resting, metadata, config, "values", interrupts, error, ttl_strategy, ttl_minutes)
+SELECT %(target)s, resting, resting, coalesce(%(metadata)s, metadata), config, "values", interrupts, error, ttl_strategy,
+    ttl_minutes
 FROM thread WHERE thread_id = %(source)s AND NOT hidden RETURNING {COLUMNS}
 """
 OTHERS: LiteralString = f"SELECT 1 AS found FROM thread WHERE thread_id = %(thread)s AND NOT hidden AND NOT {SHOWN}"

@@ -1,0 +1,65 @@
+"""The activity that takes away what threads have outlived."""
+
+from uuid import UUID
+
+import structlog
+from temporalio import activity
+
+from durathread.activities.resources import Resources
+from durathread.errors import Unavailable
+from durathread.removal import Removed, take, tell
+from durathread.store import lifetimes
+from durathread.store.pool import OUTAGES, connection, transaction
+from durathread.store.saver import Saver
+from durathread.workflows.messages import EXPIRE_THREADS, Expiration
+
+log = structlog.get_logger()
+
+# Threads that are looked up at once: those behind them may have been touched by the time it is their turn.
+BATCH = 100
+
+
+class Expiries:
+    """Deletes threads that nobody has touched for as long as they may live, or all but their latest checkpoint."""
+
+    def __init__(self, resources: Resources) -> None:
+        """Take what the worker will have opened."""
+        self._resources = resources
+
+    @activity.defn(name=EXPIRE_THREADS)
+    async def expire(self, given: Expiration) -> int:
+        """Take away at most `limit` threads, or their history; return how many."""
+        count = 0
+        while count < given.limit:
+            async with connection(self._resources.pool) as conn:
+                found = await lifetimes.expired(conn, limit=min(BATCH, given.limit - count))
+            done = 0
+            for thread_id in found:
+                activity.heartbeat()
+                done += await self._expire(thread_id)
+            count += done
+            if not done:
+                break
+        return count
+
+    async def _expire(self, thread_id: UUID) -> bool:
+        removed: Removed | None = None
+        async with transaction(self._resources.pool) as conn:
+            strategy = await lifetimes.lock_expired(conn, thread_id)
+            if strategy == "delete":
+                removed = await take(conn, thread_id)
+            elif strategy == "keep_latest":
+                await self._prune(thread_id)
+                await lifetimes.renew(conn, thread_id)
+        if removed is not None:
+            await tell(removed, publisher=self._resources.publisher, temporal=activity.client())
+        return strategy is not None
+
+    async def _prune(self, thread_id: UUID) -> None:
+        try:
+            await Saver(self._resources.pool).aprune([str(thread_id)], strategy="keep_latest")
+        except (Unavailable, *OUTAGES):
+            raise
+        except Exception:
+            # Tried again after another lifetime: meanwhile it holds up no other thread.
+            log.exception("A thread keeps its history", thread_id=str(thread_id))
