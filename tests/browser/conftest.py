@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ from tests.conftest import EXAMPLES, environment_of
 from tests.stack import Stack, running
 
 CHAT = EXAMPLES / "chat"
-SHOTS = Path(__file__).parent / "shots"
 # Nothing outside this machine is asked for anything.
 FLAGS = (
     "--no-sandbox",
@@ -92,7 +90,7 @@ async def chat(
     """The page of a person with a desktop."""
     async with opened(browser, f"{page_url}?api={bookshop.url}") as page:
         yield page
-        await page.shoot(SHOTS / f"{request.node.name.removeprefix('test_')}.png")
+        await page.shoot(request.node.name.removeprefix("test_"))
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from playwright.async_api import ConsoleMessage, Locator, Page, expect
 
+SHOTS = Path(__file__).parent / "shots"
 # Notes every text that the last answer on the page has ever had.
 WATCH = """
 window.seen = [];
@@ -72,8 +73,9 @@ class ChatPage:
         """Tell every text that the last answer has had since the page was loaded."""
         return await self.page.evaluate("window.seen")
 
-    async def shoot(self, path: Path) -> None:
+    async def shoot(self, name: str) -> None:
         """Take pictures: as it is, and dark at the width of a phone."""
+        path = SHOTS / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
         await self.page.screenshot(path=path)
         size: Any = self.page.viewport_size

@@ -108,6 +108,7 @@ async def test_a_failed_run_says_why_and_is_tried_again(chat: ChatPage, api: Lan
     assert [run["status"] for run in await api.runs.list(chat.thread_id)] == ["error"]
     await chat.page.reload()
     await expect(failure).to_contain_text("The model is overloaded. Try again in a moment.")
+    await chat.shoot("while a failure is shown")
     await chat.page.get_by_role("button", name="Try again").click()
     await expect(chat.answers).to_contain_text("Good day!")
     await chat.idle()

@@ -45,6 +45,7 @@ async def test_the_call_of_a_tool_is_decided_by_a_person(
     await chat.say(ORDER)
     question = chat.page.get_by_role("form", name="Approve order_books")
     await expect(question.get_by_label("title")).to_have_value("Moby-Dick")
+    await chat.shoot("while a person is asked")
     assert (await api.threads.get(chat.thread_id))["status"] == "interrupted"
     await chat.page.reload()
     if decision == "edit":

@@ -28,6 +28,7 @@ async def test_a_message_waits_for_its_turn(chat: ChatPage, api: LangGraphClient
     await chat.answering()
     await chat.say(WHALES, "Wait")
     await expect(chat.waiting).to_contain_text([WHALES])
+    await chat.shoot("while a message waits")
     assert await statuses(api, chat.thread_id) == ["running", "pending"]
     await expect(chat.answers.last).to_contain_text("Moby-Dick (2 left)")
     await chat.idle()
@@ -105,6 +106,7 @@ async def test_a_rejected_message_stays_in_the_composer(chat: ChatPage, api: Lan
     await chat.say(WHALES, "Reject")
     await expect(chat.page.get_by_role("alert")).to_contain_text("Not sent: the bookseller is still answering.")
     await expect(chat.composer).to_have_value(WHALES)
+    await chat.shoot("while a message is rejected")
     assert await statuses(api, chat.thread_id) == ["running"]
     await chat.idle()
     await chat.composer.press("Enter")
