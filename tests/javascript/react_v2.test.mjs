@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
+import { WebSocket } from "ws";
 import { mount } from "./mount.mjs";
 import { useChannel, useMessageMetadata, useMessages, useStream, useSubmissionQueue } from "@langchain/react";
 import { client, eventually, held, newThread, url } from "./support.mjs";
@@ -255,5 +256,29 @@ test("a thread that has ended is shown as it is", async () => {
   await page.current.submit(said("three"));
   await shows(page, ["one", "one ", "two", "two ", "three", "three "]);
   await ended(page);
+  page.unmount();
+});
+
+test("a page watches over a web socket", async () => {
+  const webSocketFactory = (address) => new WebSocket(address);
+  const page = use("chat", { transport: "websocket", webSocketFactory });
+  await loaded(page);
+  await page.current.submit(said(SLOW));
+  await shows(page, [SLOW, `${SLOW} `]);
+  await ended(page);
+  assert.ok(page.seen.length > 10);
+  page.unmount();
+});
+
+test("the calls of tools are shown with their results", async () => {
+  const page = use("toolbox");
+  await loaded(page);
+  await page.current.submit(said("weather Paris"));
+  await eventually(() => page.current.toolCalls[0]?.status === "finished", { what: "a finished call" });
+  await ended(page);
+  const [call] = page.current.toolCalls;
+  assert.deepEqual([call.name, call.input, page.current.toolCalls.length], ["weather", { city: "Paris" }, 1]);
+  assert.match(JSON.stringify(call.output), /sunny in Paris/);
+  await eventually(() => texts(page).at(-1) === "It is sunny in Paris", { what: "the answer" });
   page.unmount();
 });
