@@ -17,7 +17,8 @@ dev: .venv/ready ## Run a server on http://localhost:8123 with examples/weather,
 
 chat: .venv/ready $(CHAT)/node_modules/ready ## Run a server with examples/chat, and its page on http://localhost:5173
 	@$(BIN)/durathread dev --config $(CHAT)/langgraph.json & server=$$!; \
-		trap 'kill $$server 2>/dev/null; wait $$server' EXIT; trap exit INT TERM; cd $(CHAT) && npm run --silent dev
+		trap 'kill $$server; wait $$server' EXIT; trap 'wait $$server; trap - EXIT; exit' INT; \
+		cd $(CHAT) && npm run --silent dev
 
 test: .venv/ready $(CLIENTS)/node_modules/ready ## Run the tests (ARGS="-k name" runs some)
 	@exec $(BIN)/python -m pytest $(ARGS)
