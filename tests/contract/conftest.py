@@ -2,4 +2,6 @@
 
 import pytest
 
-pytest.register_assert_rewrite(*(f"tests.contract.of_{name}" for name in ("assistants", "threads", "runs", "store")))
+pytest.register_assert_rewrite(
+    *(f"tests.contract.of_{name}" for name in ("assistants", "crons", "threads", "runs", "store"))
+)

@@ -1,5 +1,6 @@
 """What `client.threads` promises."""
 
+import asyncio
 from typing import Any
 from uuid import uuid4
 
@@ -151,3 +152,27 @@ async def join_stream(call: Caller) -> None:
     assert parts[1].data == {"log": ["in"]}
     assert parts[4].data == {"log": ["in", "a", "b", "c"]}
     assert parts[-1].data["status"] == "run_done"
+
+
+async def stream(call: Caller) -> None:
+    """A thread is worked with by the streaming protocol, over both transports."""
+    for transport in ("sse", "websocket"):
+        opened = await call(
+            "threads.stream", str(uuid4()), assistant_id="agent", run_start_timeout=30, transport=transport
+        )
+        assert (await output_of(opened))["log"] == ["in", "a", "b", "c"]
+
+
+async def output_of(opened: Any) -> Any:
+    """Start a run on an opened thread, and wait for its output."""
+    if hasattr(opened, "__aenter__"):
+        async with opened as thread:
+            await thread.run.start(input={"log": ["in"]})
+            return await thread.output
+
+    def work() -> Any:
+        with opened as thread:
+            thread.run.start(input={"log": ["in"]})
+            return thread.output
+
+    return await asyncio.to_thread(work)

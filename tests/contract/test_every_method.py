@@ -5,13 +5,13 @@ from collections.abc import Awaitable, Callable
 import pytest
 from langgraph_sdk import get_client, get_sync_client
 
-from tests.contract import of_assistants, of_runs, of_store, of_threads
+from tests.contract import of_assistants, of_crons, of_runs, of_store, of_threads
 from tests.contract.calling import Caller, methods
 from tests.stack import Stack
 
 Scenario = Callable[[Caller], Awaitable[None]]
 
-MODULES = {"assistants": of_assistants, "threads": of_threads, "runs": of_runs, "store": of_store}
+MODULES = {"assistants": of_assistants, "crons": of_crons, "threads": of_threads, "runs": of_runs, "store": of_store}
 # `list` is a name of Python's.
 NAMES = {"runs.list": "listed"}
 
