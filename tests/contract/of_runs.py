@@ -53,7 +53,7 @@ async def check_starting_points(call: Caller, log_of: Any) -> None:
     answer = {"command": {"resume": {question: "yes"}}, "strict_resume": True}
     assert await log_of(thread_id, "hitl", **answer) == ["ask=yes", "after"]
     # The SDK's `wait` raises what httpx does; its own errors are of that kind too.
-    with pytest.raises(httpx.HTTPStatusError, match="422|webhook"):
+    with pytest.raises(httpx.HTTPStatusError, match=r"422|webhook"):
         await log_of(thread_id, "hitl", input=None, webhook="gopher://nowhere")
 
 
