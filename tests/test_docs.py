@@ -53,7 +53,8 @@ def sdk_methods(name: str) -> set[str]:
 
 def listed(name: str) -> list[str]:
     """Read which methods of one of the SDK's clients the README lists."""
-    row = re.search(rf"^\| `{name}` \| (.*) \|$", README, re.MULTILINE)
+    section = README.partition("## The SDK's methods")[2].partition("\n## ")[0]
+    row = re.search(rf"^\| `{name}` \| (.*) \|$", section, re.MULTILINE)
     assert row, f"README.md has no row for the SDK's client {name}"
     return re.findall(r"`(\w+)`", row[1])
 
