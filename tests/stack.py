@@ -81,7 +81,7 @@ class Stack:
                 except httpx.TransportError:
                     return False
 
-            await eventually(answers, timeout=30, what=self.log("api"))
+            await eventually(answers, timeout=120, what=self.log("api"))
 
     async def worker_ready(self, name: str = "worker", *, times: int = 1) -> None:
         """Wait until a worker has said so, for the nth time."""
