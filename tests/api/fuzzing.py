@@ -36,6 +36,9 @@ def sensible(body: dict[str, Any]) -> None:
         body["assistant_id"] = KNOWN["assistant_id"]
     if "graph_id" in body and often():
         body["graph_id"] = "agent"
+    if "schedule" in body and often():
+        body["schedule"] = "0 0 1 1 *"
+        body.pop("timezone", None)
     if isinstance(body.get("after_seconds"), int | float) and body["after_seconds"] > 1:
         body["after_seconds"] = 0.2
     if often():

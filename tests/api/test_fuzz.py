@@ -23,12 +23,14 @@ CARRIED_OUT = 0.5
 
 
 async def existing(client: LangGraphClient) -> dict[str, str]:
-    """Make a thread with a run, and name them as paths do."""
+    """Make a thread with a run, and a cron, and name them as paths do."""
     assistant = await client.assistants.create("agent")
     thread = await client.threads.create()
     run = await client.runs.create(thread["thread_id"], "agent", input={"log": ["in"]}, stream_resumable=True)
     await client.runs.join(thread["thread_id"], run["run_id"])
+    cron: Any = await client.crons.create("agent", schedule="0 0 1 1 *")
     return {
+        "cron_id": cron["cron_id"],
         "thread_id": thread["thread_id"],
         "run_id": run["run_id"],
         "assistant_id": assistant["assistant_id"],
