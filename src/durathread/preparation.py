@@ -91,7 +91,7 @@ class RunCreate(Body):
     metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
     config: ConfigBody = Field(default_factory=ConfigBody)
     context: dict[str, Any] = Field(default_factory=dict[str, Any])
-    webhook: str | None = None
+    webhook: str | None = Field(None, description="The URL that is told of the run's end.")
     checkpoint: CheckpointBody | None = None
     checkpoint_id: UuidText | None = None
     checkpoint_during: bool | None = None
