@@ -85,7 +85,7 @@ class Authority:
         given = cast(JsonObject, block)
         if unknown := sorted(set(given) - set(KEYS)):
             raise ConfigError(f"auth.{unknown[0]} in langgraph.json is unknown. There are {', '.join(KEYS)}.")
-        path, openapi = given.get("path"), given.get("openapi") or {}
+        path, openapi = given.get("path"), given.get("openapi", {})
         if not isinstance(path, str):
             raise ConfigError('auth in langgraph.json needs a path: {"path": "./auth.py:auth"}.')
         if not isinstance(openapi, dict):

@@ -1,26 +1,145 @@
 """Who somebody is: what `authenticate` gets, what it may return, and what graphs see of it."""
 
+from collections.abc import AsyncIterator
 from typing import Any, cast
+from uuid import uuid4
 
+import httpx
+import pytest
 from langgraph_sdk.client import LangGraphClient
+
+from tests.api.auth import client_of, headers_of, script
+from tests.stack import Stack
+
+ALICE = {
+    "identity": "alice",
+    "display_name": "Alice",
+    "permissions": ["chat"],
+    "org": {"name": "acme"},
+    "is_authenticated": True,
+}
+SEEN = {
+    "user": ALICE,
+    "attribute": "alice",
+    "key": "alice",
+    "runtime": "alice",
+    "id": "alice",
+    "user_id": "alice",
+    "permissions": ["chat"],
+}
+
+
+def seen_in(values: Any) -> dict[str, Any]:
+    """Return what the graph `who` has seen."""
+    return values["seen"]
 
 
 async def test_a_graph_sees_in_whose_name_it_works(alice: LangGraphClient) -> None:
-    values = cast(dict[str, Any], await alice.runs.wait(None, "who", input={}))
-    seen = values["seen"]
-    user = {
-        "identity": "alice",
-        "display_name": "Alice",
-        "permissions": ["chat"],
-        "org": {"name": "acme"},
-        "is_authenticated": True,
+    assert seen_in(await alice.runs.wait(None, "who", input={})) == SEEN
+    thread = await alice.threads.create()
+    run = await alice.runs.create(thread["thread_id"], "who", input={})
+    assert seen_in(await alice.runs.join(thread["thread_id"], run["run_id"])) == SEEN
+    kept: Any = {"assistant_id": "who", "input": {}, "on_completion": "keep"}
+    [first] = await alice.runs.create_batch([kept])
+    assert seen_in(await alice.runs.join(first["thread_id"], first["run_id"])) == SEEN
+    values = [part.data async for part in alice.runs.stream(None, "who", input={}) if part.event == "values"]
+    assert seen_in(values[-1]) == SEEN
+
+
+async def test_nobody_can_say_that_they_are_somebody_else(alice: LangGraphClient) -> None:
+    bob = {"identity": "bob"}
+    said: Any = {
+        "langgraph_auth_user": bob,
+        "langgraph_auth_user_id": "bob",
+        "langgraph_auth_permissions": ["all"],
+        "user_id": "bob",
     }
-    assert seen == {
-        "user": user,
-        "attribute": "alice",
-        "key": "alice",
-        "runtime": "alice",
-        "id": "alice",
-        "user_id": "alice",
-        "permissions": ["chat"],
+    assert seen_in(await alice.runs.wait(None, "who", input={}, config={"configurable": said})) == SEEN
+    assert seen_in(await alice.runs.wait(None, "who", input={}, context=said)) == SEEN
+    thread = await alice.threads.create()
+    made = await alice.assistants.create("who", config={"configurable": said})
+    assert seen_in(await alice.runs.wait(thread["thread_id"], made["assistant_id"], input={})) == SEEN
+    assert seen_in(await alice.runs.wait(thread["thread_id"], "who", input={})) == SEEN
+
+
+async def test_a_stream_does_not_say_who_asked(alice: LangGraphClient) -> None:
+    modes: Any = ["debug", "checkpoints", "tasks"]
+    parts = [part async for part in alice.runs.stream(None, "agent", input={"log": []}, stream_mode=modes)]
+    assert len(parts) > 5
+    assert all("langgraph_auth" not in str(part.data) and "acme" not in str(part.data) for part in parts)
+
+
+async def user_of(server: Stack, method: str, path: str, **sent: Any) -> dict[str, Any]:
+    """Send a request, and return the user that the run's kwargs show."""
+    async with httpx.AsyncClient(base_url=server.url, headers={**script(), "user-agent": "tests/1"}) as http:
+        answer = await http.request(method, path, **sent)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["kwargs"]["config"]["configurable"]["langgraph_auth_user"]
+
+
+async def test_authenticate_gets_what_it_asks_for(scripted: Stack) -> None:
+    body = {"assistant_id": "agent", "input": {"log": ["x"]}, "if_not_exists": "create"}
+    thread_id = str(uuid4())
+    user = await user_of(scripted, "POST", f"/threads/{thread_id}/runs", json=body)
+    given = {
+        "body": body,
+        "method": "POST",
+        "path": f"/threads/{thread_id}/runs",
+        "path_params": {"thread_id": thread_id},
     }
+    assert (user["given"], user["agent"]) == (given, "tests/1")
+    user = await user_of(scripted, "POST", "/runs", json=body)
+    assert user["given"]["path_params"] == {}
+
+
+async def test_a_body_that_authenticate_has_read_reaches_its_route(scripted: Stack) -> None:
+    text = "x" * 3_000_000
+    async with client_of(scripted, script()) as client:
+        thread = await client.threads.create(metadata={"text": text})
+    assert cast(Any, thread["metadata"])["text"] == text
+
+
+async def test_a_body_that_is_too_large_is_so_for_authenticate_too(scripted: Stack) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(310):
+            yield b" " * 1024 * 1024
+
+    async with httpx.AsyncClient(base_url=scripted.url, headers=script(), timeout=60) as http:
+        answer = await http.post("/threads", content=endless())
+    assert (answer.status_code, list(answer.json())) == (413, ["detail"])
+
+
+@pytest.mark.parametrize(
+    ("said", "identity", "permissions"),
+    [
+        ("carol", "carol", []),
+        ({"identity": "carol", "permissions": ["a"]}, "carol", ["a"]),
+        ({"identity": 7}, "7", []),
+    ],
+)
+async def test_a_user_is_what_authenticate_returns(
+    scripted: Stack, said: Any, identity: str, permissions: list[str]
+) -> None:
+    said = said if isinstance(said, dict) else {"identity": said}
+    async with client_of(scripted, script(user=said)) as client:
+        seen = seen_in(await client.runs.wait(None, "who", input={}))
+    assert (seen["id"], seen["attribute"], seen["user_id"]) == (identity, identity, identity)
+    assert seen["permissions"] == permissions
+
+
+async def test_users_do_not_meet_on_one_connection(owners: Stack) -> None:
+    async with httpx.AsyncClient(base_url=owners.url) as http:
+        for name in ("alice", "bob", "alice"):
+            answer = await http.post("/threads", json={}, headers=headers_of(name))
+            assert answer.json()["metadata"]["owner"] == name
+        assert (await http.post("/threads", json={})).status_code == 401
+
+
+async def test_without_an_auth_nobody_is_asked(client: LangGraphClient) -> None:
+    thread = await client.threads.create()
+    run = await client.runs.create(thread["thread_id"], "agent", input={"log": []})
+    configurable = cast(Any, run)["kwargs"]["config"]["configurable"]
+    assert not [key for key in configurable if key.startswith(("langgraph_auth", "user"))]
+    mine = {"configurable": {"user_id": "mine"}}
+    run = await client.runs.create(thread["thread_id"], "agent", input={"log": []}, config=cast(Any, mine))
+    assert cast(Any, run)["kwargs"]["config"]["configurable"]["user_id"] == "mine"
