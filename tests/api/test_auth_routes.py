@@ -1,5 +1,6 @@
 """Every route but the public ones asks who it is, and what they may do; and nothing else that a client sends lets it in."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import httpx
 import pytest
 from fastapi.routing import iter_route_contexts
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from durathread.api.app import create_app
 from durathread.api.authentication import PUBLIC
@@ -33,11 +34,17 @@ ANY_BODY: dict[str, Any] = {
     "version": 1,
 }
 """A body that every route takes; fields that a route does not know are ignored. Other bodies are below."""
+SOCKET = "WebSocket"
+COMMANDS = "/threads/{thread_id}/commands"
 BODIES: dict[str, Any] = {
     "/assistants": {"graph_id": "agent"},
     "/threads": {},
+    "/runs/crons/search": {},
+    "/runs/crons/count": {},
     "/runs/batch": [{"assistant_id": "agent"}],
     "/runs/cancel": {"status": "all"},
+    COMMANDS: {"id": 1, "method": "run.start", "params": {"assistant_id": "agent", "input": {}}},
+    "/threads/{thread_id}/stream/events": {"channels": ["values"]},
 }
 QUERIES = {("GET", "/store/items"): "?namespace=a&key=k"}
 UNGUARDED = {("GET", "/redoc"), ("HEAD", "/redoc")}
@@ -49,27 +56,33 @@ def routes() -> Iterator[tuple[str, str]]:
     app = create_app(Settings(), Graphs({}, {}, Path()))  # pyright: ignore[reportCallIssue]
     for route in iter_route_contexts(app.routes):
         assert route.path is not None
-        for method in sorted(route.methods or {"GET"}):
+        for method in sorted(route.methods or {SOCKET}):
             yield method, route.path
 
 
 ROUTES = sorted(routes())
-GUARDED = [route for route in ROUTES if route[1] not in PUBLIC]
+GUARDED = [route for route in ROUTES if route[0] != SOCKET and route[1] not in PUBLIC]
+SOCKETS = [path for method, path in ROUTES if method == SOCKET]
+
+
+def filled_in(path: str) -> str:
+    """Put something in the place of each parameter of a path."""
+    while "{" in path:
+        name = path[path.index("{") + 1 : path.index("}")]
+        path = path.replace(f"{{{name}}}", PARAMETERS.get(name, UUID))
+    return path
 
 
 async def ask(server: Stack, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
     """Send a request that its route would carry out."""
-    filled = path
-    while "{" in filled:
-        name = filled[filled.index("{") + 1 : filled.index("}")]
-        filled = filled.replace(f"{{{name}}}", PARAMETERS.get(name, UUID))
     body = None if method in ("GET", "HEAD") else BODIES.get(path, ANY_BODY)
     async with httpx.AsyncClient(base_url=server.url, headers=headers) as http:
-        return await http.request(method, filled + QUERIES.get((method, path), ""), json=body)
+        return await http.request(method, filled_in(path) + QUERIES.get((method, path), ""), json=body)
 
 
 def test_there_are_routes() -> None:
     assert len(GUARDED) > 50
+    assert SOCKETS
     assert {path for _, path in ROUTES} >= PUBLIC
 
 
@@ -83,6 +96,10 @@ async def test_a_route_asks_who_it_is(scripted: Stack, method: str, path: str) -
 @pytest.mark.parametrize(("method", "path"), [route for route in GUARDED if route not in UNGUARDED])
 async def test_a_route_asks_what_they_may_do(scripted: Stack, method: str, path: str) -> None:
     answer = await ask(scripted, method, path, script(on={"*": {"return": False}}))
+    if path == COMMANDS:
+        # Its errors are answers.
+        assert (answer.status_code, answer.json()["error"]) == (200, "permission_denied")
+        return
     assert answer.status_code == 403, answer.text
     assert method == "HEAD" or answer.json() == {"detail": "Forbidden"}
 
@@ -154,13 +171,19 @@ async def test_no_path_lets_anybody_in(owners: Stack, path: str) -> None:
         assert (await http.send(request)).status_code == 401
 
 
-async def test_a_websocket_asks_who_it_is(owners: Stack) -> None:
-    url = f"{owners.url.replace('http', 'ws')}/threads/{UUID}/stream/events"
+@pytest.mark.parametrize("path", SOCKETS)
+async def test_a_websocket_asks_who_it_is_and_what_they_may_do(scripted: Stack, path: str) -> None:
+    url = f"{scripted.url.replace('http', 'ws')}{filled_in(path)}"
     for headers in ({}, {"x-auth-scheme": "langsmith"}):
         with pytest.raises(InvalidStatus) as refused:
             await connect(url, additional_headers=headers).__aenter__()
         assert refused.value.response.status_code == 401
-        assert b"Who are you?" in refused.value.response.body
+        assert json.loads(refused.value.response.body or b"") == {"detail": "No token"}
+    async with connect(url, additional_headers=script(on={"*": {"return": False}})) as socket:
+        with pytest.raises(ConnectionClosed) as closed:
+            await socket.recv()
+        assert closed.value.rcvd is not None
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4403, "Forbidden")
 
 
 async def test_the_methods_of_preflights_need_nobody(owners: Stack) -> None:

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from durathread.encode import dumps
 from durathread.errors import Unavailable
+from durathread.streams.cancellation import stop_if_cancelled
 from durathread.streams.events import END, NEWS, Event, News, end_data, stream_key
 
 log = structlog.get_logger()
@@ -240,6 +241,7 @@ class Hub:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
                     await pubsub.subscribe(NEWS)
+                    stop_if_cancelled()
                     self._wake_all()
                     async for message in pubsub.listen():
                         self._tell(News.decode(message["data"]))

@@ -14,6 +14,8 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from durathread.streams.cancellation import stop_if_cancelled
+
 log = structlog.get_logger()
 
 CHANNEL = "durathread:watched"
@@ -61,6 +63,7 @@ class Interest:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
                     await pubsub.subscribe(CHANNEL)
+                    stop_if_cancelled()
                     known = cast(list[bytes], await self._redis.zrangebyscore(KEY, time.time(), "+inf"))
                     self._note([thread_id.decode() for thread_id in known])
                     async for message in pubsub.listen():
