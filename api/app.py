@@ -1,7 +1,8 @@
 """The FastAPI application."""
 
-from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
+from fastapi import APIRouter, FastAPI
+from starlette.middleware import Middleware
+from starlette.types import Scope
 
 from durathread.api import (
     assistants,
@@ -23,58 +24,96 @@ from durathread.api import (
     thread_stream,
     threads,
 )
-from durathread.api.authentication import Authentication
+from durathread.api.authentication import Authentication, is_public
 from durathread.api.authority import Authority
+from durathread.api.cors import cors_middleware
+from durathread.api.custom import Chosen, Custom, Switch, custom_app, is_custom
+from durathread.api.description import describe
+from durathread.api.entrance import Entrance, Located, MountPrefix
+from durathread.api.headers import Forwarding, RequestIds
 from durathread.api.lifespan import lifespan_of
 from durathread.api.middleware import BodyLimit, HeadRequests, JsonBodies
 from durathread.graphs import Graphs
+from durathread.http import Http, http_config
 from durathread.settings import Settings
-
-EXPOSED = ["content-location", "location", "x-pagination-total", "x-pagination-next", "x-request-id"]
 
 
 def create_app(settings: Settings, graphs: Graphs) -> FastAPI:
-    """Build the application that serves graphs."""
-    authority = Authority.load(graphs)
+    """Build the application that serves graphs, with the custom app that langgraph.json may name.
+
+    Raises:
+        ConfigError: the `http` of langgraph.json cannot be used.
+    """
+    http = http_config(graphs.config, settings)
+    authority, theirs = Authority.load(graphs), custom_app(graphs, http)
+    app = create_routes(settings, http)
+    app.router.lifespan_context = lifespan_of(settings, graphs, authority=authority, custom=theirs)
+    custom = Custom(theirs, app) if theirs else None
+    if custom:
+        app.exception_handlers |= custom.exception_handlers
+    if authority:
+        security.describe(app, authority.openapi)
+    describe(app, theirs)
+    auth = _authentication(authority, http)
+    app.add_middleware(Entrance, outside=_layers(http, auth, custom), inside=auth)
+    app.add_middleware(metrics.MeteredRequests, metrics=app.state.metrics)
+    return app
+
+
+def create_routes(settings: Settings, http: Http) -> FastAPI:
+    """Build the application without what only requests from outside pass through, and without a lifespan."""
     app = FastAPI(
         title="durathread",
         summary="LangGraph graphs over the LangGraph SDK's HTTP API, executed on Temporal.",
         version=system.VERSION,
-        lifespan=lifespan_of(settings, graphs, authority),
+        openapi_url="/openapi.json" if not http.disable_meta else None,
         generate_unique_id_function=described.operation_id,
         responses={422: {"model": errors.Problem}, 503: {"model": errors.Problem}},
     )
+    app.state.metrics = metrics.Metrics()
     errors.register(app)
-    app.include_router(system.router)
-    app.include_router(metrics.router)
-    app.include_router(assistants.router)
-    app.include_router(threads.router)
-    app.include_router(state.router)
-    app.include_router(thread_stream.router)
-    app.include_router(event_stream.router)
-    app.include_router(event_socket.router)
-    app.include_router(commands.router)
-    app.include_router(storage.router)
-    app.include_router(runs.router)
-    app.include_router(bulk.router)
-    app.include_router(stateless.router)
-    if settings.crons_enabled:
-        app.include_router(crons.router)
-    app.include_router(store.router)
-    if authority is not None:
-        app.add_middleware(Authentication, authority=authority)
-        security.describe(app, authority.openapi)
+    for router in _routers(http, settings):
+        app.include_router(router)
+    # Outermost last.
+    app.add_middleware(Forwarding, rule=http.configurable_headers)
+    app.add_middleware(RequestIds)
     app.add_middleware(JsonBodies)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(HeadRequests)
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origins=[origin.strip() for origin in settings.cors_origins.split(",")],
-        allow_methods=["*"],
-        allow_headers=["*"],
-        expose_headers=EXPOSED,
-        allow_private_network=True,
-    )
-    app.state.metrics = metrics.Metrics()
-    app.add_middleware(metrics.MeteredRequests, metrics=app.state.metrics)
+    app.add_middleware(Located)
     return app
+
+
+def _routers(http: Http, settings: Settings) -> list[APIRouter]:
+    """List the routers that are not disabled."""
+    families = [
+        ([system.health], not http.disable_meta),
+        ([system.router, metrics.router], http.disable_meta),
+        ([assistants.router], http.disable_assistants),
+        ([threads.router, state.router, thread_stream.router, storage.router], http.disable_threads),
+        ([event_stream.router, event_socket.router, commands.router], http.disable_threads or http.disable_event_streaming),
+        ([runs.router, bulk.router, stateless.router], http.disable_runs),
+        ([crons.router], http.disable_runs or not settings.crons_enabled),
+        ([store.router], http.disable_store),
+    ]
+    return [router for routers, disabled in families if not disabled for router in routers]
+
+
+def _authentication(authority: Authority | None, http: Http) -> list[Middleware]:
+    def exempt(scope: Scope) -> bool:
+        return not http.enable_custom_route_auth if is_custom(scope) else is_public(scope)
+
+    return [Middleware(Authentication, authority=authority, exempt=exempt)] if authority else []
+
+
+def _layers(http: Http, auth: list[Middleware], custom: Custom | None) -> list[Middleware]:
+    """List what a request from outside passes through before our routes, outermost first."""
+    ours, theirs = [cors_middleware(http.cors), *auth], custom.middleware if custom else []
+    order = [*ours, *theirs] if http.middleware_order == "auth_first" else [*theirs, *ours]
+    return [
+        Middleware(MountPrefix, prefix=http.mount_prefix),
+        Middleware(RequestIds),
+        *([Middleware(Chosen, custom)] if custom else []),
+        *order,
+        *([Middleware(Switch, custom)] if custom else []),
+    ]

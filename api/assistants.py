@@ -14,6 +14,7 @@ from durathread.api.authorization import Caller, CallerDep
 from durathread.api.deps import AssistantId, Server, ServerDep
 from durathread.api.errors import problems
 from durathread.api.graph_schemas import schemas_of
+from durathread.api.headers import forwarded
 from durathread.api.json import Json, assistant_json, selected
 from durathread.api.launch import cancel
 from durathread.api.removal import remove
@@ -332,7 +333,7 @@ def _patched(current: Assistant, body: AssistantPatch) -> Assistant:
 def _config(assistant: Assistant) -> RunnableConfig:
     """Build the config that a graph is opened with to be looked at."""
     ids = {"graph_id": assistant.graph_id, "assistant_id": str(assistant.assistant_id)}
-    configurable = {**assistant.config.get("configurable", {}), **ids}
+    configurable = {**assistant.config.get("configurable", {}), **forwarded(), **ids}
     return cast(RunnableConfig, {**assistant.config, "configurable": configurable})
 
 

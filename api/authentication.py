@@ -16,6 +16,7 @@ from starlette.websockets import WebSocketClose
 
 from durathread.api.authority import Authority
 from durathread.api.authorization import ANYBODY, KEY, Caller
+from durathread.api.entrance import route_path
 from durathread.api.errors import problem
 from durathread.api.in_process import is_in_process
 from durathread.errors import Error
@@ -118,12 +119,6 @@ async def authenticate(authority: Authority, connection: HTTPConnection) -> User
 def is_public(scope: Scope) -> bool:
     """Say whether a request is to a path that everybody may ask."""
     return scope["type"] == "http" and route_path(scope) in PUBLIC
-
-
-def route_path(scope: Scope) -> str:
-    """Return the path that routes are matched with: without that under which the app is mounted."""
-    path, root = scope["path"], scope.get("root_path", "")
-    return path.removeprefix(root) if path.startswith(f"{root}/") else path
 
 
 async def _refuse(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:

@@ -17,6 +17,7 @@ from durathread.activities.failures import describe
 from durathread.activities.opening import command_of
 from durathread.activities.superstep import locate
 from durathread.api.deps import Server
+from durathread.api.headers import forwarded
 from durathread.errors import BadRequest, Error, NotFound
 from durathread.graphs import Graph
 from durathread.preparation import ADDRESS, Body, CommandBody
@@ -44,7 +45,7 @@ def config_of(thread: Thread, address: JsonObject) -> RunnableConfig:
     configurable: JsonObject = thread.config.get("configurable") or {}
     ids = {"thread_id": str(thread.thread_id), "graph_id": graph_of(thread)}
     own = {key: value for key, value in configurable.items() if key not in (*ADDRESS, "run_id")}
-    return cast(RunnableConfig, {"configurable": {**own, **ids, **address}, "metadata": ids})
+    return cast(RunnableConfig, {"configurable": {**own, **forwarded(), **ids, **address}, "metadata": ids})
 
 
 async def apply(

@@ -40,10 +40,10 @@ def register(app: FastAPI) -> None:
     """Render every exception that routes raise."""
     app.add_exception_handler(Error, _expected)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(OperationalError, _engine_down)
     app.add_exception_handler(RedisConnectionError, _engine_down)
-    app.add_exception_handler(Exception, _bug)
+    app.add_exception_handler(Exception, unexpected)
 
 
 async def _expected(_: Request, error: Exception) -> Json:
@@ -62,7 +62,8 @@ def _line(item: dict[str, Any]) -> str:
     return f"{where}: {item['msg']}" if where else str(item["msg"])
 
 
-async def _http(_: Request, error: Exception) -> Json:
+async def refused(_: Request, error: Exception) -> Json:
+    """Render what Starlette's routing, or a route, has refused."""
     failure = cast(HTTPException, error)
     if failure.detail == UNREADABLE:
         return problem(422, "Invalid JSON in request body")
@@ -75,6 +76,7 @@ async def _engine_down(_: Request, error: Exception) -> Json:
     return problem(503, "Service Unavailable")
 
 
-async def _bug(_: Request, error: Exception) -> Json:
+async def unexpected(_: Request, error: Exception) -> Json:
+    """Log a bug, and say nothing of it."""
     log.error("Unhandled error", exc_info=error)
     return problem(500, "Internal Server Error")

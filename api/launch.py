@@ -10,6 +10,7 @@ import structlog
 from durathread import dispatch
 from durathread.api.authorization import Caller
 from durathread.api.deps import Server
+from durathread.api.headers import forwarded
 from durathread.api.removal import remove
 from durathread.errors import Unavailable
 from durathread.graphs import system_assistant_id
@@ -80,7 +81,7 @@ async def allow(
         Error: it cannot be, or they may not; see `chosen_assistant` and `prepare`.
     """
     assistant = await chosen_assistant(server, caller, body.assistant_id)
-    server_keys = {**(given or {}), **caller.configurable}
+    server_keys = {**forwarded(), **(given or {}), **caller.configurable}
     new = prepare(body, assistant, terms=server.terms, thread_id=thread_id, server=server_keys)
     value: JsonObject = {
         "thread_id": thread_id,

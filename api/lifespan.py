@@ -1,14 +1,15 @@
 """Opens what the API process holds, and closes it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
-from langgraph_sdk.client import configure_loopback_transports
 from redis.asyncio import Redis
+from starlette.applications import Starlette
 from temporalio.client import (
     Client,
     Schedule,
@@ -22,9 +23,11 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError
 
+from durathread import clients
 from durathread.api.authority import Authority
 from durathread.api.deps import Server, final_statuses
 from durathread.api.in_process import in_process
+from durathread.bridge import Bridge
 from durathread.errors import Error
 from durathread.graphs import Graphs
 from durathread.indexing import store_config
@@ -81,16 +84,22 @@ async def open_server(
         await asyncio.gather(*server.background, return_exceptions=True)
 
 
-def lifespan_of(settings: Settings, graphs: Graphs, authority: Authority | None = None):
-    """Build the app's lifespan."""
+def lifespan_of(
+    settings: Settings, graphs: Graphs, *, authority: Authority | None = None, custom: Starlette | None = None
+):
+    """Build the app's lifespan. That of the custom app is around it."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        configure_loopback_transports(in_process(app))
-        async with open_server(settings, graphs, authority=authority) as server:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[Mapping[str, Any]]:
+        async with AsyncExitStack() as stack:
+            state = await stack.enter_async_context(custom.router.lifespan_context(custom)) if custom else None
+            server = await stack.enter_async_context(open_server(settings, graphs, authority=authority))
             app.state.server = server
+            inside = Bridge(in_process(app))
+            clients.serve(inside)
             log.info("The API is ready", graphs=list(graphs))
-            yield
+            yield dict(state or {})
+            clients.withdraw(inside)
 
     return lifespan
 

@@ -58,7 +58,7 @@ Action = Literal["interrupt", "rollback"]
 async def create(thread_id: ThreadId, body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run in the background."""
     run = await launch(server, caller, body, thread_id=thread_id)
-    return Json(run_json(run), headers={"content-location": run_headers(server, run, "join")["content-location"]})
+    return Json(run_json(run), headers={"content-location": run_headers(run, "join")["content-location"]})
 
 
 @router.post("/stream", responses={**problems(400, 404, 409), **EVENTS}, response_class=Response)
@@ -68,7 +68,7 @@ async def stream(thread_id: ThreadId, body: RunCreate, server: ServerDep, caller
     return event_stream(
         follow(server, run),
         with_ids=body.stream_resumable,
-        headers=run_headers(server, run, "stream"),
+        headers=run_headers(run, "stream"),
         gone=canceller(server, run) if body.on_disconnect == "cancel" else None,
     )
 
@@ -79,7 +79,7 @@ async def wait(thread_id: ThreadId, body: RunCreate, server: ServerDep, caller: 
     run = await launch(server, caller, body, thread_id=thread_id)
     return padded_json(
         outcome(server, run.thread_id, run.run_id),
-        headers=run_headers(server, run, "join"),
+        headers=run_headers(run, "join"),
         gone=canceller(server, run) if body.on_disconnect == "cancel" else None,
     )
 
@@ -132,7 +132,7 @@ async def join(
     gone = await _ending(server, caller, run) if cancel_on_disconnect.lower() in TRUE else None
     return padded_json(
         outcome(server, thread_id, run_id),
-        headers=run_headers(server, run, "join"),
+        headers=run_headers(run, "join"),
         gone=gone,
     )
 
@@ -159,7 +159,7 @@ async def join_stream(
     return event_stream(
         await watch(server, run, last_event_id=last_event_id(request), modes=modes),
         with_ids=bool(run.kwargs.get("resumable")),
-        headers=run_headers(server, run, "stream"),
+        headers=run_headers(run, "stream"),
         gone=gone,
     )
 
@@ -187,7 +187,7 @@ async def cancel(
         raise NotFound(f"No matching runs to cancel: the run has ended ({known.status}).")
     if wait.lower() not in TRUE:
         return Response(status_code=202)
-    return padded_json(_stopped(server, ended[0]), headers=run_headers(server, ended[0], "join"))
+    return padded_json(_stopped(server, ended[0]), headers=run_headers(ended[0], "join"))
 
 
 @router.delete("/{run_id}", status_code=204, responses=problems(404, 409))

@@ -30,7 +30,7 @@ router = APIRouter(prefix="/runs", tags=["Stateless runs"])
 async def create(body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run in the background, on a thread of its own."""
     run = await launch(server, caller, body, thread_id=None)
-    headers = run_headers(server, run, "join", stateless=True)
+    headers = run_headers(run, "join", stateless=True)
     return Json(run_json(run), headers={"content-location": headers["content-location"]})
 
 
@@ -41,7 +41,7 @@ async def stream(body: RunCreate, server: ServerDep, caller: CallerDep) -> Respo
     return event_stream(
         follow(server, run),
         with_ids=body.stream_resumable,
-        headers=run_headers(server, run, "stream", stateless=True),
+        headers=run_headers(run, "stream", stateless=True),
         gone=canceller(server, run) if body.on_disconnect == "cancel" else None,
     )
 
@@ -52,7 +52,7 @@ async def wait(body: RunCreate, server: ServerDep, caller: CallerDep) -> Respons
     run = await launch(server, caller, body, thread_id=None)
     return padded_json(
         outcome(server, run.thread_id, run.run_id),
-        headers=run_headers(server, run, "join"),
+        headers=run_headers(run, "join"),
         gone=canceller(server, run) if body.on_disconnect == "cancel" else None,
     )
 
@@ -69,7 +69,7 @@ async def join_stream(run_id: RunId, request: Request, server: ServerDep, caller
     return event_stream(
         await watch(server, run, last_event_id=last_event_id(request)),
         with_ids=bool(run.kwargs.get("resumable")),
-        headers=run_headers(server, run, "stream", stateless=True),
+        headers=run_headers(run, "stream", stateless=True),
     )
 
 

@@ -13,6 +13,8 @@ from durathread.errors import BadRequest
 from durathread.store.pool import connection
 
 router = APIRouter(tags=["System"])
+# What is left of it when `http.disable_meta` is set.
+health = APIRouter(tags=["System"])
 
 VERSION = version("durathread")
 # The Agent Server whose API this is: Studio refuses servers that name an older one than 0.4.35.
@@ -20,6 +22,8 @@ API_VERSION = "0.16.7"
 YES, NO = ("1", "true"), ("0", "false", "")
 
 
+@health.get("/ok", response_model=Health)
+@health.get("/", response_model=Health)
 @router.get("/", response_model=Health)
 async def root() -> Response:
     """Say that the server answers."""

@@ -89,8 +89,7 @@ async def join_stream(thread_id: ThreadId, request: Request, server: ServerDep, 
         place = await _place(server.hub, thread_subject(thread_id), asked)
     except (RedisError, OSError) as error:
         raise Unavailable("The event stream is unavailable.") from error
-    prefix = server.settings.mount_prefix.rstrip("/")
-    location = f"{prefix}/threads/{thread_id}/stream?stream_modes={','.join(modes)}"
+    location = f"/threads/{thread_id}/stream?stream_modes={','.join(modes)}"
     return event_stream(
         _shown(_events(server, thread_id, place, modes), modes), with_ids=True, headers={"location": location}
     )

@@ -30,11 +30,10 @@ def parse_event_id(value: str) -> str:
     return value
 
 
-def run_headers(server: Server, run: Run, suffix: str, *, stateless: bool = False) -> Mapping[str, str]:
+def run_headers(run: Run, suffix: str, *, stateless: bool = False) -> Mapping[str, str]:
     """Say where the run is, and where to come back to."""
-    prefix = server.settings.mount_prefix.rstrip("/")
-    path = f"{prefix}/threads/{run.thread_id}/runs/{run.run_id}"
-    content = f"{prefix}/runs/{run.run_id}" if stateless else path
+    path = f"/threads/{run.thread_id}/runs/{run.run_id}"
+    content = f"/runs/{run.run_id}" if stateless else path
     return {"content-location": content, "location": f"{path}/{suffix}"}
 
 

@@ -89,7 +89,7 @@ class Stack:
         async def said() -> bool:
             return self.log(name).count("The worker is ready") >= times
 
-        await eventually(said, timeout=30, what=f"{name} ready")
+        await eventually(said, timeout=90, what=f"{name} ready")
 
     def log(self, name: str) -> str:
         """Read what a process has logged."""

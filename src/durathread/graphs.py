@@ -22,6 +22,7 @@ from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
 
+from durathread import clients
 from durathread.errors import ConfigError, NotFound
 
 Graph = Pregel[Any, Any, Any, Any]
@@ -62,6 +63,7 @@ class Graphs:
         Raises:
             ConfigError: the file cannot be used, or a graph cannot be loaded; says which, and why.
         """
+        clients.install()
         config = _read(path)
         folder = path.resolve().parent
         _apply_env(config.get("env"), folder)

@@ -17,6 +17,7 @@ from durathread.activities.resources import Resources
 from durathread.activities.settle import Settlements
 from durathread.activities.step import Steps
 from durathread.graphs import Graphs
+from durathread.loopback import serving_inside
 from durathread.settings import Settings
 from durathread.temporal import webhook_task_queue
 from durathread.workflows.cron import Cron
@@ -103,6 +104,7 @@ class DurathreadPlugin(SimplePlugin):
         async with AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(self._resources.opened())
+                await stack.enter_async_context(serving_inside(self.settings, self._resources.graphs))
             except BaseException:
                 # As the SDK does where it fails before it has begun: else `async with worker` never ends.
                 worker._shutdown_complete_event.set()  # pyright: ignore[reportPrivateUsage]

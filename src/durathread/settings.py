@@ -141,6 +141,16 @@ class Settings(BaseSettings):
         validation_alias=named("CORS_ALLOW_ORIGINS"),
         description="Comma separated origins browsers may call from.",
     )
+    cors_config: str = Field(
+        default="",
+        validation_alias=named("CORS_CONFIG"),
+        description="CORS as a JSON object, instead of `http.cors` in langgraph.json.",
+    )
+    event_streaming: bool = Field(
+        default=True,
+        validation_alias=named("FF_V2_EVENT_STREAMING"),
+        description="Whether protocol v2 is served.",
+    )
     log_level: str = Field(
         default="INFO", validation_alias=named("LOG_LEVEL"), description="Least severe log level shown."
     )

@@ -1,0 +1,117 @@
+"""The API inside of a worker, for the clients that its nodes make without a URL.
+
+It has a thread, an event loop and connections of its own: the worker's loop talks to Temporal and may run no code of users,
+as the API does when it opens a graph, and the graphs' loop may be blocked by a node. It opens when the first client asks.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncGenerator
+from concurrent.futures import Future
+
+import structlog
+import uvloop
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from durathread import clients
+from durathread.api.app import create_routes
+from durathread.api.errors import problem
+from durathread.api.in_process import in_process
+from durathread.api.lifespan import open_server
+from durathread.bridge import Bridge
+from durathread.graphs import Graphs
+from durathread.http import http_config
+from durathread.settings import Settings
+
+log = structlog.get_logger()
+
+# How long a worker that stops waits for its API to close, in seconds.
+PATIENCE = 5.0
+
+
+class Home:
+    """The thread in which the API runs."""
+
+    def __init__(self, settings: Settings, graphs: Graphs) -> None:
+        """Start the thread."""
+        self.app: Future[ASGIApp] = Future()
+        self._settings = settings
+        self._graphs = graphs
+        self._loop = uvloop.new_event_loop()
+        self._stop = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="api for clients inside", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            try:
+                runner.run(self._serve())
+            except Exception as error:  # noqa: BLE001, it goes to whoever waits
+                with contextlib.suppress(Exception):
+                    self.app.set_exception(error)
+
+    async def _serve(self) -> None:
+        async with open_server(self._settings, self._graphs) as server:
+            app = create_routes(self._settings, http_config(self._graphs.config, self._settings))
+            app.state.server = server
+            self.app.set_result(Bridge(in_process(app)))
+            log.info("The API answers clients in this worker")
+            await self._stop.wait()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it could not be opened."""
+        return self.app.done() and self.app.exception() is not None
+
+    def close(self) -> None:
+        """Close it, and wait for that."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(PATIENCE)
+
+
+class Loopback:
+    """The API as an ASGI app that may be called from any event loop."""
+
+    def __init__(self, settings: Settings, graphs: Graphs) -> None:
+        """Open nothing yet."""
+        self._settings = settings
+        self._graphs = graphs
+        self._lock = threading.Lock()
+        self._home: Home | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        try:
+            app = await asyncio.shield(asyncio.wrap_future(self._opened().app))
+        except Exception as error:  # noqa: BLE001, an engine is away: the next request tries again
+            log.warning("The API could not be opened for a client in this worker", error=repr(error))
+            await problem(503, "Service Unavailable")(scope, receive, send)
+            return
+        await app(scope, receive, send)
+
+    def _opened(self) -> Home:
+        with self._lock:
+            if self._home is None or self._home.is_lost:
+                self._home = Home(self._settings, self._graphs)
+            return self._home
+
+    async def aclose(self) -> None:
+        """Close what was opened."""
+        with self._lock:
+            home, self._home = self._home, None
+        if home is not None:
+            await asyncio.to_thread(home.close)
+
+
+@contextlib.asynccontextmanager
+async def serving_inside(settings: Settings, graphs: Graphs) -> AsyncGenerator[None]:
+    """Answer the clients that are made without a URL in this process, for as long as the block lasts."""
+    loopback = Loopback(settings, graphs)
+    clients.serve(loopback)
+    try:
+        yield
+    finally:
+        clients.withdraw(loopback)
+        await loopback.aclose()
