@@ -169,7 +169,13 @@ class Deliveries:
     async def _left(self, owed: Owed, checkpoint_id: str) -> tuple[Any, JsonObject]:
         """Read what a run left that did not write its own end."""
         try:
-            found = await position_at(self._resources, owed.graph_id, owed.thread_id, checkpoint_id=checkpoint_id)
+            found = await position_at(
+                self._resources,
+                owed.graph_id,
+                owed.thread_id,
+                checkpoint_id=checkpoint_id,
+                kwargs=owed.run["kwargs"],
+            )
         except (Unavailable, *OUTAGES):
             raise
         except Exception:

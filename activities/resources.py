@@ -121,11 +121,11 @@ class Resources:
             self._loops = GraphLoops()
             stack.callback(self._loops.close)
             items = await stack.enter_async_context(open_store(self._pool, self._store_config(self._loops)))
-            self.store = LoopStore(items, at_once=settings.pool_size // 2)
+            store = self.store = LoopStore(items, at_once=settings.pool_size // 2)
             watch = asyncio.create_task(self._loops.watch(), name="loop watch")
             stack.callback(watch.cancel)
-            await self._loops.run(self.graphs.check)
-            await register(self._pool, self.graphs, await self._loops.run(lambda: names_of(self.graphs)))
+            await self._loops.run(lambda: self.graphs.check(store=store))
+            await register(self._pool, self.graphs, await self._loops.run(lambda: names_of(self.graphs, store)))
             return stack.pop_all()
 
     def _store_config(self, loops: GraphLoops) -> StoreConfig:

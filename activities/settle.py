@@ -61,7 +61,9 @@ class Settlements:
             checkpoint_id = await runs.last_checkpoint(conn, run)
         # Not the thread's latest: by now that may be its successor's.
         position = (
-            await position_at(self._resources, run.graph_id, run.thread_id, checkpoint_id=checkpoint_id)
+            await position_at(
+                self._resources, run.graph_id, run.thread_id, checkpoint_id=checkpoint_id, kwargs=run.kwargs
+            )
             if checkpoint_id
             else None
         )

@@ -114,7 +114,12 @@ class Steps:
         begun = given.step > 0 or await self._begun(run, saver)
         config = run_config(run, begun=begun, limit=1)
         async with self._resources.graphs.open(
-            run.graph_id, config=config, checkpointer=_plain(saver), store=self._resources.store
+            run.graph_id,
+            config=config,
+            checkpointer=_plain(saver),
+            store=self._resources.store,
+            why="threads.create_run",
+            context=run.kwargs.get("context"),
         ) as graph:
             return await superstep(
                 graph,

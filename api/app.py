@@ -91,7 +91,10 @@ def _routers(http: Http, settings: Settings) -> list[APIRouter]:
         ([system.router, metrics.router], http.disable_meta),
         ([assistants.router], http.disable_assistants),
         ([threads.router, state.router, thread_stream.router, storage.router], http.disable_threads),
-        ([event_stream.router, event_socket.router, commands.router], http.disable_threads or http.disable_event_streaming),
+        (
+            [event_stream.router, event_socket.router, commands.router],
+            http.disable_threads or http.disable_event_streaming,
+        ),
         ([runs.router, bulk.router, stateless.router], http.disable_runs),
         ([crons.router], http.disable_runs or not settings.crons_enabled),
         ([store.router], http.disable_store),

@@ -91,7 +91,7 @@ async def _opened(server: Server, conn: Connection, thread: Thread) -> AsyncGene
         raise BadRequest("The thread has no graph yet: run one on it, or name one as metadata.graph_id.")
     saver = AsyncPostgresSaver(cast(Any, conn))
     async with server.graphs.open(
-        graph_id, config=config_of(thread, {}), checkpointer=saver, store=server.store
+        graph_id, config=config_of(thread, {}), checkpointer=saver, store=server.store, why="threads.update"
     ) as graph:
         yield graph
 

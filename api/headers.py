@@ -1,4 +1,4 @@
-"""What the headers of a request put into `configurable`, and the id of the request."""
+"""What a request puts into `configurable` by its headers, and the id of the request."""
 
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -11,6 +11,7 @@ import orjson
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from durathread.api.authorization import ANYBODY, KEY, Caller
 from durathread.api.entrance import route_path
 from durathread.http import HeaderRule
 from durathread.preparation import ADDRESS, RESERVED_PREFIXES
@@ -26,7 +27,7 @@ _forwarded: ContextVar[Mapping[str, Any]] = ContextVar("forwarded headers", defa
 
 
 def forwarded() -> Mapping[str, Any]:
-    """Return what the headers of the current request put into `configurable`."""
+    """Return what the current request puts into `configurable`: some of its headers, its id, and who sends it."""
     return _forwarded.get()
 
 
@@ -56,7 +57,7 @@ class RequestIds:
 
 
 class Forwarding:
-    """Notes what the headers of a request put into `configurable`, for every graph that is opened for it."""
+    """Notes what a request puts into `configurable`, for every graph that is opened for it."""
 
     def __init__(self, app: ASGIApp, *, rule: HeaderRule) -> None:
         """Wrap an app."""
@@ -68,7 +69,8 @@ class Forwarding:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        token = _forwarded.set(configurable(Headers(scope=scope), self._rule))
+        caller: Caller = scope.get(KEY, ANYBODY)
+        token = _forwarded.set({**configurable(Headers(scope=scope), self._rule), **caller.configurable})
         try:
             await self._app(scope, receive, send)
         finally:

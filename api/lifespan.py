@@ -70,8 +70,8 @@ async def open_server(
         await items.start_ttl_sweeper()
         store = LoopStore(items, at_once=settings.pool_size // 2)
         temporal = await connect()
-        await register(pool, graphs, await names_of(graphs))
-        first_nodes = {graph_id: await graphs.first_nodes(graph_id) for graph_id in graphs}
+        await register(pool, graphs, await names_of(graphs, store))
+        first_nodes = {graph_id: await graphs.first_nodes(graph_id, store=store) for graph_id in graphs}
         terms = terms_of(graphs.config, thread_ttl=settings.thread_ttl)
         server = Server(settings, graphs, first_nodes, pool, store, temporal, redis, hub, publisher, watchers, terms)
         server.authority = authority

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import orjson
 
+from durathread.activities.position import reading_config
 from durathread.api.deps import Server
 from durathread.errors import Unavailable
 from durathread.records import JsonObject, Run
@@ -44,7 +45,10 @@ async def _at_its_end(server: Server, run: Run) -> JsonValue:
     async with connection(server.pool) as conn:
         checkpoint_id = run.checkpoint_id or await runs.last_checkpoint(conn, run)
     address = {"thread_id": str(run.thread_id), **({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
-    async with server.graphs.open(run.graph_id, checkpointer=Saver(server.pool)) as graph:
+    config = reading_config(run.graph_id, run.thread_id, run.kwargs)
+    async with server.graphs.open(
+        run.graph_id, config=config, checkpointer=Saver(server.pool), store=server.store, why="threads.read"
+    ) as graph:
         state = await graph.aget_state({"configurable": address})
     interrupts = {task.id: list(task.interrupts) for task in state.tasks if task.interrupts}
     return _with_interrupts(state.values, interrupts)

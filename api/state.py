@@ -182,7 +182,7 @@ async def read(
         return _nothing(thread, address, echo=echo)
     config = config_of(thread, address)
     async with server.graphs.open(
-        graph_id, config=config, checkpointer=Saver(server.pool), store=server.store
+        graph_id, config=config, checkpointer=Saver(server.pool), store=server.store, why="threads.read"
     ) as graph:
         try:
             snapshot = await graph.aget_state(_reading(thread, address), subgraphs=subgraphs)
@@ -210,7 +210,7 @@ async def history(server: Server, thread: Thread, body: HistoryRead) -> list[Jso
         return []
     config = config_of(thread, address)
     async with server.graphs.open(
-        graph_id, config=config, checkpointer=Saver(server.pool), store=server.store
+        graph_id, config=config, checkpointer=Saver(server.pool), store=server.store, why="threads.read"
     ) as graph:
         found = graph.aget_state_history(
             _reading(thread, address), filter=body.metadata or None, before=before, limit=body.limit

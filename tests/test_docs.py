@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from langgraph_sdk.client import LangGraphClient
 from starlette.routing import Match
 
 from durathread.api.app import create_app
+from durathread.configuration import KEYS
 from durathread.graphs import Graphs
+from durathread.http import Http
 from durathread.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -120,6 +123,22 @@ def test_the_readme_lists_every_method_of_the_sdk(name: str) -> None:
 )
 async def test_what_a_method_sends_has_a_route(name: str, method: str) -> None:
     assert [request for request in await requests_of(name, method) if not routed(*request)] == []
+
+
+def rows_of(heading: str) -> list[list[str]]:
+    """Read the rows of the table of the README that has this heading."""
+    lines = README[README.index(heading) :].splitlines()[2:]
+    return [line.strip("| ").split(" | ") for line in itertools.takewhile(lambda line: line.startswith("|"), lines)]
+
+
+def test_the_keys_of_langgraph_json_are_in_the_readme_with_what_becomes_of_them() -> None:
+    said = {name: row[0] for row in rows_of("| | key | |") for name in re.findall(r"`([\w.]+)`", row[1])}
+    assert said == KEYS
+
+
+def test_the_keys_of_http_are_in_the_readme() -> None:
+    said = [name for row in rows_of("| key of `http` | |") for name in re.findall(r"`(\w+)`", row[0])]
+    assert sorted(said) == sorted(Http.model_fields)
 
 
 def test_links_in_the_documentation_lead_somewhere() -> None:

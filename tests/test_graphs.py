@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import structlog.testing
 
 from durathread.errors import ConfigError, NotFound
 from durathread.graphs import Graphs
@@ -160,3 +161,28 @@ async def test_a_factory_that_gives_no_graph_is_named(tmp_path: Path, module: st
 def test_a_file_without_graphs_says_what_it_needs(tmp_path: Path, graphs: Any) -> None:
     with pytest.raises(ConfigError, match="names no graphs"):
         load(tmp_path, graphs=graphs)
+
+
+@pytest.mark.parametrize(
+    ("key", "config"),
+    [
+        ("encryption", {"encryption": {"path": "./e.py:e"}}),
+        ("store.path", {"store": {"path": "./s.py:s"}}),
+        ("checkpointer.path", {"checkpointer": {"path": "./c.py:c"}}),
+        ("checkpointer.backend", {"checkpointer": {"backend": "mongo"}}),
+    ],
+)
+def test_what_would_be_stored_otherwise_than_asked_is_refused(tmp_path: Path, key: str, config: Any) -> None:
+    with pytest.raises(ConfigError, match=key):
+        load(tmp_path, graphs={"graph": "./nowhere.py:graph"}, **config)
+
+
+def test_a_key_that_nobody_knows_is_warned_of(tmp_path: Path, module: str) -> None:
+    with structlog.testing.capture_logs() as logs:
+        graphs = load(
+            tmp_path,
+            graphs={"graph": f"./{module}.py:compiled"},
+            **{"stroe": {"ttl": {}}, "$schema": "x", "python_version": "3.12", "checkpointer": {"backend": "default"}},
+        )
+    assert list(graphs) == ["graph"]
+    assert [entry["key"] for entry in logs] == ["stroe"]

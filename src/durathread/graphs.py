@@ -3,10 +3,9 @@
 import contextlib
 import importlib
 import importlib.util
-import inspect
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +14,22 @@ from typing import Any, cast
 from uuid import UUID, uuid5
 
 import orjson
+import structlog
 from dotenv import dotenv_values
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import StateGraph
 from langgraph.pregel import Pregel
 from langgraph.store.base import BaseStore
+from langgraph.store.memory import InMemoryStore
+from langgraph_sdk.runtime import AccessContext
 
 from durathread import clients
+from durathread.configuration import check_keys
 from durathread.errors import ConfigError, NotFound
+from durathread.factories import Access, Factory
+
+log = structlog.get_logger()
 
 Graph = Pregel[Any, Any, Any, Any]
 
@@ -39,7 +45,7 @@ def system_assistant_id(graph_id: str) -> UUID:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a graph comes from: `target` is what its variable holds."""
+    """Where a graph comes from: `target` is what its variable holds, or the factory that that is."""
 
     graph_id: str
     path: str
@@ -65,6 +71,7 @@ class Graphs:
         """
         clients.install()
         config = _read(path)
+        check_keys(config)
         folder = path.resolve().parent
         _apply_env(config.get("env"), folder)
         _extend_path(config.get("dependencies", ["."]), folder)
@@ -104,8 +111,18 @@ class Graphs:
         config: RunnableConfig | None = None,
         checkpointer: BaseCheckpointSaver[Any] | None = None,
         store: BaseStore | None = None,
+        why: AccessContext = "assistants.read",
+        context: Mapping[str, Any] | None = None,
     ) -> AsyncGenerator[Graph]:
         """Lend a graph, built anew if it comes from a factory, with our checkpointer and store in it.
+
+        Args:
+            graph_id: which.
+            config: what a factory finds in its config.
+            checkpointer: put into the graph.
+            store: put into the graph.
+            why: what a factory is told that the graph is opened for.
+            context: what a factory finds as the run's context.
 
         Raises:
             NotFound: there is no such graph.
@@ -115,39 +132,51 @@ class Graphs:
         if source is None:
             raise NotFound(f"Graph '{graph_id}' not found. Available graphs: {', '.join(self._sources)}")
         async with AsyncExitStack() as stack:
-            graph = await _build(source, config or {"configurable": {}}, stack)
+            graph = await _build(source, Access(why, config, context, store), stack)
             yield graph.copy({"checkpointer": checkpointer, "store": store})
 
-    async def name(self, graph_id: str) -> str:
-        """Return what a graph calls itself, or its id if it has no name."""
-        async with self.open(graph_id) as graph:
-            name = graph.get_name()
+    async def name(self, graph_id: str, *, store: BaseStore | None = None) -> str:
+        """Return what a graph calls itself, or its id if it has no name, or none without a request."""
+        name = DEFAULT_NAME
+        with contextlib.suppress(Exception):
+            async with self.open(graph_id, store=store) as graph:
+                name = graph.get_name()
         return graph_id if name == DEFAULT_NAME else name
 
-    async def first_nodes(self, graph_id: str) -> list[str]:
-        """Name the nodes that a graph begins with; none where that depends on its input."""
-        async with self.open(graph_id) as graph:
-            with contextlib.suppress(Exception):
+    async def first_nodes(self, graph_id: str, *, store: BaseStore | None = None) -> list[str]:
+        """Name the nodes that a graph begins with; none where that depends on its input, or on the request."""
+        with contextlib.suppress(Exception):
+            async with self.open(graph_id, store=store) as graph:
                 edges = graph.get_graph().edges
                 return [edge.target for edge in edges if edge.source == "__start__" and not edge.conditional]
         return []
 
-    async def check(self) -> None:
-        """Build every graph once.
+    async def check(self, *, store: BaseStore | None = None) -> None:
+        """Build every graph once. A factory may refuse: there is no request, and perhaps no user, as it may need.
+
+        Args:
+            store: what factories find as the store; an empty one in memory by default.
 
         Raises:
             ConfigError: names the graph, the file and the reason.
         """
         for source in self._sources.values():
             try:
-                async with self.open(source.graph_id):
+                async with self.open(source.graph_id, store=store or InMemoryStore()):
                     pass
             except ConfigError:
                 raise
             except Exception as error:
+                if self._may_refuse(source.graph_id):
+                    log.warning("A factory made no graph without a request", graph=source.graph_id, error=repr(error))
+                    continue
                 raise ConfigError(
                     f"Graph '{source.graph_id}' ({source.path}) failed: {type(error).__name__}: {error}"
                 ) from error
+
+    def _may_refuse(self, graph_id: str) -> bool:
+        target = self._sources[graph_id].target
+        return isinstance(target, Factory) and target.asks
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -194,6 +223,8 @@ def _load_source(graph_id: str, spec: object, folder: Path) -> Source:
     target = _variable(path, folder, what=f"Graph '{graph_id}'")
     if not isinstance(target, Pregel | StateGraph) and not callable(target):
         raise ConfigError(f"Graph '{graph_id}' ({path}) is a {type(target).__name__}, not a graph or a factory of one.")
+    if not isinstance(target, Pregel | StateGraph):
+        target = Factory(target, f"Graph '{graph_id}' ({path})")
     return Source(graph_id, path, description, target)
 
 
@@ -241,25 +272,12 @@ def _import(where: str, folder: Path) -> ModuleType:
     return module
 
 
-async def _build(source: Source, config: RunnableConfig, stack: AsyncExitStack) -> Graph:
+async def _build(source: Source, access: Access, stack: AsyncExitStack) -> Graph:
     target = source.target
-    if not isinstance(target, Pregel | StateGraph):
-        target = await _call(cast(Callable[..., Any], target), config, stack)
+    if isinstance(target, Factory):
+        target = await target(access, stack)
     if isinstance(target, StateGraph):
         target = cast("StateGraph[Any]", target).compile()
     if not isinstance(target, Pregel):
         raise ConfigError(f"Graph '{source.graph_id}' ({source.path}): the factory gave a {type(target).__name__}.")
     return cast(Graph, target)
-
-
-async def _call(factory: Callable[..., Any], config: RunnableConfig, stack: AsyncExitStack) -> Any:
-    """Call a factory: sync or async, returning a graph or a context manager around one."""
-    takes_config = bool(inspect.signature(factory).parameters)
-    made = factory(config) if takes_config else factory()
-    if inspect.isawaitable(made):
-        made = await made
-    if hasattr(made, "__aenter__"):
-        return await stack.enter_async_context(made)
-    if hasattr(made, "__enter__"):
-        return stack.enter_context(made)
-    return made

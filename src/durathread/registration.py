@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 
+from langgraph.store.base import BaseStore
+
 from durathread.graphs import Graphs, system_assistant_id
 from durathread.store import assistants
 from durathread.store.pool import Pool, transaction
 
 
-async def names_of(graphs: Graphs) -> dict[str, str]:
+async def names_of(graphs: Graphs, store: BaseStore) -> dict[str, str]:
     """Return what each graph calls itself. Builds the graphs, so call it where users' code may run."""
-    return {graph_id: await graphs.name(graph_id) for graph_id in graphs}
+    return {graph_id: await graphs.name(graph_id, store=store) for graph_id in graphs}
 
 
 async def register(pool: Pool, graphs: Graphs, names: Mapping[str, str]) -> None:

@@ -46,6 +46,7 @@ async def serving(
     app: str = "",
     graphs: str = GRAPHS,
     named: Mapping[str, Any] | None = None,
+    auth: Mapping[str, Any] | None = None,
     workers: int = 0,
     **variables: str,
 ) -> AsyncGenerator[Stack]:
@@ -58,12 +59,15 @@ async def serving(
         app: the source of `custom_app.py`.
         graphs: the source of `project_graphs.py`.
         named: the `graphs` of langgraph.json.
+        auth: its `auth`.
         workers: how many to start.
         variables: more of the environment.
     """
     (folder / "custom_app.py").write_text(textwrap.dedent(app))
     (folder / "project_graphs.py").write_text(textwrap.dedent(graphs))
     config = {"graphs": named or {"graph": "./project_graphs.py:builder"}, "http": http or {}}
+    if auth is not None:
+        config["auth"] = auth
     (folder / "langgraph.json").write_text(json.dumps(config))
     environment = environment_of(engine_set, queue=f"project-{uuid4().hex}", config=folder / "langgraph.json")
     async with running({**environment, **variables}, folder / "logs", workers=workers) as stack:

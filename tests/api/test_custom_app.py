@@ -314,7 +314,7 @@ async def test_a_starlette_app_with_a_frontend_and_the_order_of_middleware(
         assert (await http.get("/refuse")).json() == {"detail": "not now"}
         # A mount of everything gets what we have no route for, and the first page.
         assert [(await http.get(path)).text for path in ("/", "/any/page.html")] == ["page /", "page /any/page.html"]
-        assert (await http.post("/assistants/search", json={})).json()[0]["graph_id"] == "graph"
+        assert (await http.post("/assistants/search", json={"graph_id": "graph"})).json()[0]["graph_id"] == "graph"
 
 
 @pytest.mark.parametrize(
