@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -30,6 +31,7 @@ async def test_a_run_has_the_fields_of_the_contract(client: LangGraphClient, thr
     kwargs = run["kwargs"]
     assert kwargs["stream_mode"] == ["values"]
     assert kwargs["config"]["tags"] == ["t"]
+    assert UUID(kwargs["config"]["configurable"].pop("langgraph_request_id"))
     assert kwargs["config"]["configurable"] == {
         "run_id": run["run_id"],
         "thread_id": thread_id,
