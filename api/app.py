@@ -71,6 +71,7 @@ def create_routes(settings: Settings, http: Http) -> FastAPI:
         responses={422: {"model": errors.Problem}, 503: {"model": errors.Problem}},
     )
     app.state.metrics = metrics.Metrics()
+    app.state.cors = http.cors
     errors.register(app)
     for router in _routers(http, settings):
         app.include_router(router)

@@ -20,6 +20,7 @@ from durathread.api.state_commands import current_namespaces
 from durathread.api.subscriptions import Subscription, number
 from durathread.encode import dumps
 from durathread.errors import Error, Forbidden, Unavailable
+from durathread.http import Cors
 from durathread.records import JsonObject
 from durathread.streams.frames import seq_of, shown
 
@@ -41,7 +42,9 @@ async def talk(socket: WebSocket, thread_id: str, server: ServerDep, caller: Cal
     await socket.accept()
     try:
         found = parse_uuid(thread_id, "thread")
-        _require_origin(socket, server.settings.cors_origins)
+        origin = socket.headers.get("origin")
+        if not may_call(socket.app.state.cors, origin, host=socket.headers.get("host")):
+            raise Forbidden(f"Origin {origin} may not call this server")
         await prepare(server, found, since=0, only=await caller.may_read(found))
     except Error as error:
         await socket.close(CODES + error.status, str(error)[:LONGEST_REASON])
@@ -181,15 +184,6 @@ class Conversation:
             await self._socket.close(GONE, reason)
 
 
-def _require_origin(socket: WebSocket, origins: str) -> None:
-    """Refuse the pages of other sites: browsers send cookies along with an upgrade, whoever asks for it.
-
-    Raises:
-        Forbidden: the page may not call this server.
-    """
-    allowed = {origin.strip() for origin in origins.split(",")}
-    origin = socket.headers.get("origin")
-    if origin is None or "*" in allowed or origin in allowed:
-        return
-    if origin.partition("://")[2] != socket.headers.get("host"):
-        raise Forbidden(f"Origin {origin} may not call this server")
+def may_call(cors: Cors, origin: str | None, *, host: str | None) -> bool:
+    """Say whether a page may open a socket: browsers send cookies along with an upgrade, whoever asks for it."""
+    return origin is None or cors.allows(origin) or origin.partition("://")[2] == host

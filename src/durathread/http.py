@@ -50,6 +50,11 @@ class Cors(Block):
         pattern = self.allow_origin_regex
         return "*" in (self.allow_origins or ()) or bool(pattern and re.fullmatch(pattern, ANY_ORIGIN))
 
+    def allows(self, origin: str) -> bool:
+        """Whether pages of an origin may call."""
+        pattern = self.allow_origin_regex
+        return self.allows_all or origin in (self.allow_origins or ()) or bool(pattern and re.fullmatch(pattern, origin))
+
 
 class Http(Block):
     """The `http` of langgraph.json."""

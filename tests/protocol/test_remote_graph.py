@@ -1,0 +1,114 @@
+"""`RemoteGraph` of LangGraph: a graph on this server, used as if it were here."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.pregel.remote import RemoteException, RemoteGraph
+from langgraph.types import Command
+
+from tests.graphs.human import State
+from tests.protocol.support import PATIENCE
+from tests.stack import Stack
+
+QUESTION: Any = {"messages": [{"role": "user", "content": "one two"}]}
+
+
+def config_of(thread_id: str) -> Any:
+    return {"configurable": {"thread_id": thread_id}}
+
+
+@pytest.fixture
+def agent(server: Stack) -> RemoteGraph:
+    return RemoteGraph("agent", url=server.url)
+
+
+async def test_it_is_invoked(agent: RemoteGraph) -> None:
+    expected = ["in", "a", "b", "c"]
+    assert (await agent.ainvoke({"log": ["in"]}))["log"] == expected
+    found: Any = await asyncio.to_thread(agent.invoke, {"log": ["in"]})
+    assert found["log"] == expected
+
+
+async def test_it_streams(agent: RemoteGraph, thread_id: str) -> None:
+    stream: Any = agent.astream({"log": ["in"]}, config_of(thread_id), stream_mode=["values", "updates"])
+    parts = [part async for part in stream]
+    assert [part.event for part in parts] == ["values", *["updates", "values"] * 3]
+    assert parts[-1].data["log"] == ["in", "a", "b", "c"]
+
+
+async def test_its_messages_come_token_by_token(server: Stack) -> None:
+    stream: Any = RemoteGraph("chat", url=server.url).astream(QUESTION, stream_mode="messages")
+    assert [chunk["content"] async for chunk, _ in stream][:2] == ["one ", "two "]
+
+
+async def test_its_failure_is_raised(agent: RemoteGraph) -> None:
+    with pytest.raises(RemoteException, match="boom"):
+        await agent.ainvoke({"log": ["in"], "do": {"b": {"fail": "boom"}}})
+
+
+async def test_its_state_is_read_and_written(agent: RemoteGraph, thread_id: str) -> None:
+    config = config_of(thread_id)
+    await agent.ainvoke({"log": ["in"]}, config)
+    state = await agent.aget_state(config)
+    assert state.values["log"] == ["in", "a", "b", "c"]
+    history = [snapshot async for snapshot in agent.aget_state_history(config)]
+    assert [snapshot.next for snapshot in history] == [(), ("c",), ("b",), ("a",), ("__start__",)]
+    written = await agent.aupdate_state(config, {"log": ["more"]}, as_node="c")
+    assert written.get("configurable", {})["checkpoint_id"]
+    assert (await agent.aget_state(config)).values["log"][-1] == "more"
+
+
+async def test_it_asks_and_is_answered(server: Stack, thread_id: str) -> None:
+    graph, config = RemoteGraph("hitl", url=server.url), config_of(thread_id)
+    asked = await graph.ainvoke({"log": ["in"]}, config)
+    assert asked["__interrupt__"][0]["value"] == "ask?"
+    assert (await graph.ainvoke(Command(resume="yes"), config))["log"] == ["in", "ask=yes", "after"]
+
+
+def around(server: Stack, name: str) -> Any:
+    """Build a graph whose only node is a graph on the server."""
+    outer = StateGraph(State)
+    outer.add_node("remote", RemoteGraph(name, url=server.url))
+    outer.add_edge(START, "remote")
+    outer.add_edge("remote", END)
+    return outer.compile(checkpointer=InMemorySaver())
+
+
+async def test_it_is_a_node_of_another_graph(server: Stack, thread_id: str) -> None:
+    stream = around(server, "agent").astream(
+        {"log": ["in"]}, config_of(thread_id), stream_mode=["updates"], subgraphs=True
+    )
+    parts = [(namespace[0].partition(":")[0] if namespace else "", data) async for namespace, _, data in stream]
+    assert [next(iter(data)) for where, data in parts if where == "remote"] == ["a", "b", "c"]
+    assert parts[-1][1]["remote"]["log"] == ["in", "a", "b", "c"]
+
+
+async def test_its_question_is_asked_by_the_graph_around_it(server: Stack, thread_id: str) -> None:
+    asked = await around(server, "hitl").ainvoke({"log": ["in"]}, config_of(thread_id))
+    assert [question.value for question in asked["__interrupt__"]] == ["ask?"]
+
+
+async def test_it_speaks_the_streaming_protocol(server: Stack, thread_id: str) -> None:
+    graph: Any = RemoteGraph("chat", url=server.url)
+    async with (
+        asyncio.timeout(PATIENCE),
+        await graph.astream_events(QUESTION, config_of(thread_id), version="v3") as run,
+    ):
+        (message,) = [message async for message in run.messages]
+        assert str(await message.text) == "one two "
+        output: Any = await run.output()
+    assert output["messages"][-1]["content"] == "one two "
+
+
+async def test_it_speaks_the_streaming_protocol_without_async(server: Stack) -> None:
+    def use() -> tuple[list[str], Any]:
+        graph: Any = RemoteGraph("chat", url=server.url)
+        with graph.stream_events(QUESTION, version="v3") as run:
+            return [str(message.text) for message in run.messages], run.output
+
+    texts, output = await asyncio.wait_for(asyncio.to_thread(use), PATIENCE)
+    assert texts == ["one two "]
+    assert output["messages"][-1]["content"] == "one two "

@@ -1,0 +1,158 @@
+"""The streaming protocol over a WebSocket: commands, several subscriptions, and how a connection ends."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import pytest
+from langgraph_sdk.client import LangGraphClient
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosedError
+
+from durathread.api.event_socket import may_call
+from durathread.http import Cors
+from tests.protocol.support import ALL, PATIENCE, Event, is_end, kinds, run_start, watching
+from tests.stack import Stack
+
+
+class Talk:
+    """An open connection, and the events that it has brought."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.events: list[Event] = []
+        self._count = 0
+
+    async def next(self) -> Any:
+        """Wait for the next frame; keep it if it is an event."""
+        frame = orjson.loads(await asyncio.wait_for(self.socket.recv(), PATIENCE))
+        if frame["type"] == "event":
+            self.events.append(frame)
+        return frame
+
+    async def ask(self, method: str, **params: Any) -> Any:
+        """Send a command and wait for its answer."""
+        self._count += 1
+        await self.socket.send(orjson.dumps({"id": self._count, "method": method, "params": params}).decode())
+        while (answer := await self.next())["type"] == "event":
+            pass
+        assert answer["id"] == self._count
+        return answer
+
+    async def ended(self) -> list[Event]:
+        """Read to the end of a run."""
+        while not is_end(await self.next()):
+            pass
+        return self.events
+
+
+@asynccontextmanager
+async def talking(server: Stack, thread_id: str, **kwargs: Any) -> AsyncGenerator[Talk]:
+    url = server.url.replace("http", "ws", 1)
+    async with connect(f"{url}/threads/{thread_id}/stream/events", **kwargs) as socket:
+        yield Talk(socket)
+
+
+async def test_commands_and_events_share_a_connection(server: Stack, thread_id: str) -> None:
+    async with talking(server, thread_id) as talk:
+        subscribed = await talk.ask("subscription.subscribe", channels=ALL)
+        assert subscribed["result"]["replayed_events"] == 0
+        started = await talk.ask("run.start", assistant_id="agent", input={"log": ["in"]})
+        assert started["result"]["run_id"]
+        events = await talk.ended()
+    async with watching(server.url, thread_id) as watch:
+        assert await watch.ended() == events
+
+
+async def test_a_subscription_begins_with_what_was(server: Stack, thread_id: str) -> None:
+    async with watching(server.url, thread_id, ["lifecycle"]) as watch:
+        await run_start(server.url, thread_id, "agent", input={"log": ["in"]})
+        last = (await watch.ended())[-1]["seq"]
+    async with talking(server, thread_id) as talk:
+        answer = await talk.ask("subscription.subscribe", channels=["values", "lifecycle"])
+        assert answer["result"]["replayed_events"] == 6
+        assert kinds(await talk.ended()) == ["lifecycle running", *["values"] * 4, "lifecycle completed"]
+        # Another sees all of it again; one that says how far it is sees the rest.
+        answer = await talk.ask("subscription.subscribe", channels=["updates"])
+        assert answer["result"]["replayed_events"] == 3
+        answer = await talk.ask("subscription.subscribe", channels=ALL, since=last - 1)
+        assert answer["result"]["replayed_events"] == 1
+
+
+async def test_only_what_is_subscribed_to_is_sent(server: Stack, thread_id: str) -> None:
+    async with talking(server, thread_id) as talk:
+        first = await talk.ask("subscription.subscribe", channels=["updates"])
+        await talk.ask("subscription.subscribe", channels=["lifecycle"])
+        await talk.ask("run.start", assistant_id="agent", input={"log": ["in"]})
+        assert kinds(await talk.ended()) == ["lifecycle running", *["updates"] * 3, "lifecycle completed"]
+        given = {"subscription_id": first["result"]["subscription_id"]}
+        assert (await talk.ask("subscription.unsubscribe", **given))["result"] == {}
+        assert (await talk.ask("subscription.unsubscribe", **given))["error"] == "no_such_subscription"
+        talk.events.clear()
+        await talk.ask("run.start", assistant_id="agent", input={"log": ["in"]})
+        assert kinds(await talk.ended()) == ["lifecycle running", "lifecycle completed"]
+
+
+async def test_a_client_that_comes_back_is_told_what_it_missed(server: Stack, thread_id: str) -> None:
+    async with talking(server, thread_id) as talk:
+        await talk.ask("subscription.subscribe", channels=ALL)
+        run_id = (await talk.ask("run.start", assistant_id="agent", input={"log": ["in"]}))["result"]["run_id"]
+        events = await talk.ended()
+    async with talking(server, thread_id) as talk:
+        answer = await talk.ask(
+            "subscription.reconnect", run_id=run_id, last_event_id=events[4]["event_id"], subscriptions=["gone"]
+        )
+    assert answer["result"] == {
+        "restored": False,
+        "missed_events": len(events) - 5,
+        "current_namespaces": [{"namespace": [], "status": "completed"}],
+    }
+
+
+async def test_what_is_no_command_is_answered(server: Stack, thread_id: str) -> None:
+    async with talking(server, thread_id) as talk:
+        for raw in ("{", "[]", '{"channels": ["values"]}'):
+            await talk.socket.send(raw)
+            answer = await talk.next()
+            assert (answer["type"], answer["id"], answer["error"]) == ("error", None, "invalid_argument")
+        assert (await talk.ask("subscription.subscribe", channels=["debug"]))["error"] == "invalid_argument"
+        assert (await talk.ask("state.get", namespace=[]))["result"] == {"values": {}}
+
+
+async def test_the_stream_of_a_deleted_thread_ends(server: Stack, thread_id: str, client: LangGraphClient) -> None:
+    await client.threads.create(thread_id=thread_id)
+    async with talking(server, thread_id) as talk:
+        await talk.ask("subscription.subscribe", channels=ALL)
+        await client.threads.delete(thread_id)
+        last = await talk.next()
+        assert (last["type"], last["id"], last["message"]) == ("error", None, "thread stream ended")
+        with pytest.raises(ConnectionClosedError) as closed:
+            await talk.next()
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1011, "thread stream ended")
+
+
+@pytest.mark.parametrize(
+    ("cors", "origin", "allowed"),
+    [
+        (Cors(allow_origins=["*"]), "https://elsewhere.example", True),
+        (Cors(allow_origins=["https://app.example"]), "https://app.example", True),
+        (Cors(allow_origins=["https://app.example"]), "https://elsewhere.example", False),
+        (Cors(allow_origins=["https://app.example"]), "https://server.example", True),
+        (Cors(allow_origins=["https://app.example"]), None, True),
+        (Cors(allow_origin_regex="https://.*[.]example"), "https://any.example", True),
+        (Cors(allow_origin_regex="https://.*[.]example"), "https://any.example.org", False),
+    ],
+)
+def test_pages_of_other_sites_are_refused(cors: Cors, origin: str | None, allowed: bool) -> None:
+    assert may_call(cors, origin, host="server.example") == allowed
+
+
+async def test_a_thread_id_must_be_one(server: Stack) -> None:
+    with pytest.raises(ConnectionClosedError) as closed:
+        async with talking(server, "nonsense") as talk:
+            await talk.next()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4422

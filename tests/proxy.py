@@ -1,0 +1,65 @@
+"""A proxy that cuts the connections it carries."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+
+@dataclass
+class Proxy:
+    """An address that leads to a server, and how many connections it has cut."""
+
+    url: str
+    cuts: int = 0
+
+
+@asynccontextmanager
+async def cutting(url: str, allowances: Iterator[int]) -> AsyncGenerator[Proxy]:
+    """Carry connections to a server; of each, cut the answers after as many bytes as is said next. Zero: never."""
+    target = urlsplit(url)
+    proxy = Proxy("")
+    carrying = set[asyncio.Task[None]]()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, there = await asyncio.open_connection(target.hostname, target.port)
+        forth = asyncio.create_task(_pass_on(reader, there, 0))
+        try:
+            proxy.cuts += await _pass_on(answers, writer, next(allowances))
+        finally:
+            forth.cancel()
+            await asyncio.gather(forth, return_exceptions=True)
+            # Without a farewell, as when a network goes away.
+            for end in (writer, there):
+                end.transport.abort()
+
+    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(carry(reader, writer))
+        carrying.add(task)
+        task.add_done_callback(carrying.discard)
+
+    listening = await asyncio.start_server(begin, "127.0.0.1", 0)
+    proxy.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    try:
+        yield proxy
+    finally:
+        listening.close()
+        for task in list(carrying):
+            task.cancel()
+        await asyncio.gather(*carrying, return_exceptions=True)
+
+
+async def _pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter, allowance: int) -> bool:
+    """Copy bytes until there are no more, or as many as are allowed; return whether more would have come."""
+    passed = 0
+    with contextlib.suppress(ConnectionError):
+        while data := await source.read(65536):
+            part = data[: allowance - passed] if allowance else data
+            sink.write(part)
+            await sink.drain()
+            passed += len(part)
+            if allowance and passed >= allowance:
+                return True
+    return False
