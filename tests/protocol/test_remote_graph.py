@@ -1,6 +1,7 @@
 """`RemoteGraph` of LangGraph: a graph on this server, used as if it were here."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.pregel.remote import RemoteException, RemoteGraph
 from langgraph.types import Command
+from langgraph_sdk import get_sync_client
+from langgraph_sdk.client import LangGraphClient
 
 from tests.graphs.human import State
 from tests.protocol.support import PATIENCE
@@ -20,9 +23,19 @@ def config_of(thread_id: str) -> Any:
     return {"configurable": {"thread_id": thread_id}}
 
 
+Remote = Callable[[str], RemoteGraph]
+
+
 @pytest.fixture
-def agent(server: Stack) -> RemoteGraph:
-    return RemoteGraph("agent", url=server.url)
+async def remote(server: Stack, client: LangGraphClient) -> AsyncIterator[Remote]:
+    """Build graphs with clients that are closed again: their own are not."""
+    with get_sync_client(url=server.url) as sync_client:
+        yield lambda name: RemoteGraph(name, client=client, sync_client=sync_client)
+
+
+@pytest.fixture
+def agent(remote: Remote) -> RemoteGraph:
+    return remote("agent")
 
 
 async def test_it_is_invoked(agent: RemoteGraph) -> None:
@@ -39,8 +52,8 @@ async def test_it_streams(agent: RemoteGraph, thread_id: str) -> None:
     assert parts[-1].data["log"] == ["in", "a", "b", "c"]
 
 
-async def test_its_messages_come_token_by_token(server: Stack) -> None:
-    stream: Any = RemoteGraph("chat", url=server.url).astream(QUESTION, stream_mode="messages")
+async def test_its_messages_come_token_by_token(remote: Remote) -> None:
+    stream: Any = remote("chat").astream(QUESTION, stream_mode="messages")
     assert [chunk["content"] async for chunk, _ in stream][:2] == ["one ", "two "]
 
 
@@ -61,24 +74,24 @@ async def test_its_state_is_read_and_written(agent: RemoteGraph, thread_id: str)
     assert (await agent.aget_state(config)).values["log"][-1] == "more"
 
 
-async def test_it_asks_and_is_answered(server: Stack, thread_id: str) -> None:
-    graph, config = RemoteGraph("hitl", url=server.url), config_of(thread_id)
+async def test_it_asks_and_is_answered(remote: Remote, thread_id: str) -> None:
+    graph, config = remote("hitl"), config_of(thread_id)
     asked = await graph.ainvoke({"log": ["in"]}, config)
     assert asked["__interrupt__"][0]["value"] == "ask?"
     assert (await graph.ainvoke(Command(resume="yes"), config))["log"] == ["in", "ask=yes", "after"]
 
 
-def around(server: Stack, name: str) -> Any:
+def around(remote: Remote, name: str) -> Any:
     """Build a graph whose only node is a graph on the server."""
     outer = StateGraph(State)
-    outer.add_node("remote", RemoteGraph(name, url=server.url))
+    outer.add_node("remote", remote(name))
     outer.add_edge(START, "remote")
     outer.add_edge("remote", END)
     return outer.compile(checkpointer=InMemorySaver())
 
 
-async def test_it_is_a_node_of_another_graph(server: Stack, thread_id: str) -> None:
-    stream = around(server, "agent").astream(
+async def test_it_is_a_node_of_another_graph(remote: Remote, thread_id: str) -> None:
+    stream = around(remote, "agent").astream(
         {"log": ["in"]}, config_of(thread_id), stream_mode=["updates"], subgraphs=True
     )
     parts = [(namespace[0].partition(":")[0] if namespace else "", data) async for namespace, _, data in stream]
@@ -86,13 +99,13 @@ async def test_it_is_a_node_of_another_graph(server: Stack, thread_id: str) -> N
     assert parts[-1][1]["remote"]["log"] == ["in", "a", "b", "c"]
 
 
-async def test_its_question_is_asked_by_the_graph_around_it(server: Stack, thread_id: str) -> None:
-    asked = await around(server, "hitl").ainvoke({"log": ["in"]}, config_of(thread_id))
+async def test_its_question_is_asked_by_the_graph_around_it(remote: Remote, thread_id: str) -> None:
+    asked = await around(remote, "hitl").ainvoke({"log": ["in"]}, config_of(thread_id))
     assert [question.value for question in asked["__interrupt__"]] == ["ask?"]
 
 
-async def test_it_speaks_the_streaming_protocol(server: Stack, thread_id: str) -> None:
-    graph: Any = RemoteGraph("chat", url=server.url)
+async def test_it_speaks_the_streaming_protocol(remote: Remote, thread_id: str) -> None:
+    graph: Any = remote("chat")
     async with (
         asyncio.timeout(PATIENCE),
         await graph.astream_events(QUESTION, config_of(thread_id), version="v3") as run,
@@ -103,9 +116,9 @@ async def test_it_speaks_the_streaming_protocol(server: Stack, thread_id: str) -
     assert output["messages"][-1]["content"] == "one two "
 
 
-async def test_it_speaks_the_streaming_protocol_without_async(server: Stack) -> None:
+async def test_it_speaks_the_streaming_protocol_without_async(remote: Remote) -> None:
     def use() -> tuple[list[str], Any]:
-        graph: Any = RemoteGraph("chat", url=server.url)
+        graph: Any = remote("chat")
         with graph.stream_events(QUESTION, version="v3") as run:
             return [str(message.text) for message in run.messages], run.output
 
