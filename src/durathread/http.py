@@ -53,7 +53,9 @@ class Cors(Block):
     def allows(self, origin: str) -> bool:
         """Whether pages of an origin may call."""
         pattern = self.allow_origin_regex
-        return self.allows_all or origin in (self.allow_origins or ()) or bool(pattern and re.fullmatch(pattern, origin))
+        return (
+            self.allows_all or origin in (self.allow_origins or ()) or bool(pattern and re.fullmatch(pattern, origin))
+        )
 
 
 class Http(Block):
