@@ -28,7 +28,6 @@ from durathread.api.authority import Authority
 from durathread.api.deps import Server, final_statuses
 from durathread.api.in_process import in_process
 from durathread.bridge import Bridge
-from durathread.errors import Error
 from durathread.graphs import Graphs
 from durathread.indexing import store_config
 from durathread.lifetimes import Expiry
@@ -39,13 +38,15 @@ from durathread.store.pool import open_pool
 from durathread.streams.hub import open_hub
 from durathread.streams.interest import Watchers
 from durathread.streams.publisher import open_publisher
-from durathread.temporal import SWEEP_ID, connect, expire_schedule_id
+from durathread.temporal import connect, expire_schedule_id, sweep_schedule_id
 from durathread.terms import terms_of
 from durathread.workflows.messages import EXPIRE, SWEEP, Expiration, Sweep
 
 log = structlog.get_logger()
 
 SWEEP_INTERVAL = timedelta(seconds=60)
+# Seconds between attempts at making a schedule, while Temporal is away.
+RETRY = 5.0
 
 
 @asynccontextmanager
@@ -76,8 +77,8 @@ async def open_server(
         server = Server(settings, graphs, first_nodes, pool, store, temporal, redis, hub, publisher, watchers, terms)
         server.authority = authority
         server.spawn(watchers.run())
-        server.spawn(_schedule_sweep(temporal, settings, server))
-        server.spawn(_schedule_expiry(temporal, settings, terms.expiry))
+        for schedule in (_sweep(settings, server), _expiry(settings, terms.expiry)):
+            server.spawn(_keep_scheduled(temporal, *schedule))
         yield server
         for task in server.background:
             task.cancel()
@@ -104,39 +105,46 @@ def lifespan_of(
     return lifespan
 
 
-async def _schedule_sweep(temporal: Client, settings: Settings, server: Server) -> None:
-    """See to it that runs whose signal was lost are found."""
+def _sweep(settings: Settings, server: Server) -> tuple[str, Schedule]:
+    """Describe what sees to it that runs whose signal was lost are found."""
     action = ScheduleActionStartWorkflow(
-        SWEEP, Sweep(limits=server.limits), id=SWEEP_ID, task_queue=settings.task_queue
+        SWEEP,
+        Sweep(limits=server.limits),
+        id=sweep_schedule_id(settings.task_queue),
+        task_queue=settings.task_queue,
     )
-    schedule = Schedule(
+    return action.id, _every(SWEEP_INTERVAL, action)
+
+
+def _expiry(settings: Settings, expiry: Expiry) -> tuple[str, Schedule]:
+    """Describe what sees to it that threads end which have outlived their lifetime."""
+    action = ScheduleActionStartWorkflow(
+        EXPIRE,
+        Expiration(expiry.limit),
+        id=expire_schedule_id(settings.task_queue),
+        task_queue=settings.task_queue,
+    )
+    return action.id, _every(timedelta(minutes=expiry.interval_minutes), action)
+
+
+def _every(interval: timedelta, action: ScheduleActionStartWorkflow) -> Schedule:
+    return Schedule(
         action=action,
-        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=SWEEP_INTERVAL)]),
-        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=SWEEP_INTERVAL),
-    )
-    try:
-        await temporal.create_schedule(SWEEP_ID, schedule)
-    except ScheduleAlreadyRunningError:
-        return
-    except (Error, RuntimeError) as error:
-        log.warning("The sweep could not be scheduled", error=str(error))
-
-
-async def _schedule_expiry(temporal: Client, settings: Settings, expiry: Expiry) -> None:
-    """See to it that threads end which have outlived their lifetime, as often as is set now."""
-    interval = timedelta(minutes=expiry.interval_minutes)
-    schedule_id = expire_schedule_id(settings.task_queue)
-    schedule = Schedule(
-        action=ScheduleActionStartWorkflow(
-            EXPIRE, Expiration(expiry.limit), id=schedule_id, task_queue=settings.task_queue
-        ),
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=interval)]),
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(minutes=1)),
     )
-    try:
+
+
+async def _keep_scheduled(temporal: Client, schedule_id: str, schedule: Schedule) -> None:
+    """Create a schedule, or make it what is set now; as often as it takes."""
+    while True:
         try:
-            await temporal.create_schedule(schedule_id, schedule)
-        except ScheduleAlreadyRunningError:
-            await temporal.get_schedule_handle(schedule_id).update(lambda _: ScheduleUpdate(schedule))
-    except RPCError as error:
-        log.warning("The expiry of threads could not be scheduled", error=str(error))
+            try:
+                await temporal.create_schedule(schedule_id, schedule)
+            except ScheduleAlreadyRunningError:
+                await temporal.get_schedule_handle(schedule_id).update(lambda _: ScheduleUpdate(schedule))
+        except (RPCError, RuntimeError) as error:
+            log.warning("A schedule could not be made", schedule=schedule_id, error=str(error))
+            await asyncio.sleep(RETRY)
+        else:
+            return

@@ -20,7 +20,6 @@ RUN_STATUS = SearchAttributeKey.for_keyword("RunStatus")
 
 SEARCH_ATTRIBUTES = (THREAD_ID, ASSISTANT_ID, GRAPH_ID, RUN_STATUS)
 
-SWEEP_ID = "durathread/sweep"
 CRON_PREFIX = "cron/"
 
 
@@ -57,6 +56,11 @@ def cron_id_of(schedule_id: str) -> UUID | None:
         return UUID(schedule_id.removeprefix(CRON_PREFIX))
     except ValueError:
         return None
+
+
+def sweep_schedule_id(task_queue: str) -> str:
+    """Name the schedule, and the workflow, that finds what a deployment has lost sight of."""
+    return f"{task_queue}/sweep"
 
 
 def expire_schedule_id(task_queue: str) -> str:
