@@ -13,6 +13,7 @@ from uuid_utils.compat import uuid7
 from durathread.api.authorization import Caller, CallerDep
 from durathread.api.deps import CronId, Server, ServerDep, ThreadId
 from durathread.api.errors import problems
+from durathread.api.headers import lasting
 from durathread.api.json import Json, cron_json, selected
 from durathread.api.launch import allow
 from durathread.api.schemas import CronModel, selection_of
@@ -206,7 +207,7 @@ def _new(caller: Caller, body: CronCreate, run: NewRun, *, thread_id: UUID | Non
         assistant_id=run.assistant.assistant_id,
         thread_id=thread_id,
         user_id=caller.user_id,
-        configurable=caller.configurable,
+        configurable={**lasting(), **caller.configurable},
         stamp=_stamp(body, run),
         schedule=body.schedule,
         timezone=body.timezone,

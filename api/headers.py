@@ -17,7 +17,7 @@ from durathread.http import HeaderRule
 from durathread.preparation import ADDRESS, RESERVED_PREFIXES
 from durathread.records import JsonObject
 
-REQUEST_ID = "x-request-id"
+REQUEST_ID, CONFIGURED_ID = "x-request-id", "langgraph_request_id"
 # Credentials are for the server, not for graphs and the checkpoints that they leave.
 SECRET = ("authorization", "x-api-key", "x-tenant-id", "x-service-key")
 OURS = (*ADDRESS, "run_id", "thread_id", "graph_id", "assistant_id", "user_id", "cron_id")
@@ -29,6 +29,15 @@ _forwarded: ContextVar[Mapping[str, Any]] = ContextVar("forwarded headers", defa
 def forwarded() -> Mapping[str, Any]:
     """Return what the current request puts into `configurable`: some of its headers, its id, and who sends it."""
     return _forwarded.get()
+
+
+def lasting() -> JsonObject:
+    """Return what of it holds for a cron's runs as well: not what is of this request alone."""
+    return {
+        name: value
+        for name, value in forwarded().items()
+        if name not in (REQUEST_ID, CONFIGURED_ID) and not name.startswith("langsmith-")
+    }
 
 
 class RequestIds:
@@ -85,7 +94,7 @@ def configurable(headers: Headers, rule: HeaderRule) -> JsonObject:
             found[name] = ", ".join(headers.getlist(name))
     found |= _tracing(headers)
     if request_id := headers.get(REQUEST_ID):
-        found["langgraph_request_id"] = request_id
+        found[CONFIGURED_ID] = request_id
     return found
 
 

@@ -8,11 +8,13 @@ import httpx
 import pytest
 from langgraph_sdk import get_client
 from starlette.datastructures import Headers
+from temporalio.client import Client
 
 from durathread.api.headers import configurable
 from durathread.embedded.engines import Engines
 from durathread.http import HeaderRule
 from tests.api.serving import GRAPHS, serving
+from tests.runs.crons import YEARLY, firings, trigger
 from tests.stack import Stack
 
 RULE = {"includes": ["x-*", "tenant", "Accept-Lang*", "langgraph_auth_user", "thread_id"], "excludes": ["x-private*"]}
@@ -82,6 +84,18 @@ async def test_headers_that_the_rule_covers_reach_the_graph_and_no_secret_does(s
         run = await client.runs.create(thread["thread_id"], "graph", input={})
         for made in (batch[0], run):
             assert expected.items() <= shown(made).items()
+
+
+async def test_the_headers_of_who_makes_a_cron_reach_its_runs(stack: Stack, temporal: Client) -> None:
+    async with get_client(url=stack.url, headers={**SENT, "x-request-id": "of the cron"}) as client:
+        thread = (await client.threads.create())["thread_id"]
+        cron: Any = await client.crons.create_for_thread(thread, "graph", schedule=YEARLY, input={})
+        await trigger(temporal, cron["cron_id"])
+        [fired] = await firings(temporal, cron["cron_id"])
+        run: Any = await client.runs.get(thread, fired.run_id)
+        await client.crons.delete(cron["cron_id"])
+    assert shown(run)["x-colour"] == "green"
+    assert not {"x-request-id", "langgraph_request_id"} & set(run["kwargs"]["config"]["configurable"])
 
 
 async def test_factories_see_the_headers_of_whoever_looks(stack: Stack) -> None:
