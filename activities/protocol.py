@@ -39,6 +39,7 @@ class Protocol:
             resumed: whether LangGraph begins by repeating what the step before ended with.
         """
         self.wanted = wanted
+        self._closed = False
         self._run = Named.of(run)
         self._graph = run.graph_id
         # An attempt at a step has a number of its own, so no two events ever have the same id.
@@ -58,7 +59,7 @@ class Protocol:
 
     def watched(self) -> None:
         """Begin to show a run that nobody watched: say how far it has come, and go on."""
-        if self.wanted:
+        if self.wanted or self._closed:
             return
         self.wanted = True
         self._echoing = False
@@ -67,6 +68,10 @@ class Protocol:
         for chunks in unseen.values():
             for namespace, chunk, call in chunks:
                 self._chunk(namespace, chunk, call)
+
+    def close(self) -> None:
+        """Take nothing more: the step is over, and others may have begun the next, or ended the run."""
+        self._closed = True
 
     def echo(self, mode: str, data: Any) -> None:
         """Take what LangGraph repeats of the step before: shown before, unless this is the first step to be watched."""

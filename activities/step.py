@@ -25,7 +25,7 @@ from durathread.records import Run, RunStatus
 from durathread.store import runs
 from durathread.store.pool import OUTAGES, connection, transaction
 from durathread.store.saver import Saver
-from durathread.streams.frames import Named, ending, speaks_protocol
+from durathread.streams.frames import Named, ending, running, speaks_protocol
 from durathread.streams.marks import begun_mark
 from durathread.streams.publisher import MAX_BACKLOG
 from durathread.streams.unfinished import unfinished
@@ -102,7 +102,10 @@ class Steps:
         protocol = await self._protocol(run, resumed=given.step > 0 and not run.repeated)
         loop = asyncio.get_running_loop()
         with self._resources.interest.told(str(run.thread_id), lambda: loop.call_soon_threadsafe(protocol.watched)):
-            result = await self._shown(run, given, saver, protocol)
+            try:
+                result = await self._shown(run, given, saver, protocol)
+            finally:
+                protocol.close()
             return replace(result, frames=protocol.requests)
 
     async def _shown(self, run: Run, given: StepInput, saver: Saver, protocol: Protocol) -> Result:
@@ -191,8 +194,10 @@ class Steps:
         if speaks_protocol(run) or self._resources.interest.lately(str(run.thread_id)):
             resting = result.position.resting if result.position else "idle"
             error = (result.error or {}).get("message")
+            # Who came at the very end is shown a beginning too; it is written once.
+            begun = running(Named.of(run), run.graph_id)
             self._resources.publisher.publish_frames(
-                [*result.frames, *ending(run, status, resting=resting, error=error)]
+                [begun, *result.frames, *ending(run, status, resting=resting, error=error)]
             )
         await self._resources.publisher.end(run.run_id, status)
         if run.kwargs.get("webhook"):

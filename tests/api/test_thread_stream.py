@@ -332,8 +332,10 @@ async def test_a_retried_run_is_shown_once(client: LangGraphClient, server: Stac
     run = (await start(client, thread, "r1", do={"b": {"trace": str(tmp_path / "b"), "sleep": 30}}))["run_id"]
     await entered(tmp_path / "b")
     async with watching(server, thread, modes="lifecycle") as watcher:
+        starts = server.log("worker").count("The worker is ready")
         await server.kill("worker")
         await server.start("worker")
+        await server.worker_ready(times=starts + 1)
         await entered(tmp_path / "b", 2)
         await client.runs.cancel(thread, run)
         after = (await start(client, thread, "r2"))["run_id"]
