@@ -9,6 +9,7 @@ from starlette.responses import Response
 from durathread.encode import dumps
 from durathread.records import Assistant, Cron, JsonObject, Run, Thread
 from durathread.timetable import next_run_date
+from durathread.users import without_user
 
 
 class Json(Response):
@@ -64,7 +65,7 @@ def run_json(run: Run) -> JsonObject:
         "updated_at": run.updated_at,
         "status": run.status,
         "metadata": run.metadata,
-        "kwargs": run.kwargs,
+        "kwargs": without_user(run.kwargs),
         "multitask_strategy": run.strategy,
         "langsmith_session_name": None,
         "cancel_reason": (run.error or {}).get("message") if run.status == "interrupted" else None,

@@ -97,6 +97,19 @@ class User(dict[str, Any]):
         return getattr(source, name)
 
 
+def without_user(kwargs: JsonObject) -> JsonObject:
+    """Leave out of a run's kwargs what `authenticate` said of its user.
+
+    It may hold tokens, and not only that user sees the run.
+    """
+    config: JsonObject = kwargs.get("config") or {}
+    configurable: JsonObject = config.get("configurable") or {}
+    if "langgraph_auth_user" not in configurable:
+        return kwargs
+    shown = {key: value for key, value in configurable.items() if key != "langgraph_auth_user"}
+    return {**kwargs, "config": {**config, "configurable": shown}}
+
+
 def _described(given: Any) -> JsonObject:
     """List the fields of an object, and of the four that users have those that it has."""
     if callable(getattr(given, "model_dump", None)):

@@ -11,6 +11,7 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import APIStatusError, ConflictError, NotFoundError
 from langgraph_sdk.schema import RunCreate
+from temporalio.client import Client
 
 from tests.api.auth import headers_of
 from tests.eventually import eventually
@@ -315,6 +316,43 @@ async def test_items_are_kept_apart(alice: LangGraphClient, bob: LangGraphClient
     await alice.store.delete_item([space], key="k")
     assert await alice.store.get_item([space], key="k") is None
     assert await bob.store.get_item([space], key="k")
+
+
+async def test_crons_have_owners_and_so_has_what_they_start(
+    owners: Stack, alice: LangGraphClient, bob: LangGraphClient
+) -> None:
+    made = cast(Any, await alice.crons.create("who", schedule="0 0 1 1 *", input={}, on_run_completed="keep"))
+    cron_id = made["cron_id"]
+    assert (made["user_id"], made["metadata"]["owner"]) == ("alice", "alice")
+    assert [cron["cron_id"] for cron in await alice.crons.search(metadata={"owner": "alice"})] == [cron_id]
+    assert await bob.crons.search() == []
+    assert await bob.crons.count() == 0
+    refused: tuple[Awaitable[Any], ...] = (
+        bob.http.get(f"/runs/crons/{cron_id}"),
+        bob.crons.update(cron_id, schedule="* * * * *"),
+        bob.crons.delete(cron_id),
+    )
+    for call in refused:
+        with pytest.raises(NotFoundError):
+            await call
+    temporal = await Client.connect(owners.environment["TEMPORAL_ADDRESS"])
+    await temporal.get_schedule_handle(f"cron/{cron_id}").trigger()
+
+    async def fired() -> Any:
+        return await alice.threads.search(metadata={"cron_id": cron_id}, status="idle")
+
+    [thread] = await eventually(fired, timeout=30)
+    assert thread["values"]["seen"]["key"] == "alice"
+    assert metadata_of(thread)["owner"] == "alice"
+    await alice.crons.delete(cron_id)
+
+
+async def test_a_cron_on_anothers_thread_is_refused(
+    alice: LangGraphClient, bob: LangGraphClient, thread_id: str
+) -> None:
+    with pytest.raises(NotFoundError):
+        await bob.crons.create_for_thread(thread_id, "agent", schedule="0 0 1 1 *")
+    assert await alice.crons.search(thread_id=thread_id) == []
 
 
 async def test_a_wait_for_another_is_refused(owners: Stack, bob: LangGraphClient, thread_id: str) -> None:

@@ -69,26 +69,37 @@ async def test_a_stream_does_not_say_who_asked(alice: LangGraphClient) -> None:
     assert all("langgraph_auth" not in str(part.data) and "acme" not in str(part.data) for part in parts)
 
 
-async def user_of(server: Stack, method: str, path: str, **sent: Any) -> dict[str, Any]:
-    """Send a request, and return the user that the run's kwargs show."""
-    async with httpx.AsyncClient(base_url=server.url, headers={**script(), "user-agent": "tests/1"}) as http:
-        answer = await http.request(method, path, **sent)
+async def test_a_run_does_not_show_what_is_known_of_its_user(alice: LangGraphClient) -> None:
+    thread = await alice.threads.create()
+    made = await alice.runs.create(thread["thread_id"], "who", input={})
+    for run in (
+        made,
+        await alice.runs.get(thread["thread_id"], made["run_id"]),
+        *await alice.runs.list(thread["thread_id"]),
+    ):
+        configurable = cast(Any, run)["kwargs"]["config"]["configurable"]
+        assert (configurable["langgraph_auth_user_id"], configurable["user_id"]) == ("alice", "alice")
+        assert "acme" not in str(run)
+
+
+async def user_of(server: Stack, path: str, body: Any) -> dict[str, Any]:
+    """Send a run, and return the user that its graph sees."""
+    async with httpx.AsyncClient(
+        base_url=server.url, headers={**script(), "user-agent": "tests/1"}, timeout=30
+    ) as http:
+        answer = await http.post(path, json=body)
     assert answer.status_code == 200, answer.text
-    return answer.json()["kwargs"]["config"]["configurable"]["langgraph_auth_user"]
+    return answer.json()["seen"]["user"]
 
 
 async def test_authenticate_gets_what_it_asks_for(scripted: Stack) -> None:
-    body = {"assistant_id": "agent", "input": {"log": ["x"]}, "if_not_exists": "create"}
+    body = {"assistant_id": "who", "input": {}, "if_not_exists": "create"}
     thread_id = str(uuid4())
-    user = await user_of(scripted, "POST", f"/threads/{thread_id}/runs", json=body)
-    given = {
-        "body": body,
-        "method": "POST",
-        "path": f"/threads/{thread_id}/runs",
-        "path_params": {"thread_id": thread_id},
-    }
+    path = f"/threads/{thread_id}/runs/wait"
+    user = await user_of(scripted, path, body)
+    given = {"body": body, "method": "POST", "path": path, "path_params": {"thread_id": thread_id}}
     assert (user["given"], user["agent"]) == (given, "tests/1")
-    user = await user_of(scripted, "POST", "/runs", json=body)
+    user = await user_of(scripted, "/runs/wait", body)
     assert user["given"]["path_params"] == {}
 
 
