@@ -54,7 +54,7 @@ def create_app(settings: Settings, graphs: Graphs) -> FastAPI:
     if authority:
         security.describe(app, authority.openapi)
     describe(app, theirs)
-    auth = _authentication(authority, http)
+    auth = _authentication(authority, http, settings)
     app.add_middleware(Entrance, outside=_layers(http, auth, custom), inside=auth)
     app.add_middleware(metrics.MeteredRequests, metrics=app.state.metrics)
     return app
@@ -103,11 +103,15 @@ def _routers(http: Http, settings: Settings) -> list[APIRouter]:
     return [router for routers, disabled in families if not disabled for router in routers]
 
 
-def _authentication(authority: Authority | None, http: Http) -> list[Middleware]:
+def _authentication(authority: Authority | None, http: Http, settings: Settings) -> list[Middleware]:
     def exempt(scope: Scope) -> bool:
         return not http.enable_custom_route_auth if is_custom(scope) else is_public(scope)
 
-    return [Middleware(Authentication, authority=authority, exempt=exempt)] if authority else []
+    if authority is None:
+        return []
+    # Who authenticates may read the body.
+    limit = Middleware(BodyLimit, limit=settings.max_body_bytes)
+    return [limit, Middleware(Authentication, authority=authority, exempt=exempt)]
 
 
 def _layers(http: Http, auth: list[Middleware], custom: Custom | None) -> list[Middleware]:

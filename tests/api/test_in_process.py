@@ -6,13 +6,13 @@ from typing import Any
 import httpx
 import pytest
 from langgraph_sdk import Auth, get_client
-from langgraph_sdk.client import configure_loopback_transports
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from durathread import clients
 from durathread.api.app import create_app
 from durathread.api.authentication import Authentication
 from durathread.api.authority import Authority
@@ -111,14 +111,14 @@ async def test_a_public_path_is_so_only_at_the_root() -> None:
 async def test_the_sdks_client_without_a_url_passes_and_no_other(
     engine_set: Engines, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("__LANGGRAPH_DEFER_LOOPBACK_TRANSPORT", "true")
     monkeypatch.setenv("TEMPORAL_ADDRESS", engine_set.temporal_address)
     settings = Settings(database_url=database, redis_url=engine_set.redis_url, config=OWNERS, task_queue="tests")
     graphs = Graphs.load(OWNERS)
     app = create_app(settings, graphs)
     async with get_client() as within, open_server(settings, graphs, authority=Authority.load(graphs)) as server:
         app.state.server = server
-        configure_loopback_transports(in_process(app))
+        inside = in_process(app)
+        clients.serve(inside)
         thread = await within.threads.create(metadata={"made": "within"})
         assert thread["metadata"] == {"made": "within"}
         async with client_of(app, root_path="/noauth") as http:
@@ -126,6 +126,7 @@ async def test_the_sdks_client_without_a_url_passes_and_no_other(
             mine = await http.get(f"/threads/{thread['thread_id']}", headers={"authorization": "Bearer alice"})
             assert mine.status_code == 404
         await within.threads.delete(thread["thread_id"])
+        clients.withdraw(inside)
 
 
 async def test_a_route_that_nobody_was_asked_for_is_refused(
