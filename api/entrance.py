@@ -59,21 +59,23 @@ class MountPrefix:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        outer, path = scope.get("root_path", "").rstrip("/"), route_path(scope)
-        below = _below(path, self._prefix)
-        if below is None:
-            if path not in UNPREFIXED:
-                await _not_found(scope, receive, send)
-                return
-            below, root = path, outer
-        else:
-            root = outer + self._prefix
-        again = _below(below, root) if root else None
-        if again is not None and LOCATED.match(again):
-            below = again
+        placed = self._placed(scope.get("root_path", "").rstrip("/"), route_path(scope))
+        if placed is None:
+            await _not_found(scope, receive, send)
+            return
+        root, below = placed
         # In place, as Starlette does it: the layers around are told the route by what it leaves in the scope.
         scope["root_path"], scope["path"] = root, root + below
         await self._app(scope, receive, send)
+
+    def _placed(self, outer: str, path: str) -> tuple[str, str] | None:
+        """Say below what a request is, and where there; None if it is not for us."""
+        below = _below(path, self._prefix)
+        if below is None:
+            return (outer, path) if path in UNPREFIXED else None
+        root = outer + self._prefix
+        again = _below(below, root) if root else None
+        return root, again if again and LOCATED.match(again) else below
 
 
 class Located:

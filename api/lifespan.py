@@ -51,9 +51,16 @@ RETRY = 5.0
 
 @asynccontextmanager
 async def open_server(
-    settings: Settings, graphs: Graphs, *, authority: Authority | None = None
+    settings: Settings, graphs: Graphs, *, authority: Authority | None = None, temporal: Client | None = None
 ) -> AsyncGenerator[Server]:
-    """Connect to the engines and load the graphs, for as long as the block lasts."""
+    """Connect to the engines and load the graphs, for as long as the block lasts.
+
+    Args:
+        settings: where the engines are.
+        graphs: what is served.
+        authority: decides what callers may do; without one, everybody may do everything.
+        temporal: a client of the running loop, if there is one.
+    """
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings.database_url, size=settings.pool_size))
         redis = Redis.from_url(settings.redis_url)
@@ -70,7 +77,7 @@ async def open_server(
         items = await stack.enter_async_context(open_store(pool, store_config(graphs)))
         await items.start_ttl_sweeper()
         store = LoopStore(items, at_once=settings.pool_size // 2)
-        temporal = await connect()
+        temporal = temporal or await connect()
         await register(pool, graphs, await names_of(graphs, store))
         first_nodes = {graph_id: await graphs.first_nodes(graph_id, store=store) for graph_id in graphs}
         terms = terms_of(graphs.config, thread_ttl=settings.thread_ttl)
@@ -98,9 +105,9 @@ def lifespan_of(
             app.state.server = server
             inside = Bridge(in_process(app))
             clients.serve(inside)
+            stack.callback(clients.withdraw, inside)
             log.info("The API is ready", graphs=list(graphs))
             yield dict(state or {})
-            clients.withdraw(inside)
 
     return lifespan
 

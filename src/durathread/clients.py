@@ -22,6 +22,7 @@ DEFER = "__LANGGRAPH_DEFER_LOOPBACK_TRANSPORT"
 # Parts of a response that wait for who reads it.
 AHEAD = 16
 
+# The one that was added last serves.
 _serving: list[ASGIApp] = []
 
 
@@ -36,15 +37,14 @@ def install() -> None:
 
 def serve(app: ASGIApp) -> None:
     """Make an app the one that clients without a URL speak to. It must be callable from any event loop."""
-    _serving[:] = [app]
+    _serving.append(app)
     # Clients that were made before `install`.
     configure_loopback_transports(app)
 
 
 def withdraw(app: ASGIApp) -> None:
-    """Let clients without a URL find nothing, unless another app has taken its place."""
-    if app in _serving:
-        _serving.clear()
+    """Let clients without a URL speak to the app that served before, if there is one."""
+    _serving.remove(app)
 
 
 class Transport(httpx.ASGITransport):
@@ -69,7 +69,7 @@ class Transport(httpx.ASGITransport):
             "client": self.client,
             "root_path": self.root_path,
         }
-        return await exchange.begin(_serving[0], scope)
+        return await exchange.begin(_serving[-1], scope)
 
 
 class Exchange(httpx.AsyncByteStream):

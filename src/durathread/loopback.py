@@ -13,6 +13,8 @@ from concurrent.futures import Future
 import structlog
 import uvloop
 from starlette.types import ASGIApp, Receive, Scope, Send
+from temporalio.client import Client
+from temporalio.worker import Worker
 
 from durathread import clients
 from durathread.api.app import create_routes
@@ -23,6 +25,7 @@ from durathread.bridge import Bridge
 from durathread.graphs import Graphs
 from durathread.http import http_config
 from durathread.settings import Settings
+from durathread.temporal import connect_as
 
 log = structlog.get_logger()
 
@@ -33,11 +36,12 @@ PATIENCE = 5.0
 class Home:
     """The thread in which the API runs."""
 
-    def __init__(self, settings: Settings, graphs: Graphs) -> None:
+    def __init__(self, settings: Settings, graphs: Graphs, client: Client) -> None:
         """Start the thread."""
         self.app: Future[ASGIApp] = Future()
         self._settings = settings
         self._graphs = graphs
+        self._client = client
         self._loop = uvloop.new_event_loop()
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="api for clients inside", daemon=True)
@@ -52,7 +56,8 @@ class Home:
                     self.app.set_exception(error)
 
     async def _serve(self) -> None:
-        async with open_server(self._settings, self._graphs) as server:
+        temporal = await connect_as(self._client)
+        async with open_server(self._settings, self._graphs, temporal=temporal) as server:
             app = create_routes(self._settings, http_config(self._graphs.config, self._settings))
             app.state.server = server
             self.app.set_result(Bridge(in_process(app)))
@@ -74,10 +79,11 @@ class Home:
 class Loopback:
     """The API as an ASGI app that may be called from any event loop."""
 
-    def __init__(self, settings: Settings, graphs: Graphs) -> None:
+    def __init__(self, settings: Settings, graphs: Graphs, client: Client) -> None:
         """Open nothing yet."""
         self._settings = settings
         self._graphs = graphs
+        self._client = client
         self._lock = threading.Lock()
         self._home: Home | None = None
 
@@ -94,7 +100,7 @@ class Loopback:
     def _opened(self) -> Home:
         with self._lock:
             if self._home is None or self._home.is_lost:
-                self._home = Home(self._settings, self._graphs)
+                self._home = Home(self._settings, self._graphs, self._client)
             return self._home
 
     async def aclose(self) -> None:
@@ -106,9 +112,10 @@ class Loopback:
 
 
 @contextlib.asynccontextmanager
-async def serving_inside(settings: Settings, graphs: Graphs) -> AsyncGenerator[None]:
-    """Answer the clients that are made without a URL in this process, for as long as the block lasts."""
-    loopback = Loopback(settings, graphs)
+async def serving_inside(settings: Settings, graphs: Graphs, worker: Worker) -> AsyncGenerator[None]:
+    """Answer the clients that are made without a URL in a worker's process, for as long as the block lasts."""
+    own = settings.model_copy(update={"task_queue": worker.task_queue})
+    loopback = Loopback(own, graphs, worker.client)
     clients.serve(loopback)
     try:
         yield

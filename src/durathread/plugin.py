@@ -103,8 +103,8 @@ class DurathreadPlugin(SimplePlugin):
         """Run a worker with the pool, the event bus and the graphs open. A replayer needs none of them."""
         async with AsyncExitStack() as stack:
             try:
+                await stack.enter_async_context(serving_inside(self.settings, self._resources.graphs, worker))
                 await stack.enter_async_context(self._resources.opened())
-                await stack.enter_async_context(serving_inside(self.settings, self._resources.graphs))
             except BaseException:
                 # As the SDK does where it fails before it has begun: else `async with worker` never ends.
                 worker._shutdown_complete_event.set()  # pyright: ignore[reportPrivateUsage]

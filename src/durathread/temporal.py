@@ -9,7 +9,7 @@ from temporalio.client import Client, Plugin
 from temporalio.common import SearchAttributeKey
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import Runtime, TelemetryConfig
-from temporalio.service import GrpcCompression, KeepAliveConfig, RPCError
+from temporalio.service import GrpcCompression, KeepAliveConfig, RPCError, ServiceClient
 
 from durathread.errors import Unavailable
 
@@ -86,6 +86,17 @@ async def connect(*, identity: str | None = None, plugins: list[Plugin] | None =
         grpc_compression=GrpcCompression.NONE,
         keep_alive_config=KeepAliveConfig(interval_millis=5000, timeout_millis=5000),
     )
+
+
+async def connect_as(client: Client) -> Client:
+    """Connect once more, on the running loop, as another client is connected.
+
+    Raises:
+        RuntimeError: Temporal cannot be reached.
+    """
+    service = await ServiceClient.connect(client.service_client.config)
+    config: dict[str, Any] = {**client.config(active_config=True), "service_client": service, "plugins": []}
+    return Client(**config)
 
 
 async def register_search_attributes() -> None:

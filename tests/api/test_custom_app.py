@@ -192,6 +192,14 @@ async def test_health_metrics_and_the_description_stay_ours(http: httpx.AsyncCli
     assert "/openapi.json" in (await http.get("/docs")).text
 
 
+async def test_requests_are_counted_by_route_whoever_answers(http: httpx.AsyncClient) -> None:
+    await http.get("/hello")
+    await http.post("/threads/search", json={})
+    counted = (await http.get("/metrics")).text
+    for path in ("/hello", "/threads/search"):
+        assert f'path="{path}"' in counted
+
+
 async def test_custom_middleware_wraps_custom_routes_and_ours(http: httpx.AsyncClient) -> None:
     for path in ("/hello", "/ok", "/assistants/nobody", "/nowhere"):
         assert (await http.get(path)).headers["x-stamp"] == "by the lifespan"

@@ -74,6 +74,7 @@ async def test_custom_routes_are_for_users_only_if_asked_and_ours_always(
         for method, path in (("POST", "/assistants/search"), ("DELETE", "/threads/x"), ("GET", "/threads/x/state")):
             seen = await http.request(method, path, json={})
             assert (seen.status_code, seen.json()) == (401, {"detail": "who are you?"}), path
+            assert ("x-request-id" in seen.headers) == path.startswith("/threads")
             assert ("x-stamp" in seen.headers) == (order == "middleware_first")
         assert (await http.post("/assistants/search", json={}, headers=BOB)).status_code == 200
         assert (await http.get("/ok")).json() == {"ok": True, "services": {}}
