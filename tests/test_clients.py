@@ -59,9 +59,22 @@ class App:
     async def fail(self, _: Request) -> Response:
         raise ZeroDivisionError
 
+    async def stop(self, _: Request) -> Response:
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"first"
+            raise ZeroDivisionError
+
+        return StreamingResponse(parts())
+
     @property
     def asgi(self) -> Starlette:
-        paths = {"/where": self.where, "/stream": self.stream, "/flood": self.flood, "/fail": self.fail}
+        paths = {
+            "/where": self.where,
+            "/stream": self.stream,
+            "/flood": self.flood,
+            "/fail": self.fail,
+            "/stop": self.stop,
+        }
         return Starlette(routes=[Route(path, handle, methods=["GET", "POST"]) for path, handle in paths.items()])
 
 
@@ -181,6 +194,14 @@ async def test_an_app_waits_for_a_slow_reader(app: App) -> None:
 
 async def test_a_bug_of_the_app_is_an_answer(app: App) -> None:
     assert (await client().get("/fail")).status_code == 500
+
+
+async def test_a_response_that_is_cut_is_not_taken_for_complete(app: App) -> None:
+    async with client().stream("GET", "/stop") as response:
+        parts = response.aiter_raw()
+        assert await anext(parts) == b"first"
+        with pytest.raises(httpx.ReadError):
+            await anext(parts)
 
 
 async def test_without_a_server_a_client_is_told_so() -> None:

@@ -81,6 +81,7 @@ class Exchange(httpx.AsyncByteStream):
         self._start: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._parts: asyncio.Queue[bytes | None] = asyncio.Queue(AHEAD)
         self._closed = asyncio.Event()
+        self._complete = False
         self._task: asyncio.Task[None] | None = None
 
     async def begin(self, app: ASGIApp, scope: Scope) -> httpx.Response:
@@ -116,7 +117,9 @@ class Exchange(httpx.AsyncByteStream):
         if message["type"] == "http.response.start":
             if not self._start.done():
                 self._start.set_result(message)
-        elif body := message.get("body", b""):
+            return
+        self._complete = not message.get("more_body", False)
+        if body := message.get("body", b""):
             await self._put(body)
 
     async def _put(self, part: bytes | None) -> None:
@@ -128,6 +131,8 @@ class Exchange(httpx.AsyncByteStream):
         """Read the body as it comes."""
         while (part := await self._parts.get()) is not None:
             yield part
+        if not self._complete:
+            raise httpx.ReadError("The server has stopped in the midst of its response.")
 
     async def aclose(self) -> None:
         """Hang up, and let whoever waits for room go on."""
