@@ -382,7 +382,7 @@ async def test_a_factory_is_called_for_every_access_and_told_why_and_for_whom(st
 
     async with get_client(url=stack.url, headers={"authorization": "ann"}) as client:
         thread = (await client.threads.create(graph_id="graph"))["thread_id"]
-        assistant = (await client.assistants.search())[0]["assistant_id"]
+        assistant = (await client.assistants.search(graph_id="graph"))[0]["assistant_id"]
         reading = {"user": ["ann", "chief"], "tone": None, "name": None}
         accesses = [
             ("threads.update", client.threads.update_state(thread, {"log": ["in"]}, as_node="node")),

@@ -18,6 +18,9 @@ def graph(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for key in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"):
         monkeypatch.delenv(key, raising=False)
     monkeypatch.syspath_prepend(str(WEATHER))
+    # Other tests load graphs of these names into this process.
+    for name in ("agent", "scripted"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     import agent  # type: ignore[import-not-found] # noqa: PLC0415
 
     yield agent.graph
