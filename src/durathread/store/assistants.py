@@ -8,8 +8,9 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from durathread.records import Assistant, JsonObject
-from durathread.store.filters import SHOWN, Filter, parameter, shown
+from durathread.store.filters import SHOWN, Filter, shown
 from durathread.store.pool import Connection
+from durathread.store.searching import Searched
 
 SortBy = Literal["assistant_id", "graph_id", "name", "created_at", "updated_at"]
 
@@ -74,6 +75,7 @@ ORDERS: Mapping[SortBy, LiteralString] = {
     "created_at": "created_at",
     "updated_at": "updated_at",
 }
+SEARCHED = Searched("assistant", "assistant_id", Assistant, CONDITIONS)
 
 
 async def get(conn: Connection, assistant_id: UUID, *, only: Filter | None = None) -> Assistant | None:
@@ -168,20 +170,20 @@ async def search(
     descending: bool = True,
 ) -> list[Assistant]:
     """Find assistants. `filters` are named as in `CONDITIONS`; those that are None or empty do not count."""
-    where, args = _where(filters)
-    order = ORDERS[sort_by] + (" DESC" if descending else " ASC")
-    query: LiteralString = (
-        f"SELECT {COLUMNS} FROM assistant{where} ORDER BY {order}, assistant_id LIMIT %(limit)s OFFSET %(offset)s"
+    return await SEARCHED.find(
+        conn,
+        _given(filters),
+        columns=COLUMNS,
+        order=ORDERS[sort_by],
+        descending=descending,
+        limit=limit,
+        offset=offset,
     )
-    async with conn.cursor(row_factory=class_row(Assistant)) as cur:
-        return await (await cur.execute(query, {**args, "limit": limit, "offset": offset})).fetchall()
 
 
 async def count(conn: Connection, filters: Mapping[str, Any], *, at_most: int | None = None) -> int:
     """Count the assistants that `search` would find without a limit, stopping at `at_most`."""
-    where, args = _where(filters)
-    query: LiteralString = f"SELECT count(*) AS n FROM (SELECT 1 FROM assistant{where} LIMIT %(at_most)s) AS found"
-    return (await (await conn.execute(query, {**args, "at_most": at_most})).fetchall())[0]["n"]
+    return await SEARCHED.count(conn, _given(filters), at_most=at_most)
 
 
 async def delete(conn: Connection, assistant_id: UUID, *, only: Filter | None = None) -> bool:
@@ -203,11 +205,8 @@ async def thread_ids(conn: Connection, assistant_id: UUID) -> list[UUID]:
     return [row["thread_id"] for row in await rows.fetchall()]
 
 
-def _where(filters: Mapping[str, Any]) -> tuple[LiteralString, dict[str, Any]]:
-    given = {name: value for name, value in filters.items() if value}
-    where = " AND ".join([CONDITIONS[name] for name in given])
-    args = {name: parameter(value) for name, value in given.items()}
-    return (f" WHERE {where}" if where else ""), args
+def _given(filters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value or None for name, value in filters.items()}
 
 
 def _row(

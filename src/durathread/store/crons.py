@@ -12,8 +12,9 @@ from psycopg.types.json import Jsonb
 
 from durathread.errors import NotFound
 from durathread.records import Cron
-from durathread.store.filters import SHOWN, Filter, parameter, shown
+from durathread.store.filters import SHOWN, Filter, shown
 from durathread.store.pool import Connection
+from durathread.store.searching import Searched
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ ORDERS: Mapping[SortBy, LiteralString] = {
     "next_run_date": "next_run_date",
     "end_time": "end_time",
 }
+SEARCHED = Searched("cron", "cron_id", Cron, CONDITIONS, nulls=" NULLS LAST")
 
 
 async def get(conn: Connection, cron_id: UUID, *, only: Filter | None = None) -> Cron | None:
@@ -185,20 +187,20 @@ async def search(
     descending: bool = True,
 ) -> list[Cron]:
     """Find crons. `filters` are named as in `CONDITIONS`; those that are None do not count."""
-    where, args = _where(filters)
-    order = ORDERS[sort_by] + (" DESC NULLS LAST" if descending else " ASC NULLS LAST")
-    query: LiteralString = (
-        f"SELECT {COLUMNS} FROM cron{where} ORDER BY {order}, cron_id LIMIT %(limit)s OFFSET %(offset)s"
+    return await SEARCHED.find(
+        conn,
+        filters,
+        columns=COLUMNS,
+        order=ORDERS[sort_by],
+        descending=descending,
+        limit=limit,
+        offset=offset,
     )
-    async with conn.cursor(row_factory=class_row(Cron)) as cur:
-        return await (await cur.execute(query, {**args, "limit": limit, "offset": offset})).fetchall()
 
 
 async def count(conn: Connection, filters: Mapping[str, Any], *, at_most: int | None = None) -> int:
     """Count the crons that `search` would find without a limit, stopping at `at_most`."""
-    where, args = _where(filters)
-    query: LiteralString = f"SELECT count(*) AS n FROM (SELECT 1 FROM cron{where} LIMIT %(at_most)s) AS found"
-    return (await (await conn.execute(query, {**args, "at_most": at_most})).fetchall())[0]["n"]
+    return await SEARCHED.count(conn, filters, at_most=at_most)
 
 
 async def begin_firing(conn: Connection, cron_id: UUID, due: datetime) -> bool:
@@ -225,13 +227,6 @@ async def forget_firings(conn: Connection) -> None:
 def _row(cron: Cron) -> dict[str, Any]:
     jsons = {name: Jsonb(getattr(cron, name)) for name in ("configurable", "stamp", "payload", "metadata")}
     return {**vars(cron), **jsons}
-
-
-def _where(filters: Mapping[str, Any]) -> tuple[LiteralString, dict[str, Any]]:
-    given = {name: value for name, value in filters.items() if value is not None}
-    where = " AND ".join([CONDITIONS[name] for name in given])
-    args = {name: parameter(value) for name, value in given.items()}
-    return (f" WHERE {where}" if where else ""), args
 
 
 async def _ids(conn: Connection, query: LiteralString, args: Any) -> list[UUID]:

@@ -9,8 +9,9 @@ from psycopg.types.json import Jsonb
 
 from durathread.errors import NotFound, ThreadBusy
 from durathread.records import JsonObject, Thread, ThreadStatus
-from durathread.store.filters import SHOWN, Filter, parameter, shown
+from durathread.store.filters import SHOWN, Filter, shown
 from durathread.store.pool import Connection
+from durathread.store.searching import Searched
 
 SortBy = Literal["thread_id", "status", "created_at", "updated_at", "state_updated_at"]
 
@@ -76,6 +77,7 @@ ORDERS: Mapping[SortBy, LiteralString] = {
     "updated_at": "updated_at",
     "state_updated_at": "state_updated_at",
 }
+SEARCHED = Searched("thread", "thread_id", Thread, CONDITIONS, always="NOT hidden")
 
 
 async def get(conn: Connection, thread_id: UUID, *, hidden: bool = False, only: Filter | None = None) -> Thread | None:
@@ -151,21 +153,20 @@ async def search(
     with_values: bool = True,
 ) -> list[Thread]:
     """Find threads. `filters` are named as in `CONDITIONS`; those that are None do not count."""
-    where, args = _where(filters)
-    columns = COLUMNS if with_values else COLUMNS_WITHOUT_VALUES
-    order = ORDERS[sort_by] + (" DESC" if descending else " ASC")
-    query: LiteralString = (
-        f"SELECT {columns} FROM thread WHERE {where} ORDER BY {order}, thread_id LIMIT %(limit)s OFFSET %(offset)s"
+    return await SEARCHED.find(
+        conn,
+        filters,
+        columns=COLUMNS if with_values else COLUMNS_WITHOUT_VALUES,
+        order=ORDERS[sort_by],
+        descending=descending,
+        limit=limit,
+        offset=offset,
     )
-    async with conn.cursor(row_factory=class_row(Thread)) as cur:
-        return await (await cur.execute(query, {**args, "limit": limit, "offset": offset})).fetchall()
 
 
 async def count(conn: Connection, filters: Mapping[str, Any], *, at_most: int | None = None) -> int:
     """Count the threads that `search` would find without a limit, stopping at `at_most`."""
-    where, args = _where(filters)
-    query: LiteralString = f"SELECT count(*) AS n FROM (SELECT 1 FROM thread WHERE {where} LIMIT %(at_most)s) AS found"
-    return (await (await conn.execute(query, {**args, "at_most": at_most})).fetchall())[0]["n"]
+    return await SEARCHED.count(conn, filters, at_most=at_most)
 
 
 async def ended_seqs(conn: Connection, thread_ids: Collection[UUID]) -> dict[UUID, int]:
@@ -185,12 +186,6 @@ async def delete(conn: Connection, thread_id: UUID) -> bool:
     for query in DELETE_CHECKPOINTS:
         await conn.execute(query, (str(thread_id),))
     return gone.rowcount == 1
-
-
-def _where(filters: Mapping[str, Any]) -> tuple[LiteralString, dict[str, Any]]:
-    given = {name: value for name, value in filters.items() if value is not None}
-    where = " AND ".join(["NOT hidden", *[CONDITIONS[name] for name in given]])
-    return where, {name: parameter(value) for name, value in given.items()}
 
 
 async def _one(conn: Connection, query: LiteralString, args: Any) -> Thread | None:
