@@ -256,7 +256,7 @@ def test_what_goes_with_a_webhook_is_checked_at_the_start(block: Any, why: str) 
 
 
 def test_only_the_allowed_fields_are_sent() -> None:
-    body = {"run_id": 1, "values": 2, "kwargs": 3}
+    body = {"run_id": 1, "values": 2, "kwargs": {"input": 3}}
     assert dress_of({"webhooks": {"allowed_fields": ["run_id", "values"]}}).fields(body) == {"run_id": 1, "values": 2}
     assert dress_of({}).fields(body) == body
 

@@ -15,7 +15,6 @@ import httpx
 from durathread.addresses import Address, Kind, kind_of, kind_of_host
 from durathread.errors import ConfigError, Invalid
 from durathread.records import JsonObject
-from durathread.users import without_user
 
 MAX_URL_LENGTH = 2048
 ENV_PREFIX = "LG_WEBHOOK_"
@@ -120,7 +119,6 @@ class Dress:
     def fields(self, body: JsonObject) -> JsonObject:
         """Keep the fields that may be sent."""
         allowed = self.allowed_fields
-        body = {**body, "kwargs": without_user(body.get("kwargs") or {})}
         return body if allowed is None else {key: value for key, value in body.items() if key in allowed}
 
 
