@@ -4,12 +4,16 @@ LangGraph resumes by itself once the run has a checkpoint. Before that, an input
 different: LangGraph stores what it says as pending writes on a checkpoint of an earlier run, at once or when a node asks
 for its answer, and given twice it would count twice. So before its first attempt the run notes which pending writes
 there are, and a repeat leaves out of the command whatever has been stored since.
+
+A run whose graph is a node of a graph elsewhere (RemoteGraph) is given that node's input each time the node runs, also
+when the graph around it resumes. It says so, with the answers it has, and the run then goes on where its thread stands.
 """
 
 from typing import Any, LiteralString
 
 from langgraph.types import Command, Send
 
+from durathread.graphs import Graph
 from durathread.records import JsonObject, Run
 from durathread.store.pool import Connection
 from durathread.store.saver import Saver
@@ -45,25 +49,45 @@ async def baseline(conn: Connection, saver: Saver, run: Run) -> JsonObject:
     return {"null": null_writes, "answers": answers}
 
 
-async def remaining(conn: Connection, saver: Saver, run: Run) -> Command[Any] | None:
-    """Return what is left of a run's command after a crash in its first step; None if all of it is stored."""
-    payload: JsonObject = run.kwargs["command"]
-    before = run.opening or {"null": 0, "answers": {}}
+def given_by(run: Run, command: JsonObject | None) -> Any:
+    """Return what a graph gets: a command, None for one that says nothing, or the run's input if there is none."""
+    if command is None:
+        return run.kwargs.get("input")
+    return command_of(command) if command else None
+
+
+async def relayed(graph: Graph, run: Run) -> JsonObject | None:
+    """Build the command of a run that a graph around it resumes, from those answers that its thread waits for.
+
+    None if the thread has nothing to go on with: then the run's input is a new one.
+    """
+    state = await graph.aget_state({"configurable": {"thread_id": str(run.thread_id)}})
+    if not state.next:
+        return None
+    waiting = {interrupt.id for interrupt in state.interrupts}
+    answers = {key: value for key, value in run.kwargs["relayed_answers"].items() if key in waiting}
+    return {"resume": answers} if answers else {}
+
+
+async def remaining(conn: Connection, saver: Saver, run: Run, opening: JsonObject) -> JsonObject | None:
+    """Return what is left of a run's command after a crash in its first step: `{}` if all of it is stored."""
+    payload: JsonObject | None = opening.get("command", run.kwargs.get("command"))
+    if payload is None:
+        return None
     now = await baseline(conn, saver, run)
     resume = payload.get("resume")
-    stored = now["null"] > before["null"]
+    stored = now["null"] > opening["null"]
     if not isinstance(resume, dict):
-        return None if stored else command_of(payload)
-    answered = {key for key, count in now["answers"].items() if count > before["answers"].get(key, 0)}
+        return {} if stored else payload
+    answered = {key for key, count in now["answers"].items() if count > opening["answers"].get(key, 0)}
     ids: set[str] = set()
     for row in await _pending(conn, run):
         if row["channel"] == "__interrupt__" and _task_key(row) in answered:
             found = saver.serde.loads_typed((row["type"], row["blob"]))
             ids |= {interrupt.id for interrupt in found}
     left = {key: value for key, value in resume.items() if key not in ids}
-    if stored:
-        return command_of({"resume": left}) if left else None
-    return command_of({**payload, "resume": left or None})
+    rest = {} if stored else {key: value for key, value in payload.items() if key != "resume"}
+    return {**rest, "resume": left} if left else rest
 
 
 async def _pending(conn: Connection, run: Run) -> list[dict[str, Any]]:

@@ -16,12 +16,13 @@ from durathread.activities.beating import beating
 from durathread.activities.deliver import Deliveries
 from durathread.activities.emitter import Emitter
 from durathread.activities.loops import Work
-from durathread.activities.opening import baseline, command_of, remaining
+from durathread.activities.opening import baseline, given_by, relayed, remaining
 from durathread.activities.protocol import Protocol
 from durathread.activities.resources import Resources
 from durathread.activities.superstep import Result, run_config, superstep
 from durathread.errors import Fenced, Unavailable
-from durathread.records import Run, RunStatus
+from durathread.graphs import Graph
+from durathread.records import JsonObject, Run, RunStatus
 from durathread.store import runs
 from durathread.store.pool import OUTAGES, connection, transaction
 from durathread.store.saver import Saver
@@ -127,7 +128,7 @@ class Steps:
             return await superstep(
                 graph,
                 run,
-                given=None if begun else await self._opening(run, saver),
+                given=None if begun else await self._opening(run, saver, graph),
                 begun=begun,
                 limit=given.limit,
                 whole=given.whole,
@@ -159,23 +160,27 @@ class Steps:
         latest = await saver.aget_tuple({"configurable": {"thread_id": str(run.thread_id), "checkpoint_ns": ""}})
         return latest is not None and latest.metadata.get("run_id") == str(run.run_id)
 
-    async def _opening(self, run: Run, saver: Saver) -> Any:
+    async def _opening(self, run: Run, saver: Saver, graph: Graph) -> Any:
         """Return what the run's first step gives to the graph."""
         command = run.kwargs.get("command")
-        if not command:
+        relays = run.kwargs.get("relayed_answers") is not None
+        if not command and not relays:
             return run.kwargs.get("input")
-        if run.repeated and run.opening is not None:
-            return await self._on_main(lambda: self._remaining(run, saver))
-        await self._on_main(lambda: self._note(run, saver))
-        return command_of(command)
+        opening = run.opening
+        if run.repeated and opening is not None:
+            return given_by(run, await self._on_main(lambda: self._remaining(run, saver, opening)))
+        if relays:
+            command = await relayed(graph, run)
+        await self._on_main(lambda: self._note(run, saver, command))
+        return given_by(run, command)
 
-    async def _remaining(self, run: Run, saver: Saver) -> Any:
+    async def _remaining(self, run: Run, saver: Saver, opening: JsonObject) -> JsonObject | None:
         async with connection(self._resources.pool) as conn:
-            return await remaining(conn, saver, run)
+            return await remaining(conn, saver, run, opening)
 
-    async def _note(self, run: Run, saver: Saver) -> None:
+    async def _note(self, run: Run, saver: Saver, command: JsonObject | None) -> None:
         async with connection(self._resources.pool) as conn:
-            opening = await baseline(conn, saver, run)
+            opening = {**await baseline(conn, saver, run), "command": command}
             await runs.note_opening(conn, run.run_id, token=run.attempt, opening=opening)
 
     async def _on_main(self, make: Any) -> Any:

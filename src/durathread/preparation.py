@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -24,6 +24,8 @@ StreamMode = Literal[
 UUID_FORM = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 RESERVED_METADATA = ("thread_id", "assistant_id", "run_id", "cron_id", "counters_since_delta_snapshot")
+# Private to LangGraph: how a graph that resumes tells the graphs inside it, which RemoteGraph sends along as config.
+RESUMING, RESUME_MAP = "__pregel_resuming", "__pregel_resume_map"
 RESERVED_PREFIXES = ("langgraph_auth_user", "langgraph_auth_permissions", "langgraph_request_id", "__")
 ADDRESS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
 # A hundred years, in seconds: what a timestamp can bear.
@@ -186,6 +188,8 @@ def prepare(
     }
     if body.strict_resume:
         kwargs["strict_resume"] = True
+    if (answers := _relayed_answers(body)) is not None:
+        kwargs["relayed_answers"] = answers
     return NewRun(
         run_id=run_id or uuid7(),
         thread_id=thread_id or uuid7(),
@@ -249,6 +253,15 @@ def strip_reserved(values: Mapping[str, Any]) -> JsonObject:
         if "\x00" in key:
             raise Invalid("Keys must not contain NUL characters.")
     return {key: value for key, value in values.items() if not key.startswith(RESERVED_PREFIXES)}
+
+
+def _relayed_answers(body: RunCreate) -> JsonObject | None:
+    """Read the answers, by interrupt, of a graph that resumes and has this run's graph as a node; None if it does not."""
+    configurable = body.config.configurable
+    if configurable.get(RESUMING) is not True or body.command is not None:
+        return None
+    answers = configurable.get(RESUME_MAP)
+    return cast(JsonObject, answers) if isinstance(answers, dict) else {}
 
 
 def _settings_of(body: RunCreate, assistant: Assistant) -> tuple[JsonObject, JsonObject]:

@@ -99,9 +99,49 @@ async def test_it_is_a_node_of_another_graph(remote: Remote, thread_id: str) -> 
     assert parts[-1][1]["remote"]["log"] == ["in", "a", "b", "c"]
 
 
-async def test_its_question_is_asked_by_the_graph_around_it(remote: Remote, thread_id: str) -> None:
-    asked = await around(remote, "hitl").ainvoke({"log": ["in"]}, config_of(thread_id))
-    assert [question.value for question in asked["__interrupt__"]] == ["ask?"]
+async def log_of(client: LangGraphClient, thread_id: str) -> list[str]:
+    """Read the state of the graph on the server."""
+    state: Any = await client.threads.get_state(thread_id)
+    return state["values"]["log"]
+
+
+async def test_its_question_is_asked_and_answered_through_the_graph_around_it(
+    remote: Remote, thread_id: str, client: LangGraphClient
+) -> None:
+    graph, config = around(remote, "hitl"), config_of(thread_id)
+    asked = await graph.ainvoke({"log": ["in"]}, config)
+    (question,) = asked["__interrupt__"]
+    assert question.value == "ask?"
+    answered = await graph.ainvoke(Command(resume={question.id: "yes"}), config)
+    assert await log_of(client, thread_id) == ["in", "ask=yes", "after"]
+    assert answered["log"] == ["in", "in", "ask=yes", "after"]
+    assert "__interrupt__" not in answered
+
+
+async def test_an_answer_that_names_no_question_does_not_reach_it_and_it_asks_again(
+    remote: Remote, thread_id: str, client: LangGraphClient
+) -> None:
+    graph, config = around(remote, "hitl"), config_of(thread_id)
+    asked = await graph.ainvoke({"log": ["in"]}, config)
+    again = await graph.ainvoke(Command(resume="yes"), config)
+    assert again["__interrupt__"] == asked["__interrupt__"]
+    assert await log_of(client, thread_id) == ["in"]
+
+
+async def test_a_new_turn_of_the_graph_around_it_is_a_new_run(
+    remote: Remote, thread_id: str, client: LangGraphClient
+) -> None:
+    graph, config = around(remote, "agent"), config_of(thread_id)
+    await graph.ainvoke({"log": ["first"]}, config)
+    await graph.ainvoke({"log": ["second"]}, config)
+    # At a breakpoint before the node the graph around it resumes, but the node has nothing to go on with.
+    await graph.ainvoke({"log": ["third"]}, config, interrupt_before=["remote"])
+    await graph.ainvoke(None, config)
+    inputs = await client.threads.get_history(thread_id, limit=100, metadata={"source": "input"})
+    assert len(inputs) == 3
+    log = await log_of(client, thread_id)
+    assert log[-3:] == ["a", "b", "c"]
+    assert {"first", "second", "third"} < set(log)
 
 
 async def test_it_speaks_the_streaming_protocol(remote: Remote, thread_id: str) -> None:

@@ -149,6 +149,21 @@ async def test_an_answer_is_used_once_when_its_node_crashes(
         assert result["log"] == ["in", "one,two"]
 
 
+async def test_an_answer_relayed_by_a_graph_around_it_is_used_once(
+    stack: Stack, own_client: LangGraphClient, thread_id: str, tmp_path: Path
+) -> None:
+    crash = tmp_path / "crash"
+    given: Any = {"log": ["in"], "crash": str(crash)}
+    asked: Any = await own_client.runs.wait(thread_id, "hitl", input=given, if_not_exists="create")
+    supervisor = asyncio.create_task(restart_when_dead(stack, 1))
+    # As RemoteGraph sends it.
+    relayed: Any = {"__pregel_resuming": True, "__pregel_resume_map": {asked["__interrupt__"][0]["id"]: "yes"}}
+    result: Any = await own_client.runs.wait(thread_id, "hitl", input=given, config={"configurable": relayed})
+    assert crash.exists()
+    await supervisor
+    assert result["log"] == ["in", "ask=yes", "after"]
+
+
 async def test_two_answers_by_id_are_each_used_once(
     stack: Stack, own_client: LangGraphClient, thread_id: str, tmp_path: Path
 ) -> None:
