@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -10,6 +12,7 @@ import structlog
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
+from starlette.types import Message
 
 from durathread.api.authorization import Caller, CallerDep
 from durathread.api.commands import carry_out, refusal_of
@@ -22,6 +25,7 @@ from durathread.encode import dumps
 from durathread.errors import Error, Forbidden, Unavailable
 from durathread.http import Cors
 from durathread.records import JsonObject
+from durathread.streams.events import Event
 from durathread.streams.frames import seq_of, shown
 
 log = structlog.get_logger()
@@ -33,6 +37,8 @@ CODES = 4000
 GONE = 1011
 ENDED = "thread stream ended"
 FAILED = "the event stream is unavailable"
+# Seconds in which subscriptions count as made together.
+TOGETHER = 0.02
 LONGEST_REASON = 120
 
 
@@ -54,6 +60,19 @@ async def talk(socket: WebSocket, thread_id: str, server: ServerDep, caller: Cal
         await Conversation(socket, server, caller, found).hold()
 
 
+@dataclass(frozen=True)
+class Joining:
+    """A subscription that has yet to be shown what was before it."""
+
+    command_id: int
+    subscription: Subscription
+    since: int
+
+    def takes(self, entry: Event) -> bool:
+        """Whether an entry is wanted, and new to the client."""
+        return seq_of(entry) > self.since and self.subscription.takes(entry)
+
+
 class Conversation:
     """One client, as long as its connection lasts."""
 
@@ -64,6 +83,7 @@ class Conversation:
         self._caller = caller
         self._thread_id = thread_id
         self._subscriptions: dict[str, Subscription] = {}
+        self._joining: list[Joining] = []
         # The events up to this number have been sent to those who subscribe to them.
         self._position = 0
         # Held by who sends events: those that a new subscription missed come between two of the others.
@@ -90,12 +110,23 @@ class Conversation:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _listen(self) -> None:
-        with contextlib.suppress(WebSocketDisconnect):
+        receiving: asyncio.Task[Message] | None = None
+        try:
             while True:
-                message = await self._socket.receive()
+                receiving = receiving or asyncio.create_task(self._socket.receive())
+                await asyncio.wait([receiving], timeout=TOGETHER if self._joining else None)
+                if not receiving.done():
+                    await self._join()
+                    continue
+                message, receiving = receiving.result(), None
                 if message["type"] == "websocket.disconnect":
                     return
                 await self._answer(message.get("text") or message.get("bytes") or b"")
+        except WebSocketDisconnect:
+            pass
+        finally:
+            if receiving:
+                receiving.cancel()
 
     async def _answer(self, raw: str | bytes) -> None:
         try:
@@ -108,6 +139,8 @@ class Conversation:
             "subscription.unsubscribe": self._unsubscribe,
             "subscription.reconnect": self._reconnect,
         }
+        if asked.method != "subscription.subscribe":
+            await self._join()
         if asked.method not in own:
             await self._send(await carry_out(self._server, self._caller, self._thread_id, asked))
             return
@@ -117,24 +150,37 @@ class Conversation:
             await self._send(failed(asked.command_id, refusal_of(error)))
 
     async def _subscribe(self, asked: Command) -> None:
-        subscription = Subscription.of(asked.params)
         since = number(asked.params, "since") or 0
-        async with self._turn:
-            since = since if since <= self._position else 0
-            missed = 0
-            async for _ in self._missed(subscription, since):
-                missed += 1
-            subscription_id = str(uuid4())
-            result = {"subscription_id": subscription_id, "replayed_events": missed}
-            await self._send(succeeded(asked.command_id, result, seq=self._position))
-            async for event in self._missed(subscription, since):
-                await self._socket.send_text(event.decode())
-            self._subscriptions[subscription_id] = subscription
+        self._joining.append(Joining(asked.command_id, Subscription.of(asked.params), since))
 
-    async def _missed(self, subscription: Subscription, since: int) -> AsyncIterator[bytes]:
-        async for entry in between(self._server, self._thread_id, after=since, upto=self._position):
-            if subscription.takes(entry):
-                yield shown(entry)
+    async def _join(self) -> None:
+        """Begin the subscriptions that were asked for, with what was before them: in order, each event once.
+
+        A client whose connection broke asks anew for all that it had, and stops listening to all of them when one says
+        that the run is over. So none may be shown the end before the others were shown what comes before it.
+        """
+        joining, self._joining = self._joining, []
+        if not joining:
+            return
+        async with self._turn:
+            # Who has seen more than there is has outlived it.
+            joining = [each if each.since <= self._position else replace(each, since=0) for each in joining]
+            begun = {str(uuid4()): each for each in joining}
+            missed = Counter[str]()
+            async for entry in self._missed(joining):
+                missed.update(key for key, each in begun.items() if each.takes(entry))
+            for key, each in begun.items():
+                result = {"subscription_id": key, "replayed_events": missed[key]}
+                await self._send(succeeded(each.command_id, result, seq=self._position))
+            async for entry in self._missed(joining):
+                await self._socket.send_text(shown(entry).decode())
+            self._subscriptions |= {key: each.subscription for key, each in begun.items()}
+
+    async def _missed(self, joining: list[Joining]) -> AsyncIterator[Event]:
+        after = min(each.since for each in joining)
+        async for entry in between(self._server, self._thread_id, after=after, upto=self._position):
+            if any(each.takes(entry) for each in joining):
+                yield entry
 
     async def _unsubscribe(self, asked: Command) -> None:
         subscription_id = asked.params.get("subscription_id")

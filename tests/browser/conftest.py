@@ -30,8 +30,8 @@ FLAGS = (
     "--disable-sync",
 )
 MILLISECONDS = 30_000
-# A story of a hundred and eighty tokens in about five seconds.
-SPEED = "0.7"
+# A story of a hundred and eighty tokens in about three seconds.
+SPEED = "0.4"
 
 expect.set_options(timeout=MILLISECONDS)
 

@@ -66,6 +66,22 @@ async def test_commands_and_events_share_a_connection(server: Stack, thread_id: 
         assert await watch.ended() == events
 
 
+async def test_subscriptions_made_together_begin_with_what_was_in_order_and_each_event_once(
+    server: Stack, thread_id: str
+) -> None:
+    async with watching(server.url, thread_id) as watch:
+        await run_start(server.url, thread_id, "agent", input={"log": ["in"]})
+        expected = [event for event in await watch.ended() if event["method"] in ("lifecycle", "values")]
+    async with talking(server, thread_id) as talk:
+        # As JavaScript does when it comes back: what would end the others is asked for first.
+        for number, channels in enumerate((["lifecycle", "input"], ["values", "lifecycle"]), 1):
+            command = {"id": number, "method": "subscription.subscribe", "params": {"channels": channels}}
+            await talk.socket.send(orjson.dumps(command).decode())
+        answers = [await talk.next(), await talk.next()]
+        assert [(each["id"], each["result"]["replayed_events"]) for each in answers] == [(1, 2), (2, 6)]
+        assert await talk.ended() == expected
+
+
 async def test_a_subscription_begins_with_what_was(server: Stack, thread_id: str) -> None:
     async with watching(server.url, thread_id, ["lifecycle"]) as watch:
         await run_start(server.url, thread_id, "agent", input={"log": ["in"]})

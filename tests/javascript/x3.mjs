@@ -1,0 +1,23 @@
+import { mount } from "./mount.mjs";
+import { useStream as useV2 } from "@langchain/react";
+import { client, eventually, newThread, url, all } from "./support.mjs";
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+const run = promisify(execFile);
+const N = Number(process.argv[3] ?? 60);
+const SLOW = `slowly ${Array.from({ length: N }, (_, n) => `word${n}`).join(" ")}`;
+const said = (text) => ({ messages: [{ type: "human", content: text }] });
+const show = (s) => s.messages.map((m) => `${m.type}:${(m.text ?? m.content).length}`).join(",") + ` L${+s.isLoading} E${s.error ?? ""}`;
+const pages = [];
+for (let i = 0; i < 8; i++) { const threadId = await newThread(); pages.push(mount(() => useV2({ apiUrl: url, apiKey: null, assistantId: "chat", threadId }), show)); }
+for (const p of pages) await eventually(() => p.current && !p.current.isThreadLoading);
+const T0 = Date.now();
+const subs = pages.map((p) => p.current.submit(said(SLOW)).then(() => console.log("submitted", Date.now() - T0), (e) => console.log("submit failed", e)));
+for (const p of pages) await eventually(() => /ai:\d\d L/.test(p.seen.at(-1)));
+console.log("kill", Date.now() - T0);
+await run("/tmp/w/pg/ctl.sh", ["g", "restart", process.argv[2]]);
+console.log("restarted", Date.now() - T0);
+await Promise.race([Promise.all(subs), new Promise((r) => setTimeout(r, 60000))]);
+await new Promise((r) => setTimeout(r, 3000));
+for (const p of pages) console.log("SEEN", p.seen.slice(-4).join(" > "));
+process.exit();
