@@ -7,6 +7,7 @@ from langchain_core.messages import BaseMessage, BaseMessageChunk, message_chunk
 
 from durathread.activities import protocol
 from durathread.activities.protocol import Protocol
+from durathread.activities.sdk_events import LifecycleEvents, ToolEvents
 from durathread.encode import dumps
 from durathread.records import JsonObject
 
@@ -20,6 +21,8 @@ MODES = {
     "tasks": "tasks",
     "checkpoints": "checkpoints",
     "debug": "debug",
+    "tools": "tools",
+    "lifecycle": "tasks",
 }
 
 Emit = Callable[[str, bytes], None]
@@ -47,6 +50,7 @@ class Emitter:
         self._emit = emit
         self._modes = frozenset(modes)
         self._subgraphs = subgraphs
+        self._goes_on = resumed
         self._echo = {"values", "checkpoints", "debug"} if resumed else set[str]()
         self._partial: dict[str, BaseMessage] = {}
         self._announced: set[str] = set()
@@ -54,6 +58,8 @@ class Emitter:
         self.checkpoint: dict[str, Any] | None = None
         self.interrupted = False
         self._questions: dict[str, Any] = {}
+        self._tools = ToolEvents()
+        self._lifecycle = LifecycleEvents()
 
     @property
     def langgraph_modes(self) -> list[str]:
@@ -68,7 +74,7 @@ class Emitter:
     @property
     def subgraphs(self) -> bool:
         """Whether to ask LangGraph for what happens in subgraphs."""
-        return self._subgraphs or self._wanted
+        return self._subgraphs or self._wanted or "lifecycle" in self._modes
 
     def shows(self, mode: str) -> bool:
         """Whether the client asked for what LangGraph yields in a mode."""
@@ -85,9 +91,15 @@ class Emitter:
             self._protocol.fail(error)
 
     def raw_event(self, event: dict[str, Any]) -> None:
-        """Emit an event of LangChain's `astream_events`."""
-        if HIDDEN not in (event.get("tags") or ()):
+        """Emit an event of LangChain's `astream_events`. The graph begins once, not with each of its steps."""
+        begins_again = self._goes_on and event["event"] == "on_chain_start" and not event.get("parent_ids")
+        if not begins_again and HIDDEN not in (event.get("tags") or ()):
             self._emit("events", dumps(event))
+
+    def raw_chunk(self, event: dict[str, Any], namespace: tuple[str, ...], mode: str, data: Any) -> None:
+        """Emit the event that says what the graph has yielded, if the client asked for it."""
+        if self.shows(mode) and not (not namespace and self._repeats(mode, data)):
+            self.raw_event(event)
 
     def chunk(self, namespace: tuple[str, ...], mode: str, data: Any) -> None:
         """Emit what LangGraph yielded."""
@@ -102,11 +114,16 @@ class Emitter:
                 return
         if self._protocol is not None:
             self._protocol.chunk(namespace, mode, data)
+        if mode == "tasks" and "lifecycle" in self._modes:
+            for inner, said in self._lifecycle.events(namespace, data):
+                self._emit("|".join(("lifecycle", *inner)), dumps(said))
         if namespace and not self._subgraphs:
             return
         if mode == "messages":
             if self.shows(mode):
                 self._messages(namespace, data)
+        elif mode == "tools" and mode in self._modes:
+            self._emit("|".join((mode, *namespace)), dumps(self._tools.event(data)))
         elif mode in self._modes:
             shaped = self._asking(data) if mode == "values" and not namespace else _shaped(mode, data)
             self._emit("|".join((mode, *namespace)), dumps(shaped))
@@ -131,10 +148,13 @@ class Emitter:
         return {**asked, "__interrupt__": list(self._questions.values())}
 
     def _is_echo(self, mode: str, data: Any) -> bool:
-        if mode not in self._echo or (mode == "debug" and data.get("type") != "checkpoint"):
+        if not self._repeats(mode, data):
             return False
         self._echo.discard(mode)
         return True
+
+    def _repeats(self, mode: str, data: Any) -> bool:
+        return mode in self._echo and (mode != "debug" or data.get("type") == "checkpoint")
 
     def _messages(self, namespace: tuple[str, ...], data: Any) -> None:
         message, metadata = cast(tuple[BaseMessage, dict[str, Any]], data)

@@ -33,6 +33,10 @@ class Lineage:
                 data["cause"] = {"type": "toolCall", "tool_call_id": self._calls[trigger]}
         yield namespace, data
 
+    def tool_call(self, namespace: Namespace) -> str | None:
+        """Return the id of the tool call that a subgraph was run for, if it was for one."""
+        return self._calls.get(namespace[-1].partition(":")[2])
+
     def ended(self, namespace: Namespace, task: JsonObject) -> Iterator[tuple[Namespace, JsonObject]]:
         """Take the end of a task, and say which subgraphs were its own."""
         for inner in [

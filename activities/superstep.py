@@ -6,7 +6,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib.metadata import version
 from typing import Any, Literal, cast, get_type_hints
-from uuid import UUID, uuid4
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.constants import START
@@ -112,6 +111,8 @@ async def superstep(
         emitter: takes what happens.
     """
     own = _recursion_limit(run)
+    if own < 1:
+        return await _failed(graph, run, ValueError("recursion_limit must be at least 1"), emitter)
     applies_input = given is not None and not isinstance(given, Command)
     # LangGraph counts from where each call begins, and lets a call that resumes look twice more.
     looks = limit if limit is not None else own + (1 if applies_input else 2)
@@ -223,15 +224,13 @@ async def _chunks(
         async for chunk in graph.astream(given, config, **options):
             yield _split(chunk, subgraphs=options["subgraphs"])
         return
-    root = str(uuid4())
-    config = {**config, "run_id": UUID(root)}
+    root = str(run.run_id)
     async for event in graph.astream_events(given, config, version="v2", **options):
         if event["event"] != "on_chain_stream" or event["run_id"] != root:
             emitter.raw_event(cast(dict[str, Any], event))
             continue
         namespace, mode, data = _split(cast(Any, event["data"]).get("chunk"), subgraphs=options["subgraphs"])
-        if emitter.shows(mode):
-            emitter.raw_event(cast(dict[str, Any], event))
+        emitter.raw_chunk(cast(dict[str, Any], event), namespace, mode, data)
         yield namespace, mode, data
 
 
@@ -261,7 +260,7 @@ def _context(graph: Graph, context: JsonObject | None) -> JsonObject | None:
 
 def _recursion_limit(run: Run) -> int:
     asked = (run.kwargs.get("config") or {}).get("recursion_limit")
-    return asked if isinstance(asked, int) and asked > 0 else DEFAULT_RECURSION_LIMIT
+    return asked if isinstance(asked, int) else DEFAULT_RECURSION_LIMIT
 
 
 def _too_many(limit: int) -> GraphRecursionError:

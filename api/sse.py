@@ -104,5 +104,5 @@ async def _noticing(parts: AsyncIterator[bytes], gone: Callable[[], None]) -> As
 
 
 def last_event_id(request: Request) -> str | None:
-    """Read the header by which a client comes back."""
-    return request.headers.get("last-event-id")
+    """Read the header by which a client comes back. Empty, it says what its absence does."""
+    return request.headers.get("last-event-id") or None

@@ -72,7 +72,7 @@ class StateUpdateBody(UpdateBody):
 class HistoryRead(Body):
     """Which states to read, newest first."""
 
-    limit: int = Field(default=10, ge=1, le=MOST)
+    limit: int = Field(default=1, ge=1, le=MOST)
     before: str | Before | None = None
     metadata: dict[str, Any] | None = Field(default=None, description="What the checkpoints' metadata contain.")
     checkpoint: AnyCheckpoint | None = Field(default=None, description="A namespace, or one checkpoint.")

@@ -13,7 +13,9 @@ from durathread.streams.events import END, Event
 from durathread.streams.hub import START
 
 FROM_START = ("-1", "-", "0", "0-0")
-EVENT_ID = re.compile(r"\d{1,15}(-\d{1,15})?")
+EVENT_ID = re.compile(r"[0-9]+(-[0-9]+)?")
+# More than any event has: Valkey reads no number of many more digits.
+FAR = "9" * 15
 ALWAYS = (END, "error")
 
 
@@ -27,7 +29,7 @@ def parse_event_id(value: str) -> str:
         return START
     if not EVENT_ID.fullmatch(value):
         raise Invalid("Invalid Last-Event-ID: must be the id of an event, or -1 for all")
-    return value
+    return "-".join(part if len(part) <= len(FAR) else FAR for part in value.split("-"))
 
 
 def run_headers(run: Run, suffix: str, *, stateless: bool = False) -> Mapping[str, str]:

@@ -19,7 +19,17 @@ from durathread.terms import Terms
 from durathread.workflows.messages import Limits, RunRequest
 
 StreamMode = Literal[
-    "values", "messages", "messages-tuple", "tasks", "checkpoints", "updates", "events", "debug", "custom"
+    "values",
+    "messages",
+    "messages-tuple",
+    "tasks",
+    "checkpoints",
+    "updates",
+    "events",
+    "debug",
+    "custom",
+    "tools",
+    "lifecycle",
 ]
 UUID_FORM = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -42,9 +52,9 @@ UuidText = Annotated[str, AfterValidator(_uuid_text)]
 
 
 class Body(BaseModel):
-    """A request body. Fields that it does not know are ignored."""
+    """A request body. Fields that it does not know are ignored; those that it knows are of their type, not like it."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
 
 class SendBody(Body):
@@ -65,7 +75,7 @@ class CommandBody(Body):
 class ConfigBody(BaseModel):
     """LangChain's config."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", strict=True)
 
     tags: list[str] | None = None
     recursion_limit: int | None = None

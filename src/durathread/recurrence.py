@@ -15,7 +15,8 @@ def _with_zone(value: datetime) -> datetime:
     return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
-Moment = Annotated[datetime, AfterValidator(_with_zone)]
+# JSON has moments as text only.
+Moment = Annotated[datetime, Field(strict=False), AfterValidator(_with_zone)]
 
 
 class CronCreate(RunCreate):

@@ -210,6 +210,7 @@ async def test_the_assistant_of_a_graph_cannot_be_deleted(client: LangGraphClien
 async def test_a_graph_is_drawn_by_id_and_by_name(client: LangGraphClient) -> None:
     drawn = await client.assistants.get_graph(AGENT)
     assert [node["id"] for node in drawn["nodes"]] == ["__start__", "a", "b", "c", "__end__"]
+    assert drawn["nodes"][1] == {"id": "a", "type": "runnable", "data": {"name": "a"}}
     assert drawn["edges"][0] == {"source": "__start__", "target": "a"}
     assert await client.assistants.get_graph("agent") == drawn
 

@@ -161,7 +161,8 @@ async def test_a_history_is_limited_and_filtered(server: Stack, client: LangGrap
     async with httpx.AsyncClient(base_url=server.url) as http:
         answer = await http.get(f"/threads/{thread_id}/history", params={"limit": 2, "before": checkpoint_id})
         assert answer.json() == whole[3:5]
-        assert len((await http.post(f"/threads/{thread_id}/history", json={})).json()) == 10
+        assert len((await http.post(f"/threads/{thread_id}/history", json={})).json()) == 1
+        assert len((await http.get(f"/threads/{thread_id}/history")).json()) == 10
 
 
 async def test_a_subgraph_is_addressed_by_its_namespace(client: LangGraphClient) -> None:

@@ -158,7 +158,7 @@ async def test_a_client_comes_back_behind_any_event(client: LangGraphClient, ser
         assert rest == parts[position + 1 :]
 
 
-@pytest.mark.parametrize("beginning", ["-", "-1", "0", "0-0"])
+@pytest.mark.parametrize("beginning", ["-", "0", "0-0"])
 async def test_a_client_asks_for_everything(
     client: LangGraphClient, server: Stack, thread: str, beginning: str
 ) -> None:
@@ -356,7 +356,7 @@ async def test_what_cannot_be_followed_is_refused(client: LangGraphClient, threa
         await join("nope")
     with pytest.raises(UnprocessableEntityError, match="lifecycles"):
         await join(thread, stream_mode="lifecycles")
-    for wrong in ("x", "1-x", "1-2-3", "-2", "1" * 30, "*"):
+    for wrong in ("x", "1-x", "1-2-3", "-1", "-2", "1" * 30, "*"):
         with pytest.raises(UnprocessableEntityError):
             await join(thread, last_event_id=wrong)
 

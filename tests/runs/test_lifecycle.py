@@ -98,6 +98,9 @@ async def test_errors_found_at_execution_are_the_runs_own(client: LangGraphClien
     assert limited["__error__"]["error"] == "GraphRecursionError"
     with pytest.raises(Exception, match="GraphRecursionError"):
         await client.runs.wait(thread_id, "agent", input={"log": ["in"]}, config={"recursion_limit": 2})
+    for too_low in (0, -1):
+        with pytest.raises(Exception, match="ValueError: recursion_limit must be at least 1"):
+            await client.runs.wait(thread_id, "agent", input={"log": ["in"]}, config={"recursion_limit": too_low})
 
 
 async def test_cancel_interrupts_and_a_null_input_goes_on(
@@ -295,7 +298,11 @@ async def test_requests_that_contradict_themselves_are_refused(client: LangGraph
         (b'{"assistant_id": "agent", "multitask_strategy": "maybe"}', 422),
         (b'{"assistant_id": "agent", "interrupt_before": "b"}', 422),
         (b'{"assistant_id": "agent", "checkpoint_id": "x"}', 422),
-        (b'{"assistant_id": "agent", "stream_mode": ["tools"]}', 422),
+        (b'{"assistant_id": "agent", "stream_mode": ["nonsense"]}', 422),
+        (b'{"assistant_id": "agent", "after_seconds": "1"}', 422),
+        (b'{"assistant_id": "agent", "stream_resumable": "true"}', 422),
+        (b'{"assistant_id": "agent", "config": {"recursion_limit": "5"}}', 422),
+        (b'{"assistant_id": "agent", "config": {"recursion_limit": true}}', 422),
         (b'{"assistant_id": "agent", "after_seconds": "soon"}', 422),
         (b'{"assistant_id": "agent"}', 404),
     ],

@@ -104,7 +104,67 @@ async def test_events_of_langchain_are_streamed(client: LangGraphClient, thread_
     assert {"on_chain_start", "on_chain_end", "on_chat_model_stream"} <= kinds
 
 
-@pytest.mark.parametrize("modes", [["tools"], ["lifecycle"], ["nonsense"]])
+async def test_the_events_of_a_graph_have_one_beginning_and_one_end(client: LangGraphClient, thread_id: str) -> None:
+    modes: Any = ["events", "values"]
+    parts = await collect(
+        client.runs.stream(thread_id, "agent", input={"log": ["in"]}, if_not_exists="create", stream_mode=modes)
+    )
+    events = [part.data for part in parts if part.event == "events"]
+    of_graph = [event for event in events if not event["parent_ids"]]
+    assert {event["run_id"] for event in of_graph} == {parts[0].data["run_id"]}
+    assert [event["event"] for event in of_graph] == ["on_chain_start", *["on_chain_stream"] * 4, "on_chain_end"]
+    values = [part.data for part in parts if part.event == "values"]
+    assert [event["data"]["chunk"] for event in of_graph[1:-1]] == [["values", shown] for shown in values]
+    assert [event["name"] for event in events if event["parent_ids"] and event["event"] == "on_chain_start"] == [
+        "a",
+        "b",
+        "c",
+    ]
+
+
+async def test_tools_tell_of_their_calls(client: LangGraphClient, thread_id: str) -> None:
+    question: Any = {"messages": [{"role": "user", "content": "weather Berlin"}]}
+    parts = await collect(
+        client.runs.stream(thread_id, "toolbox", input=question, if_not_exists="create", stream_mode="tools")
+    )
+    assert names(parts) == ["metadata", *["tools"] * 4, "end"]
+    told = [part.data for part in parts[1:-1]]
+    assert {(event["toolCallId"], event["name"]) for event in told} == {("call_1", "weather")}
+    assert [event["event"] for event in told] == ["on_tool_start", "on_tool_event", "on_tool_event", "on_tool_end"]
+    assert told[0]["input"] == {"city": "Berlin"}
+    assert [event["data"] for event in told[1:3]] == ["looking", "…"]
+    assert told[3]["output"]["content"] == "sunny in Berlin"
+
+
+async def test_a_tool_tells_of_its_failure(client: LangGraphClient, thread_id: str) -> None:
+    question: Any = {"messages": [{"role": "user", "content": "broken Berlin"}]}
+    parts = await collect(
+        client.runs.stream(thread_id, "toolbox", input=question, if_not_exists="create", stream_mode=["tools"])
+    )
+    failure = {"event": "on_tool_error", "toolCallId": "call_1", "name": "broken", "error": "no window in Berlin"}
+    assert parts[2].data == failure
+
+
+async def test_subgraphs_tell_when_they_begin_and_end(client: LangGraphClient, thread_id: str) -> None:
+    async def lifecycle(**kwargs: Any) -> Parts:
+        parts = await collect(
+            client.runs.stream(thread_id, "nested_hitl", if_not_exists="create", stream_mode="lifecycle", **kwargs)
+        )
+        return [(part.event, part.data) for part in parts if part.event.startswith("lifecycle")]
+
+    (began, first), (paused, second) = await lifecycle(input={"log": []})
+    (space,) = first["namespace"]
+    assert space.startswith("sub:")
+    assert began == paused == f"lifecycle|{space}"
+    assert (first, second) == (
+        {"event": "started", "namespace": [space]},
+        {"event": "interrupted", "namespace": [space]},
+    )
+    again = await lifecycle(command={"resume": "yes"})
+    assert [data["event"] for _, data in again] == ["started", "completed"]
+
+
+@pytest.mark.parametrize("modes", [["nonsense"], "nonsense", ["values", "nonsense"]])
 async def test_unknown_modes_are_refused(client: LangGraphClient, thread_id: str, modes: Any) -> None:
     with pytest.raises(UnprocessableEntityError):
         await collect(client.runs.stream(thread_id, "agent", input={}, if_not_exists="create", stream_mode=modes))
@@ -132,6 +192,25 @@ async def test_a_resumable_stream_replays_from_any_event(client: LangGraphClient
     for everything in ("-1", "0", "-", "0-0"):
         replay = await collect(client.runs.join_stream(thread_id, run_id, last_event_id=everything))
         assert [part.id for part in replay] == ids
+
+
+@pytest.mark.parametrize("beyond", ["9999999999999-0", "9" * 30])
+async def test_who_comes_back_behind_what_has_been_hinders_nobody(
+    client: LangGraphClient, thread_id: str, tmp_path: Path, beyond: str
+) -> None:
+    gate, trace = tmp_path / "gate", tmp_path / "b"
+    do = {"b": {"trace": str(trace), "until": str(gate)}}
+    run_id = (await start(client, thread_id, "in", do=do, stream_resumable=True))["run_id"]
+    await entered(trace)
+    far = client.runs.join_stream(thread_id, run_id, last_event_id=beyond)
+    first = asyncio.create_task(anext(far))
+    near = client.runs.join_stream(thread_id, run_id, last_event_id="-1")
+    seen = [await anext(near) for _ in range(3)]
+    gate.touch()
+    seen += await collect(near)
+    assert names(seen) == ["metadata", "values", "values", "values", "values", "end"]
+    assert [part.id for part in [await first, *await collect(far)]] == [part.id for part in seen[3:]]
+    assert await collect(client.runs.join_stream(thread_id, run_id, last_event_id=beyond)) == []
 
 
 async def test_a_run_whose_events_are_no_longer_kept_ends_as_it_ended(
@@ -207,7 +286,9 @@ async def test_a_filter_takes_lists_in_every_encoding(client: LangGraphClient, t
             text = (await http.get(f"{path}?{query}")).text
             found = {line[7:] for line in text.splitlines() if line.startswith("event: ")}
             assert found == {"values", "updates", "end"}
-        assert (await http.get(path, headers={"Last-Event-ID": "x"})).status_code == 422
+        for wrong in ("x", "1-2-3", "-2", "1-*"):
+            assert (await http.get(path, headers={"Last-Event-ID": wrong})).status_code == 422
+        assert (await http.get(path, headers={"Last-Event-ID": ""})).text == (await http.get(path)).text
     parts = await collect(
         client.runs.join_stream(thread_id, run["run_id"], stream_mode=["values", "tasks"], last_event_id="-1")
     )

@@ -86,15 +86,16 @@ class Hub:
 
         Args:
             run_id: the run.
-            after: the last event id that the client has.
+            after: the last event id that the client has. One that no event has yet is taken for the newest.
             ended: whether the run has ended before this call.
         """
         with self._watch(run_id) as watch:
+            after, base = await self._place(run_id, after)
             if ended:
                 watch.ended.set()
                 watch.news.set()
             if watch.reader is None:
-                watch.base = after
+                watch.base = base
                 watch.reader = asyncio.create_task(self._read(watch), name=f"reader {run_id}")
             elif _order(after) < _order(watch.base):
                 async for event in self._replay(run_id, after=after, until=watch.base):
@@ -114,6 +115,16 @@ class Hub:
                         yield end
                     return
                 await grown.wait()
+
+    async def _place(self, run_id: str, after: str) -> tuple[str, str]:
+        """Return where a client goes on, and where the shared reader may begin for it: at no place that is still to come."""
+        if after == START:
+            return START, START
+        try:
+            reached = min(after, await self.tail(run_id), key=_order)
+        except (RedisError, OSError):
+            return after, START
+        return reached, reached
 
     async def marks(self, subject: str, *, after: str) -> AsyncIterator[Event]:
         """Follow a thread's marks from just behind one, until the thread is deleted.

@@ -22,8 +22,7 @@ STATE = "state"
 SEQUENCES = 10**6
 # Behind every event of a run.
 LAST = 10**19 - 1
-FROM_START = ("-", "-1")
-FORM = re.compile(r"(\d{1,19})(?:-(\d{1,19}|\*))?")
+FORM = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}|\*))?")
 # Numbers with fewer digits are milliseconds: ids as the streams of runs have them.
 DIGITS = 16
 
@@ -50,7 +49,7 @@ def parse(value: str) -> tuple[int, int]:
     Raises:
         Invalid: no event has such an id.
     """
-    if value in FROM_START:
+    if value == "-":
         return 0, 0
     found = FORM.fullmatch(value)
     if found is None:
