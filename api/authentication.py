@@ -16,6 +16,7 @@ from starlette.websockets import WebSocketClose
 
 from durathread.api.authority import Authority
 from durathread.api.authorization import ANYBODY, KEY, Caller
+from durathread.api.custom import owner
 from durathread.api.entrance import route_path
 from durathread.api.errors import problem
 from durathread.api.in_process import is_in_process
@@ -139,7 +140,7 @@ async def _json(request: Request) -> Any:
 def _path_params(scope: Scope) -> dict[str, Any]:
     """Match the path with the routes: none has been chosen yet."""
     path = route_path(scope)
-    for route in iter_route_contexts(scope["app"].routes):
+    for route in iter_route_contexts(owner(scope).routes):
         if route.path is None or not (route.methods is None or scope.get("method", "GET") in route.methods):
             continue
         pattern, _, convertors = compile_path(route.path)

@@ -32,7 +32,12 @@ DEFAULTS = (
 
 def is_custom(scope: Scope) -> bool:
     """Say whether a route of the custom app answers a request."""
-    return scope.get(CUSTOM) is True
+    return scope.get(CUSTOM) is not None
+
+
+def owner(scope: Scope) -> Starlette:
+    """Return the app that answers a request."""
+    return scope.get(CUSTOM) or scope["app"]
 
 
 def custom_app(graphs: Graphs, http: Http) -> Starlette | None:
@@ -109,7 +114,7 @@ class Chosen:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
         if scope["type"] != "lifespan":
-            scope[CUSTOM] = self._custom.answers(scope)
+            scope[CUSTOM] = self._custom.app if self._custom.answers(scope) else None
         await self._app(scope, receive, send)
 
 

@@ -123,8 +123,10 @@ async def create(body: ThreadCreate, server: ServerDep, caller: CallerDep) -> Re
     """Create a thread."""
     thread_id = UUID(body.thread_id) if body.thread_id else uuid7()
     value: JsonObject = {"thread_id": thread_id, "metadata": body.metadata, "if_exists": body.if_exists}
-    lifetime = _lifetime(body.ttl) or server.terms.expiry.default
+    if asked := _lifetime(body.ttl):
+        value["ttl"] = {"strategy": asked.strategy, "ttl": asked.minutes}
     only = await caller.ask("threads", "create", value)
+    lifetime = _lifetime(ThreadCreate.model_validate({"ttl": value.get("ttl")}).ttl) or server.terms.expiry.default
     written: JsonObject = {}
     async with transaction(server.pool) as conn:
         created = await threads.insert(conn, thread_id, metadata=value.get("metadata") or {})

@@ -1,5 +1,6 @@
 """What handlers say and change is done, on a server whose handlers do what the token says."""
 
+import json
 from typing import Any, cast
 from uuid import uuid4
 
@@ -205,6 +206,28 @@ async def test_a_handler_may_change_what_is_stored(scripted: Stack) -> None:
         assert run["multitask_strategy"] == "reject"
         assert await user.runs.join(thread_id, run["run_id"]) == {"log": ["changed", "a", "b", "c"]}
         assert await user.threads.search(ids=[thread_id]) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (5, {"strategy": "delete", "ttl": 5.0}),
+        ({"ttl": 0.5, "strategy": "keep_latest"}, {"strategy": "keep_latest", "ttl": 0.5}),
+        (None, None),
+    ],
+)
+async def test_a_handler_is_told_how_long_a_thread_is_to_live(scripted: Stack, asked: Any, told: Any) -> None:
+    answer = await post(scripted, "/threads", {"ttl": asked}, on={"threads.create": {"quote": "ttl"}})
+    assert answer.status_code == 418
+    assert json.loads(answer.json()["detail"]) == told
+
+
+async def test_a_handler_decides_how_long_a_thread_lives(scripted: Stack) -> None:
+    async with whoever(scripted, threads_create={"set": {"ttl": {"strategy": "delete", "ttl": 7}}}) as user:
+        for asked in (None, 9000):
+            thread_id = (await user.threads.create(ttl=asked))["thread_id"]
+            shown: Any = await user.threads.get(thread_id, include=["ttl"])
+            assert (shown["ttl"]["strategy"], shown["ttl"]["ttl_minutes"]) == ("delete", 7)
 
 
 async def test_a_handler_moves_items(scripted: Stack) -> None:

@@ -18,10 +18,10 @@ APP = """
 
 
     @auth.authenticate
-    async def authenticate(authorization: str | None):
+    async def authenticate(authorization: str | None, path_params: dict):
         if not authorization:
             raise Auth.exceptions.HTTPException(401, "who are you?")
-        return {"identity": authorization}
+        return {"identity": authorization, "at": path_params}
 
 
     @app.middleware("http")
@@ -34,6 +34,11 @@ APP = """
     @app.get("/hello")
     async def hello(request: Request):
         return {"user": request.user.identity if "user" in request.scope else None}
+
+
+    @app.get("/rooms/{room}/doors/{door:int}")
+    async def door(request: Request):
+        return request.user["at"] if "user" in request.scope else None
 
 
     @app.get("/info")
@@ -70,6 +75,8 @@ async def test_custom_routes_are_for_users_only_if_asked_and_ours_always(
             expected = (401, {"detail": "who are you?"}) if guarded else (200, answer)
             assert (seen.status_code, seen.json()) == expected, path
         assert (await http.get("/hello", headers=BOB)).json() == {"user": "bob" if guarded else None}
+        at = {"room": "hall", "door": 2} if guarded else None
+        assert (await http.get("/rooms/hall/doors/2", headers=BOB)).json() == at
         # Another method of a path that a custom route has is ours.
         for method, path in (("POST", "/assistants/search"), ("DELETE", "/threads/x"), ("GET", "/threads/x/state")):
             seen = await http.request(method, path, json={})

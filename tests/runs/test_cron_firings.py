@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import NotFoundError
 from temporalio.client import Client, ScheduleBackfill, ScheduleOverlapPolicy
@@ -15,6 +16,7 @@ from durathread.temporal import GRAPH_ID, RUN_STATUS, THREAD_ID
 from tests.eventually import eventually
 from tests.runs.crons import create, exists, fire, firings, workflows
 from tests.runs.support import entered, log_of, start, statuses
+from tests.stack import running
 from tests.workflows.support import attribute, described, details
 
 AGENT = "fe096781-5601-53d2-b2f6-0d3403f7e9ca"
@@ -161,6 +163,23 @@ async def test_a_cron_that_rests_does_not_fire_by_hand_either(client: LangGraphC
         fired = await fire(temporal, cron["cron_id"])
         assert (fired.status, fired.run_id) == ("skipped", "")
         assert reason in fired.reason
+
+
+async def test_no_cron_fires_where_crons_are_switched_off(
+    environment: dict[str, str], temporal: Client, tmp_path: Path
+) -> None:
+    off = {"FF_CRONS_ENABLED": "false"}
+    own = {**environment, "DURATHREAD_TASK_QUEUE": "without-crons"}
+    async with running(own, tmp_path) as stack, get_client(url=stack.url) as client:
+        cron = await create(client)
+        assert (await fire(temporal, cron["cron_id"])).status == "admitted"
+        await stack.stop("worker")
+        stack.environment = {**own, **off}
+        await stack.start("worker")
+        fired = await fire(temporal, cron["cron_id"], times=2)
+        assert (fired.status, fired.run_id) == ("skipped", "")
+        assert "disabled" in fired.reason
+        await client.crons.delete(cron["cron_id"])
 
 
 async def test_a_schedule_whose_cron_has_gone_deletes_itself(

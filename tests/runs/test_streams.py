@@ -203,7 +203,7 @@ async def test_who_comes_back_behind_what_has_been_hinders_nobody(
     run_id = (await start(client, thread_id, "in", do=do, stream_resumable=True))["run_id"]
     await entered(trace)
     far = client.runs.join_stream(thread_id, run_id, last_event_id=beyond)
-    first = asyncio.create_task(anext(far))
+    first = asyncio.ensure_future(anext(far))
     near = client.runs.join_stream(thread_id, run_id, last_event_id="-1")
     seen = [await anext(near) for _ in range(3)]
     gate.touch()

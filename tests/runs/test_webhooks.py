@@ -23,6 +23,7 @@ from durathread.temporal import ASSISTANT_ID, GRAPH_ID, RUN_STATUS, THREAD_ID
 from durathread.workflows.messages import Sweep
 from tests.eventually import eventually
 from tests.receiver import Received, Receiver, receiving
+from tests.runs.crons import create, fire
 from tests.runs.support import entered, start, status_becomes
 from tests.stack import GRAPHS, Stack, running
 from tests.workflows.support import attribute, closed, described
@@ -477,3 +478,15 @@ async def test_there_is_no_delivery_without_a_webhook(
     await client.runs.join(thread_id, run["run_id"])
     await closed(temporal, f"run/{run['run_id']}")
     assert await described(temporal, f"webhook/{run['run_id']}") is None
+
+
+async def test_the_run_of_a_cron_is_told_of(
+    client: LangGraphClient, receiver: Receiver, temporal: Client, path: str
+) -> None:
+    cron = await create(client, webhook=receiver.url(path), metadata={"mine": 1})
+    fired = await fire(temporal, cron["cron_id"])
+    await client.crons.delete(cron["cron_id"])
+    said = (await the_one(receiver, temporal, path, fired.run_id)).json
+    assert (said["run_id"], said["thread_id"], said["status"]) == (fired.run_id, fired.thread_id, "success")
+    assert (said["metadata"]["cron_id"], said["metadata"]["mine"]) == (cron["cron_id"], 1)
+    assert said["values"] == {"log": ["cron", "a", "b", "c"], "do": {}}

@@ -1,7 +1,7 @@
 """Authentication and authorization that do what the token says, which is JSON.
 
 `user`: what `authenticate` returns. `raise`: what it raises instead. `on`: by `resource.action`, or `*`, what the
-handler does: `return` something, `raise` something, `stamp` metadata, `set` keys of the value.
+handler does: `return` something, `raise` something, `quote` a key of the value, `stamp` metadata, `set` keys of the value.
 """
 
 import json
@@ -50,6 +50,8 @@ async def handle(ctx: Auth.types.AuthContext, value: dict[str, Any]) -> Any:
     rule = rules.get(f"{ctx.resource}.{ctx.action}", rules.get("*", {}))
     if "raise" in rule:
         fail(rule["raise"])
+    if "quote" in rule:
+        raise Auth.exceptions.HTTPException(418, json.dumps(value.get(rule["quote"])))
     if "stamp" in rule:
         value.setdefault("metadata", {}).update(rule["stamp"])
     value.update(rule.get("set", {}))
