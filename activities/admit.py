@@ -1,40 +1,35 @@
-"""The activities that bring runs to threads: admission for signals, and the sweep."""
+"""The activities that bring runs to threads which did not come through the API."""
 
 import asyncio
-from datetime import UTC, datetime
 from uuid import UUID
 
 import psycopg
 import structlog
 from pydantic import ValidationError
 from temporalio import activity
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from durathread.activities.deliver import Deliveries
 from durathread.activities.resources import Resources
-from durathread.dispatch import send
 from durathread.errors import Error, Unavailable
 from durathread.preparation import RunCreate, find_assistant, prepare, signal_of
-from durathread.records import Run
 from durathread.store import admission, runs
-from durathread.store.pool import connection, transaction
+from durathread.store.pool import transaction
 from durathread.streams.marks import conclude
 from durathread.streams.publisher import Publisher
 from durathread.temporal import run_workflow_id
-from durathread.workflows.messages import ADMIT, AWAIT_RUN, REFUSED, SWEEP_RUNS, RunRequest, Sweep
+from durathread.workflows.messages import ADMIT, AWAIT_RUN, REFUSED, RunRequest
 
 log = structlog.get_logger()
 
 
 class Admissions:
-    """Admits runs that were signalled by somebody else than the API, and signals runs that nobody works on."""
+    """Admits runs that were signalled by somebody else than the API, and waits for runs of threads that were lost."""
 
     def __init__(self, resources: Resources) -> None:
         """Take what the worker will have opened."""
         self._resources = resources
-        self._deliveries = Deliveries(resources)
 
     @activity.defn(name=ADMIT)
     async def admit(self, request: RunRequest) -> RunRequest:
@@ -79,32 +74,6 @@ class Admissions:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
 
-    @activity.defn(name=SWEEP_RUNS)
-    async def sweep(self, given: Sweep) -> int:
-        """Signal again the runs in flight whose thread may not have heard of them; return how many.
-
-        And start the webhooks that nobody has started.
-        """
-        await self._deliveries.resume(age=given.age, limit=given.limit)
-        count, after = 0, 0
-        while True:
-            async with connection(self._resources.pool) as conn:
-                found = await runs.stranded(conn, age=given.age, limit=given.limit, after=after)
-            for run in found:
-                activity.heartbeat()
-                count += await self._resend(run, given)
-            if len(found) < given.limit:
-                return count
-            after = found[-1].seq
-
-    async def _resend(self, run: Run, given: Sweep) -> bool:
-        client = activity.client()
-        if run.created_at > datetime.now(UTC) or await _is_open(client, run_workflow_id(run.run_id)):
-            return False
-        request = signal_of(run, (), limits=given.limits, nodes=[])
-        await send(client, request, task_queue=activity.info().task_queue)
-        return True
-
 
 def _canonical(text: str) -> UUID:
     """Read an id that workflows are named by: spelled otherwise, it would name another workflow."""
@@ -118,13 +87,3 @@ async def announce(publisher: Publisher, admitted: admission.Admission) -> None:
     status = "rollback" if admitted.run.strategy == "rollback" else "interrupted"
     for run in admitted.superseded:
         await conclude(publisher, run, status)
-
-
-async def _is_open(client: Client, workflow_id: str) -> bool:
-    try:
-        description = await client.get_workflow_handle(workflow_id).describe()
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            return False
-        raise
-    return description.close_time is None

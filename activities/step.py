@@ -37,6 +37,9 @@ log = structlog.get_logger()
 # Tokens of one call are this far apart: Temporal numbers the attempts at a call from 1.
 ATTEMPTS = 1000
 SUPERSEDED = StepOutcome("superseded")
+# How often a step that takes long makes sure that its run is still its own, in seconds. It decides only when nobody has told
+# it: the process died that ended the run, or the network came back to a worker that was given up.
+DOUBT = 5.0
 
 
 class Steps:
@@ -71,11 +74,16 @@ class Steps:
         saver = Saver(self._resources.pool, owner=(str(run.run_id), run.attempt))
         work = self._resources.loops.submit(lambda: self._superstep(run, given, saver))
         outcome = asyncio.wrap_future(work.outcome)
+        # Also what nobody waits for any more has been looked at.
+        outcome.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        losing = asyncio.create_task(self._lost(run))
         try:
-            return await asyncio.shield(outcome)
+            await asyncio.wait([outcome, losing], return_when=asyncio.FIRST_COMPLETED)
+            if outcome.done():
+                return outcome.result()
+            await self._stop(work, run, given)
+            raise Fenced(f"Run {run.run_id} has a new owner, or has ended.")
         except asyncio.CancelledError:
-            if work.outcome.done() and not work.outcome.cancelled():
-                outcome.exception()
             await self._stop(work, run, given)
             details = activity.cancellation_details()
             if details and details.worker_shutdown:
@@ -86,6 +94,17 @@ class Steps:
                     category=ApplicationErrorCategory.BENIGN,
                 ) from None
             raise
+        finally:
+            losing.cancel()
+
+    async def _lost(self, run: Run) -> None:
+        """Wait until a run is not ours any more."""
+        while True:
+            await asyncio.sleep(DOUBT)
+            with contextlib.suppress(Unavailable):
+                async with connection(self._resources.pool) as conn:
+                    if not await runs.is_owned(conn, run.run_id, token=run.attempt):
+                        return
 
     async def _stop(self, work: Work[Result], run: Run, given: StepInput) -> None:
         """Cancel the graph, and wait for it as long as the grace allows."""

@@ -44,7 +44,7 @@ from durathread.workflows.messages import EXPIRE, SWEEP, Expiration, Sweep
 
 log = structlog.get_logger()
 
-SWEEP_INTERVAL = timedelta(seconds=60)
+SWEEP_INTERVAL = timedelta(seconds=20)
 # Seconds between attempts at making a schedule, while Temporal is away.
 RETRY = 5.0
 

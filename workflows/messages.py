@@ -17,6 +17,7 @@ SETTLE = "settle"
 FORGET = "forget"
 AWAIT_RUN = "await_run"
 SWEEP_RUNS = "sweep"
+HELD = "held"
 DELIVER = "deliver"
 DISCARD = "discard"
 FIRE = "fire"
@@ -66,8 +67,11 @@ class RunRequest:
     whole: bool = False
     # The nodes that the first step will run, as far as known.
     nodes: list[str] = field(default_factory=list[str])
-    # The number of step calls made in an earlier life of the run.
+    # Of an earlier life of the run: the number of step calls made, the step to go on with, its limit, and the seconds spent.
     calls: int = 0
+    step: int = 0
+    limit: int | None = None
+    spent: float = 0
     limits: Limits = Limits()
     payload: dict[str, Any] | None = None
 
@@ -78,6 +82,13 @@ class Cancellation:
 
     run_ids: list[str]
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Closing:
+    """The deletion of a thread: `upto` is the largest admission number of the runs that it had in flight."""
+
+    upto: int = 0
 
 
 @dataclass(frozen=True)
@@ -147,7 +158,7 @@ class Settlement:
 class Sweep:
     """Runs in flight that nothing has touched for `age` seconds shall be signalled again."""
 
-    age: float = 60
+    age: float = 15
     limit: int = 200
     limits: Limits = Limits()
 

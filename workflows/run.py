@@ -2,7 +2,9 @@
 
 import asyncio
 import builtins
+from dataclasses import replace
 from datetime import timedelta
+from typing import NoReturn
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -38,6 +40,8 @@ class Run:
         """
         try:
             outcome = await self._steps(request)
+        except workflow.ContinueAsNewError:
+            raise
         except BaseException as error:
             if is_cancelled_exception(error):
                 # The canceller says what has become of the run in the first word of its reason.
@@ -50,8 +54,8 @@ class Run:
         return outcome
 
     async def _steps(self, request: RunRequest) -> RunOutcome:
-        outcome = StepOutcome("continue", request.nodes)
-        step, calls, wait = 0, request.calls, FIRST_WAIT
+        outcome = StepOutcome("continue", request.nodes, request.limit)
+        step, calls, wait = request.step, request.calls, FIRST_WAIT
         while True:
             calls += 1
             given = StepInput(
@@ -75,6 +79,9 @@ class Run:
             if done.status != "continue":
                 return RunOutcome(request.run_id, done.status)
             outcome, step, wait = done, step + 1, FIRST_WAIT
+            # A run may take more steps than a history has room for.
+            if workflow.info().is_continue_as_new_suggested() and workflow.patched("long"):
+                self._continue(replace(request, nodes=done.nodes, calls=calls, step=step, limit=done.limit))
 
     async def _step(self, request: RunRequest, given: StepInput, nodes: list[str]) -> StepOutcome:
         handle = workflow.start_activity(
@@ -102,6 +109,12 @@ class Run:
         if workflow.cancellation_reason() is not None:
             raise asyncio.CancelledError
         return handle.result()
+
+    def _continue(self, request: RunRequest) -> NoReturn:
+        """Go on with a history of its own, in what is left of the run's time."""
+        lived = (workflow.now() - workflow.info().start_time).total_seconds()
+        left = max(request.limits.run_timeout - request.spent - lived, 1)
+        workflow.continue_as_new(replace(request, spent=request.spent + lived), run_timeout=timedelta(seconds=left))
 
     async def _stopped(self, handle: "workflow.ActivityHandle[StepOutcome]", grace: float) -> None:
         try:

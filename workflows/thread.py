@@ -3,6 +3,7 @@
 import asyncio
 import builtins
 import contextlib
+import sys
 from dataclasses import replace
 from datetime import timedelta
 
@@ -23,10 +24,12 @@ from durathread.workflows.messages import (
     ADMIT,
     AWAIT_RUN,
     FORGET,
+    HELD,
     RUN,
     SETTLE,
     THREAD,
     Cancellation,
+    Closing,
     Ended,
     RunOutcome,
     RunRequest,
@@ -79,6 +82,8 @@ class Thread:
         # The API repeats a signal whose answer it lost, so a run may come twice.
         if self._known(request.run_id):
             return
+        # Who sends runs knows of a thread, if only of one that was made since.
+        self._state.closed = False
         if request.seq:
             self._state.queue.append(request)
             self._state.queue.sort(key=lambda r: (r.created, r.seq))
@@ -97,19 +102,26 @@ class Thread:
         self._describe()
 
     @workflow.signal(description="End this workflow: its thread has been deleted.")
-    def close(self) -> None:
-        """Stop everything; the thread is gone."""
-        for request in self._state.queue:
-            self._end(request.run_id, "deleted")
-        self._state.queue.clear()
-        if self._state.active:
+    def close(self, closing: Closing | None = None) -> None:
+        """Stop what the thread had when it was deleted; there may be another of its id by now."""
+        upto = closing.upto if closing else sys.maxsize
+        for request in list(self._state.queue):
+            if request.seq <= upto:
+                self._stop(request.run_id, "deleted")
+        if self._state.active and self._state.active.seq <= upto:
             self._stop(self._state.active.run_id, "rollback: the thread was deleted")
-        self._state.closed = True
+        self._state.closed = not self._state.queue
 
     @workflow.query(description="The ids of the queued runs, next first.")
     def queue(self) -> list[str]:
         """Name the queued runs."""
         return [request.run_id for request in self._state.queue]
+
+    @workflow.query(name=HELD, description="The ids of the runs that will still be dealt with here.")
+    def held(self) -> list[str]:
+        """Name the runs that are known and have not ended."""
+        active = [self._state.active] if self._state.active else []
+        return [request.run_id for request in (*active, *self._state.arrivals, *self._state.queue)]
 
     @workflow.run
     async def run(self, state: ThreadState | None = None) -> None:
@@ -119,11 +131,13 @@ class Thread:
             if request := await self._next():
                 await self._execute(request)
             elif self._state.closed:
-                break
+                await self._quiet()
+                # Another run may have come meanwhile.
+                if self._state.closed:
+                    break
             if workflow.info().is_continue_as_new_suggested():
                 await self._quiet()
                 workflow.continue_as_new(self._state)
-        await self._quiet()
         admissions.cancel()
 
     async def _next(self) -> RunRequest | None:
@@ -172,7 +186,10 @@ class Thread:
             child = await self._start(request)
             await workflow.wait_condition(lambda: child.done() or request.run_id in self._stops)
             if not child.done():
-                child.cancel(self._stops[request.run_id])
+                if workflow.patched("cancel-by-name"):
+                    await self._cancel(request)
+                else:
+                    child.cancel(self._stops[request.run_id])
             await workflow.wait_condition(child.done)
             outcome = child.result()
         except WorkflowAlreadyStartedError:
@@ -204,6 +221,13 @@ class Thread:
             static_summary=f"{request.graph_id} · {request.strategy}",
         )
 
+    async def _cancel(self, request: RunRequest) -> None:
+        """Cancel a run by its name: a child's own handle knows only its first life, before it continued as new."""
+        run = workflow.get_external_workflow_handle(run_workflow_id(request.run_id))
+        # It may have closed.
+        with contextlib.suppress(ApplicationError):
+            await run.cancel(reason=self._stops[request.run_id])
+
     def _failure(self, request: RunRequest, error: BaseException) -> Settlement:
         cause = error.cause if isinstance(error, ChildWorkflowError) else error
         if is_cancelled_exception(error):
@@ -228,9 +252,7 @@ class Thread:
         )
         await workflow.wait_condition(lambda: waiting.done() or request.run_id in self._stops)
         if not waiting.done():
-            with contextlib.suppress(ApplicationError):
-                run = workflow.get_external_workflow_handle(run_workflow_id(request.run_id))
-                await run.cancel(reason=self._stops[request.run_id])
+            await self._cancel(request)
         try:
             await waiting
         except ActivityError as error:

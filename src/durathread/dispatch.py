@@ -29,6 +29,7 @@ from durathread.workflows.messages import (
     THREAD,
     WEBHOOK,
     Cancellation,
+    Closing,
     Delivery,
     Patience,
     RunRequest,
@@ -114,13 +115,13 @@ async def stop(client: Client, thread_id: UUID, *, run_ids: Sequence[UUID], reas
     await _signal(client, thread_id, "cancel_runs", Cancellation([str(run) for run in run_ids], reason))
 
 
-async def close(client: Client, thread_id: UUID) -> None:
-    """Tell a thread's workflow that its thread has been deleted.
+async def close(client: Client, thread_id: UUID, *, upto: int) -> None:
+    """Tell a thread's workflow that its thread has been deleted, with all runs of admission numbers up to one.
 
     Raises:
         Unavailable: Temporal did not take the signal.
     """
-    await _signal(client, thread_id, "close")
+    await _signal(client, thread_id, "close", Closing(upto))
 
 
 async def _signal(client: Client, thread_id: UUID, name: str, *args: object) -> None:

@@ -16,6 +16,7 @@ from durathread.activities.expire import Expiries
 from durathread.activities.resources import Resources
 from durathread.activities.settle import Settlements
 from durathread.activities.step import Steps
+from durathread.activities.sweep import Sweeps
 from durathread.graphs import Graphs
 from durathread.loopback import serving_inside
 from durathread.settings import Settings
@@ -67,7 +68,7 @@ class DurathreadPlugin(SimplePlugin):
                 ends.forget,
                 starts.admit,
                 starts.await_run,
-                starts.sweep,
+                Sweeps(self._resources).sweep,
                 self._deliveries.discard,
                 crons.fire,
                 crons.sweep,

@@ -25,6 +25,8 @@ class Removed:
     thread_id: UUID
     in_flight: Sequence[UUID]
     crons: Sequence[UUID]
+    # The largest admission number of its runs.
+    upto: int
 
 
 async def take(conn: Connection, thread_id: UUID) -> Removed:
@@ -33,6 +35,7 @@ async def take(conn: Connection, thread_id: UUID) -> Removed:
         thread_id,
         in_flight=await runs.in_flight(conn, thread_id),
         crons=await crons.of_thread(conn, thread_id),
+        upto=await runs.last_seq(conn, thread_id),
     )
     await threads.delete(conn, thread_id)
     return removed
@@ -44,7 +47,7 @@ async def tell(removed: Removed, *, publisher: Publisher, temporal: Client) -> N
     publisher.forget(removed.thread_id)
     await unschedule(temporal, removed.crons)
     try:
-        await dispatch.close(temporal, removed.thread_id)
+        await dispatch.close(temporal, removed.thread_id, upto=removed.upto)
     except Unavailable as error:
         # The fence stops what works at its next write.
         thread_id = str(removed.thread_id)

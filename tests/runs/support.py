@@ -59,3 +59,8 @@ async def entered(trace: Path, times: int = 1) -> None:
         return len(lines(trace)) >= times
 
     await eventually(there, what=f"{times} lines in {trace}")
+
+
+def is_there(path: Path) -> bool:
+    """Say whether a node has created a file."""
+    return path.exists()

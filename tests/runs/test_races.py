@@ -11,7 +11,7 @@ from langgraph_sdk.errors import ConflictError
 from temporalio.client import Client
 
 from tests.eventually import eventually
-from tests.runs.support import entered, log_of, start, statuses
+from tests.runs.support import entered, is_there, log_of, start, statuses
 from tests.stack import Stack
 
 # The grace that conftest sets, plus what a busy machine adds; less than the nodes below take to end.
@@ -23,10 +23,6 @@ async def outcome_of(task: Any) -> str:
         return (await task)["status"]
     except ConflictError:
         return "409"
-
-
-def is_there(path: Path) -> bool:
-    return path.exists()
 
 
 async def history_length(client: LangGraphClient, thread_id: str) -> int:

@@ -21,6 +21,7 @@ async def make_plugin(engine_set: Engines, database: str) -> MakePlugin:
     settings = Settings(database_url=database, redis_url=engine_set.redis_url, config=GRAPHS)
     graphs = Graphs.load(GRAPHS)
     async with open_pool(database, size=2) as pool, connection(pool) as conn:
-        agent = system_assistant_id("agent")
-        await assistants.upsert_system(conn, agent, graph_id="agent", name="agent", description="Three steps.")
+        for name in ("agent", "plans"):
+            found = system_assistant_id(name)
+            await assistants.upsert_system(conn, found, graph_id=name, name=name, description=graphs.description(name))
     return lambda: DurathreadPlugin(settings, graphs=graphs)

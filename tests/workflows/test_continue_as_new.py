@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -12,11 +13,11 @@ from temporalio.worker import Replayer, Worker
 
 from durathread.store import threads
 from durathread.store.pool import connection, open_pool
-from durathread.workflows.messages import RunRequest, ThreadState
+from durathread.workflows.messages import Cancellation, RunRequest, ThreadState
 from tests.eventually import eventually
 from tests.workflows.conftest import MakePlugin
-from tests.workflows.hasty import hasty_server
-from tests.workflows.support import chain, closed, details
+from tests.workflows.hasty import EVENTS, hasty_server
+from tests.workflows.support import chain, closed, described, details
 
 
 @pytest.fixture
@@ -87,3 +88,56 @@ async def log_of(make_plugin: MakePlugin, thread_id: str) -> list[str]:
         thread = await threads.get(conn, UUID(thread_id))
     assert thread is not None
     return thread.values["log"]
+
+
+async def test_a_run_takes_more_steps_than_a_history_has_room_for(
+    client: Client, make_plugin: MakePlugin, thread_id: str
+) -> None:
+    steps = 30
+    payload = {"input": {"plan": {"id": "p", "items": [0] * steps}, "log": ["in"]}, "if_not_exists": "create"}
+    request = RunRequest(run_id=str(uuid4()), thread_id=thread_id, assistant_id="plans", payload=payload)
+    async with Worker(client, task_queue="hasty"):
+        handle = await client.start_workflow("Thread", ThreadState(), id=f"thread/{thread_id}", task_queue="hasty")
+        await handle.signal("new_run", request)
+
+        async def over() -> bool:
+            return f"`{request.run_id}` success" in await details(client, f"thread/{thread_id}")
+
+        await eventually(over, timeout=30)
+        histories = await chain(client, f"run/{request.run_id}")
+    assert len(histories) > 2
+    assert max(len(history.events) for history in histories) < 2 * EVENTS
+    assert await log_of(make_plugin, thread_id) == ["in", *(f"p/{n}/{request.run_id}" for n in range(steps))]
+    for history in histories:
+        await Replayer(workflows=[], plugins=[make_plugin()]).replay_workflow(history)
+
+
+async def test_a_run_that_goes_on_can_be_cancelled_and_has_no_more_time(
+    client: Client, make_plugin: MakePlugin, thread_id: str
+) -> None:
+    payload = {"input": {"plan": {"id": "p", "items": [0] * 15 + [60]}, "log": []}, "if_not_exists": "create"}
+    request = RunRequest(run_id=str(uuid4()), thread_id=thread_id, assistant_id="plans", payload=payload)
+    request = replace(request, limits=replace(request.limits, run_timeout=1000))
+    run_id = f"run/{request.run_id}"
+    async with Worker(client, task_queue="hasty"):
+        handle = await client.start_workflow("Thread", ThreadState(), id=f"thread/{thread_id}", task_queue="hasty")
+        await handle.signal("new_run", request)
+
+        async def continued() -> bool:
+            return await described(client, run_id) is not None and len(await chain(client, run_id)) > 1
+
+        await eventually(continued, timeout=30)
+        times = [
+            history.events[0].workflow_execution_started_event_attributes.workflow_run_timeout.ToTimedelta()
+            for history in await chain(client, run_id)
+        ]
+        await handle.signal("cancel_runs", Cancellation([request.run_id], "interrupted: enough"))
+        found = await closed(client, run_id)
+
+        async def over() -> bool:
+            return f"`{request.run_id}` interrupted" in await details(client, f"thread/{thread_id}")
+
+        await eventually(over)
+    assert found.status is WorkflowExecutionStatus.CANCELED
+    assert times == sorted(times, reverse=True)
+    assert times[-1] < times[0] == timedelta(seconds=1000)

@@ -138,6 +138,8 @@ async def delete(conn: Connection, thread_id: UUID, run_id: UUID, *, only: Filte
     if not run.in_flight:
         await conn.execute(DELETE_RUNS, {"runs": [run_id]})
         await delete_for_runs(conn, [str(run_id)], thread_id=str(thread_id))
+        # What it has left can no longer be settled.
+        await runs.rest_thread(conn, thread_id)
     return run
 
 

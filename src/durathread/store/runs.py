@@ -29,6 +29,7 @@ UPDATE run SET attempt = %(token)s, status = 'running', started_at = coalesce(st
 WHERE run_id = %(run)s AND status IN ('pending', 'running') AND attempt < %(token)s
 RETURNING {COLUMNS}
 """
+OWNED = "SELECT 1 FROM run WHERE run_id = %(run)s AND attempt = %(token)s AND status = 'running'"
 NOTE_OPENING = "UPDATE run SET opening = %(opening)s WHERE run_id = %(run)s AND attempt = %(token)s"
 
 LOCK_THREAD_OF_RUN = (
@@ -87,11 +88,24 @@ SELECT {COLUMNS} FROM run WHERE status IN ('pending', 'running') AND seq > %(aft
   AND greatest(created_at, updated_at, coalesce(started_at, created_at)) < now() - make_interval(secs => %(age)s)
 ORDER BY seq LIMIT %(limit)s
 """
+# A busy thread without a run in flight waits for what its last run has left to be settled; or that run is gone.
+UNSETTLED = """
+SELECT t.thread_id, (SELECT r.run_id FROM run r WHERE r.thread_id = t.thread_id AND r.seq > t.ended_seq
+                     ORDER BY r.seq DESC LIMIT 1) AS run_id
+FROM thread t
+WHERE t.status = 'busy' AND t.updated_at < now() - make_interval(secs => %(age)s)
+  AND NOT EXISTS (SELECT 1 FROM run o WHERE o.thread_id = t.thread_id
+                  AND (o.status IN ('pending', 'running') OR o.updated_at > now() - make_interval(secs => %(age)s)))
+LIMIT %(limit)s
+"""
 WITH_STATUS: LiteralString = f"""
 SELECT thread_id, array_agg(run_id) AS run_ids FROM run WHERE status = ANY(%(statuses)s) AND {THREAD_SHOWN}
 GROUP BY thread_id
 """
 IN_FLIGHT = "SELECT run_id FROM run WHERE thread_id = %s AND status IN ('pending', 'running') ORDER BY seq"
+
+
+LAST_SEQ = "SELECT coalesce(max(seq), 0) AS seq FROM run WHERE thread_id = %s"
 
 
 @dataclass(frozen=True)
@@ -129,6 +143,11 @@ async def in_flight(conn: Connection, thread_id: UUID) -> list[UUID]:
     return [row["run_id"] for row in await (await conn.execute(IN_FLIGHT, (thread_id,))).fetchall()]
 
 
+async def last_seq(conn: Connection, thread_id: UUID) -> int:
+    """Return the largest admission number of a thread's runs; 0 without any."""
+    return (await (await conn.execute(LAST_SEQ, (thread_id,))).fetchall())[0]["seq"]
+
+
 async def with_status(
     conn: Connection, statuses: Sequence[RunStatus], *, only: Filter | None = None
 ) -> dict[UUID, list[UUID]]:
@@ -144,10 +163,21 @@ async def stranded(conn: Connection, *, age: float, limit: int, after: int = 0) 
         return await (await cur.execute(STRANDED, {"age": age, "limit": limit, "after": after})).fetchall()
 
 
+async def unsettled(conn: Connection, *, age: float, limit: int) -> list[tuple[UUID, UUID | None]]:
+    """Find threads that have been busy without a run in flight for `age` seconds, and the run that each waits for."""
+    rows = await (await conn.execute(UNSETTLED, {"age": age, "limit": limit})).fetchall()
+    return [(row["thread_id"], row["run_id"]) for row in rows]
+
+
 async def claim(conn: Connection, run_id: UUID, *, token: int, step: int) -> Run | None:
     """Make an attempt the only one that may write for a run; None if the run is over or a later attempt has it."""
     async with conn.cursor(row_factory=class_row(Run)) as cur:
         return await (await cur.execute(CLAIM, {"run": run_id, "token": token, "step": step})).fetchone()
+
+
+async def is_owned(conn: Connection, run_id: UUID, *, token: int) -> bool:
+    """Say whether an attempt may still write for a run."""
+    return bool((await conn.execute(OWNED, {"run": run_id, "token": token})).rowcount)
 
 
 async def note_opening(conn: Connection, run_id: UUID, *, token: int, opening: JsonObject) -> None:

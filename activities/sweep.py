@@ -1,0 +1,100 @@
+"""The activity that repairs what crashes have left between Postgres and Temporal."""
+
+from datetime import UTC, datetime
+from itertools import groupby
+from uuid import UUID
+
+import structlog
+from temporalio import activity
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.exceptions import TemporalError
+from temporalio.service import RPCError, RPCStatusCode
+
+from durathread.activities.deliver import Deliveries
+from durathread.activities.resources import Resources
+from durathread.activities.settle import Settlements
+from durathread.dispatch import PATIENCE, send
+from durathread.errors import Unavailable
+from durathread.preparation import signal_of
+from durathread.records import Run
+from durathread.store import runs
+from durathread.store.pool import connection, transaction
+from durathread.temporal import thread_workflow_id
+from durathread.workflows.messages import HELD, SWEEP_RUNS, Settlement, Sweep
+
+log = structlog.get_logger()
+
+
+class Sweeps:
+    """Finds what nobody works on."""
+
+    def __init__(self, resources: Resources) -> None:
+        """Take what the worker will have opened."""
+        self._resources = resources
+        self._deliveries = Deliveries(resources)
+        self._settlements = Settlements(resources)
+
+    @activity.defn(name=SWEEP_RUNS)
+    async def sweep(self, given: Sweep) -> int:
+        """Signal again the runs in flight that their threads have not heard of; return how many.
+
+        And settle what ended runs have left on threads that still are busy, and start the webhooks that nobody has started.
+        """
+        await self._deliveries.resume(age=given.age, limit=given.limit)
+        await self._settle(given)
+        count, after = 0, 0
+        while True:
+            async with connection(self._resources.pool) as conn:
+                found = await runs.stranded(conn, age=given.age, limit=given.limit, after=after)
+            for thread_id, stranded in groupby(sorted(found, key=_place), key=lambda run: run.thread_id):
+                activity.heartbeat()
+                count += await self._resend(thread_id, list(stranded), given)
+            if len(found) < given.limit:
+                return count
+            after = found[-1].seq
+
+    async def _settle(self, given: Sweep) -> None:
+        async with connection(self._resources.pool) as conn:
+            found = await runs.unsettled(conn, age=given.age, limit=given.limit)
+        for thread_id, run_id in found:
+            activity.heartbeat()
+            log.warning("A thread is still busy with a run that has ended", thread_id=str(thread_id))
+            if run_id is not None:
+                await self._settlements.settle(Settlement(str(run_id), "interrupted"))
+                continue
+            async with transaction(self._resources.pool) as conn:
+                await runs.rest_thread(conn, thread_id)
+
+    async def _resend(self, thread_id: UUID, stranded: list[Run], given: Sweep) -> int:
+        """Send those runs of a thread that its workflow does not hold, in order of admission: it may be a new one."""
+        client = activity.client()
+        held = await _held(client, thread_id)
+        now = datetime.now(UTC)
+        lost = [run for run in stranded if str(run.run_id) not in held and run.created_at <= now]
+        for run in lost:
+            request = signal_of(run, (), limits=given.limits, nodes=[])
+            await send(client, request, task_queue=activity.info().task_queue)
+        return len(lost)
+
+
+def _place(run: Run) -> tuple[UUID, int]:
+    return run.thread_id, run.seq
+
+
+async def _held(client: Client, thread_id: UUID) -> set[str]:
+    """Name the runs that the workflow of a thread works on or has queued. Asking leaves no trace in its history.
+
+    Raises:
+        Unavailable: it does not answer.
+    """
+    handle = client.get_workflow_handle(thread_workflow_id(thread_id))
+    try:
+        if (await handle.describe(rpc_timeout=PATIENCE)).status is not WorkflowExecutionStatus.RUNNING:
+            return set()
+        return set(await handle.query(HELD, result_type=list[str], rpc_timeout=PATIENCE))
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return set()
+        raise Unavailable(f"The workflow of thread {thread_id} does not answer.") from error
+    except TemporalError as error:
+        raise Unavailable(f"The workflow of thread {thread_id} does not answer.") from error

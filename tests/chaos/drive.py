@@ -1,0 +1,99 @@
+"""A chaos run: clients, havoc, rest and verdict."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from temporalio.client import Client as Temporal
+
+from durathread.embedded.engines import Engines, engines
+from durathread.store.migrate import upgrade
+from durathread.workflows.messages import Sweep
+from tests.chaos.clients import Client
+from tests.chaos.havoc import Havoc
+from tests.chaos.ledger import Ledger
+from tests.chaos.verdict import Verdict, judge, noise, rest
+from tests.conftest import environment_of
+from tests.receiver import receiving
+from tests.stack import GRAPHS, Stack, running
+
+CONFIG = GRAPHS.parent / "chaos.json"
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How much of everything. `pause` is the mean time between two calamities, in seconds."""
+
+    seed: int = 1
+    seconds: float = 60
+    clients: int = 10
+    threads: int = 6
+    apis: int = 1
+    workers: int = 1
+    pause: float = 3
+    only: Sequence[str] = ()
+    # How long the server may take to come to rest, in seconds.
+    patience: float = 150
+
+
+@asynccontextmanager
+async def server(found: Engines, mix: Mix, logs: Path) -> AsyncGenerator[list[Stack]]:
+    """Run as many APIs and workers as are asked for."""
+    environment = environment_of(found, queue="chaos", config=CONFIG)
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(running(environment, logs / "first", workers=mix.workers))
+        stacks = [first]
+        for number in range(1, mix.apis):
+            stacks.append(await stack.enter_async_context(running(environment, logs / f"api{number}", workers=0)))
+        yield stacks
+
+
+async def chaos(mix: Mix, folder: Path) -> tuple[Verdict, Ledger, Havoc]:
+    """Carry out a chaos run on engines of its own."""
+    ledger = Ledger()
+    async with engines(folder / "engines", ephemeral=True, headless=True) as found, receiving() as receiver:
+        upgrade(found.database_url)
+        async with server(found, mix, folder / "logs") as stacks:
+            havoc = Havoc(found, stacks, seed=mix.seed, only=mix.only)
+            chance = random.Random(f"{mix.seed}/threads")
+            threads = [str(UUID(int=chance.getrandbits(128), version=4)) for _ in range(mix.threads)]
+            urls = [stack.url for stack in stacks]
+            clients = [
+                Client(n, seed=mix.seed, urls=urls, threads=threads, ledger=ledger, webhook=receiver.url("/ended"))
+                for n in range(mix.clients)
+            ]
+            end = time.monotonic() + mix.seconds
+            await asyncio.gather(
+                havoc.run(end, pause=mix.pause), havoc.supervise(end), *(client.run(end) for client in clients)
+            )
+            await havoc.supervise(time.monotonic() + 3)
+            for stack in stacks:
+                await stack.ready()
+            temporal = await Temporal.connect(found.temporal_address)
+            swept = await _sweep(temporal)
+            restless = await rest(found.database_url, patience=mix.patience)
+            verdict = await judge(
+                ledger,
+                database=found.database_url,
+                url=stacks[0].url,
+                temporal=temporal,
+                task_queue="chaos",
+                redis_url=found.redis_url,
+                receiver=receiver,
+                lost=havoc.lost,
+            )
+            verdict.counts["swept"] = swept
+            verdict.wrong += [f"after {mix.patience:.0f} s: {what}" for what in restless]
+            verdict.noise = noise(sorted((folder / "logs").rglob("*.log")))
+    return verdict, ledger, havoc
+
+
+async def _sweep(temporal: Temporal) -> int:
+    """Do what the schedule does each minute, without waiting for it."""
+    await asyncio.sleep(3)
+    return await temporal.execute_workflow("Sweep", Sweep(age=2), id=f"sweep-{uuid4()}", task_queue="chaos")
