@@ -6,6 +6,7 @@ from typing import Any, cast
 from langchain_core.messages import BaseMessage, BaseMessageChunk, message_chunk_to_message
 
 from durathread.activities import protocol
+from durathread.activities.failures import describe, masked
 from durathread.activities.protocol import Protocol
 from durathread.activities.sdk_events import LifecycleEvents, ToolEvents
 from durathread.encode import dumps
@@ -99,7 +100,8 @@ class Emitter:
     def raw_chunk(self, event: dict[str, Any], namespace: tuple[str, ...], mode: str, data: Any) -> None:
         """Emit the event that says what the graph has yielded, if the client asked for it."""
         if self.shows(mode) and not (not namespace and self._repeats(mode, data)):
-            self.raw_event(event)
+            *place, _ = event["data"]["chunk"]
+            self.raw_event({**event, "data": {**event["data"], "chunk": (*place, _shaped(mode, data))}})
 
     def chunk(self, namespace: tuple[str, ...], mode: str, data: Any) -> None:
         """Emit what LangGraph yielded."""
@@ -132,7 +134,8 @@ class Emitter:
         """End the last step, with the interrupts that wait; show one to a client whose modes would not."""
         self.pause(interrupts)
         if interrupts and not self.interrupted and not self._modes & {"values", "updates"}:
-            self._emit("updates", dumps({"__interrupt__": interrupts}))
+            shown = [{"response_schema": None, **interrupt} for interrupt in interrupts]
+            self._emit("updates", dumps({"__interrupt__": shown}))
 
     def pause(self, interrupts: Sequence[JsonObject] = ()) -> None:
         """End a step."""
@@ -204,9 +207,10 @@ def _checkpoint(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def _task(payload: dict[str, Any]) -> dict[str, Any]:
-    if payload.get("error") is not None:
-        return {**payload, "error": str(payload["error"])}
-    return payload
+    error = payload.get("error")
+    if error is None:
+        return payload
+    return {**payload, "error": describe(error)["message"] if isinstance(error, BaseException) else masked(error)}
 
 
 def _public(config: dict[str, Any] | None) -> dict[str, Any] | None:

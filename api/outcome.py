@@ -1,6 +1,6 @@
 """What `wait` and `join` answer."""
 
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import orjson
@@ -29,6 +29,15 @@ async def outcome(server: Server, thread_id: UUID, run_id: UUID) -> JsonValue:
     if thread.ended_run_id == run.run_id:
         return _with_interrupts(thread.values or {}, thread.interrupts or {})
     return await _at_its_end(server, run)
+
+
+async def observed(server: Server, thread_id: UUID, run_id: UUID) -> JsonValue:
+    """Wait for a run's end, and return its output as its stream shows it: questions say also that they have no schema."""
+    output = await outcome(server, thread_id, run_id)
+    if not isinstance(output, dict) or "__interrupt__" not in output:
+        return output
+    shown = cast(JsonObject, output)
+    return {**shown, "__interrupt__": [{"response_schema": None, **asked} for asked in shown["__interrupt__"]]}
 
 
 async def _seen(server: Server, run_id: UUID) -> JsonValue:

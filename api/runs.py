@@ -16,7 +16,7 @@ from durathread.api.errors import problems
 from durathread.api.json import Json, run_json, selected
 from durathread.api.launch import cancel as cancel_runs
 from durathread.api.launch import launch
-from durathread.api.outcome import outcome
+from durathread.api.outcome import observed, outcome
 from durathread.api.schemas import RunModel, selection_of
 from durathread.api.searching import MOST, integer
 from durathread.api.sse import event_stream, last_event_id, padded_json
@@ -78,7 +78,7 @@ async def wait(thread_id: ThreadId, body: RunCreate, server: ServerDep, caller: 
     """Start a run and answer with its output. Newlines come first while it works."""
     run = await launch(server, caller, body, thread_id=thread_id)
     return padded_json(
-        outcome(server, run.thread_id, run.run_id),
+        observed(server, run.thread_id, run.run_id),
         headers=run_headers(run, "join"),
         gone=canceller(server, run) if body.on_disconnect == "cancel" else None,
     )

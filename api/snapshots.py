@@ -1,16 +1,9 @@
 """The public form of LangGraph's state snapshots."""
 
-import asyncio
-import builtins
-import re
-from typing import Any
-
-import langgraph.errors
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import PregelTask, StateSnapshot
-from starlette.exceptions import HTTPException
 
-from durathread.activities.failures import MASK, SHOWN
+from durathread.activities.failures import masked
 from durathread.activities.superstep import interrupt_json
 from durathread.records import JsonObject
 
@@ -27,14 +20,6 @@ FIELDS = (
     "checkpoint_id",
     "parent_checkpoint_id",
 )
-# Checkpoints keep an exception as its `repr`: its class can only be told by name.
-REPR = re.compile(r"([A-Za-z_]\w*)\(")
-SHOWN_NAMES = frozenset(
-    name
-    for module in (builtins, asyncio, langgraph.errors)
-    for name, kind in vars(module).items()
-    if isinstance(kind, type) and issubclass(kind, SHOWN)
-) | {HTTPException.__name__}
 
 
 def state_json(snapshot: StateSnapshot, *, echo: bool = False) -> JsonObject:
@@ -79,13 +64,3 @@ def _task_json(task: PregelTask) -> JsonObject:
         "state": nested,
         "result": task.result,
     }
-
-
-def masked(error: Any) -> str:
-    """Show an exception as its `repr`; of a kind that may carry secrets, only its name."""
-    if isinstance(error, BaseException):
-        return repr(error) if isinstance(error, SHOWN) else f"{type(error).__name__}({MASK!r})"
-    found = REPR.match(str(error))
-    if found is None:
-        return MASK
-    return str(error) if found[1] in SHOWN_NAMES else f"{found[1]}({MASK!r})"

@@ -12,7 +12,7 @@ from durathread.api.described import EVENTS, LAST_EVENT_ID, parameters
 from durathread.api.errors import problems
 from durathread.api.json import Json, run_json
 from durathread.api.launch import launch
-from durathread.api.outcome import outcome
+from durathread.api.outcome import observed
 from durathread.api.runs import canceller
 from durathread.api.schemas import RunModel
 from durathread.api.sse import event_stream, last_event_id, padded_json
@@ -51,7 +51,7 @@ async def wait(body: RunCreate, server: ServerDep, caller: CallerDep) -> Respons
     """Start a run on a thread of its own and answer with its output."""
     run = await launch(server, caller, body, thread_id=None)
     return padded_json(
-        outcome(server, run.thread_id, run.run_id),
+        observed(server, run.thread_id, run.run_id),
         headers=run_headers(run, "join"),
         gone=canceller(server, run) if body.on_disconnect == "cancel" else None,
     )

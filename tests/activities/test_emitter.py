@@ -187,7 +187,7 @@ INTERRUPT = {"id": "i1", "value": "sure?"}
 def test_an_interrupt_is_shown_to_a_client_whose_modes_would_not(modes: list[str]) -> None:
     emitter, events = collecting(*modes)
     emitter.interrupts([INTERRUPT])
-    assert events == [("updates", {"__interrupt__": [INTERRUPT]})]
+    assert events == [("updates", {"__interrupt__": [{**INTERRUPT, "response_schema": None}]})]
 
 
 @pytest.mark.parametrize("modes", [["values"], ["updates"], ["values", "messages"]])

@@ -48,10 +48,12 @@ async def test_an_interrupt_shows_in_modes_that_would_hide_it(client: LangGraphC
 async def test_wait_returns_values_and_interrupt_also_later(client: LangGraphClient, thread_id: str) -> None:
     result: Any = await client.runs.wait(thread_id, "hitl", input={"log": ["in"]}, if_not_exists="create")
     assert result["log"] == ["in"]
-    assert [item["value"] for item in result["__interrupt__"]] == ["ask?"]
+    [asked] = result["__interrupt__"]
+    assert asked == {"id": asked["id"], "value": "ask?", "response_schema": None}
     [run] = await client.runs.list(thread_id)
     assert run["status"] == "success"
-    assert await client.runs.join(thread_id, run["run_id"]) == result
+    joined: Any = await client.runs.join(thread_id, run["run_id"])
+    assert joined == {"log": ["in"], "__interrupt__": [{"id": asked["id"], "value": "ask?"}]}
 
 
 @pytest.mark.parametrize("by_id", [False, True])

@@ -122,6 +122,18 @@ async def test_the_events_of_a_graph_have_one_beginning_and_one_end(client: Lang
     ]
 
 
+async def test_no_mode_shows_the_text_of_a_failure_that_is_masked(client: LangGraphClient, thread_id: str) -> None:
+    modes: Any = ["tasks", "debug", "checkpoints", "events", "updates", "values"]
+    inputs: list[Any] = [{"log": ["secret"]}, None]
+    for given in inputs:
+        parts = await collect(
+            client.runs.stream(thread_id, "failing", input=given, if_not_exists="create", stream_mode=modes)
+        )
+        assert "swordfish" not in str([part.data for part in parts])
+        ends = [part.data for part in parts if part.event == "tasks" and part.data.get("error")]
+        assert [(end["name"], end["error"]) for end in ends] == [("second", "An internal error occurred")]
+
+
 async def test_tools_tell_of_their_calls(client: LangGraphClient, thread_id: str) -> None:
     question: Any = {"messages": [{"role": "user", "content": "weather Berlin"}]}
     parts = await collect(
