@@ -11,7 +11,7 @@ from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import BadRequestError, ConflictError, NotFoundError, UnprocessableEntityError
 
 from tests.eventually import eventually
-from tests.runs.support import entered, log_of, start, status_becomes
+from tests.runs.support import entered, lines, log_of, start, status_becomes
 from tests.stack import Stack
 
 AGENT = "fe096781-5601-53d2-b2f6-0d3403f7e9ca"
@@ -220,6 +220,27 @@ async def test_exit_durability_leaves_one_checkpoint(client: LangGraphClient, th
     await client.runs.wait(thread_id, "agent", input={"log": ["in"]}, if_not_exists="create", durability="exit")
     assert len(await client.threads.get_history(thread_id, limit=10)) == 1
     assert await log_of(client, thread_id) == ["in", "a", "b", "c"]
+
+
+@pytest.mark.parametrize("wait", [True, False])
+async def test_a_cancelled_run_of_exit_durability_leaves_where_it_was(
+    client: LangGraphClient, thread_id: str, tmp_path: Path, wait: bool
+) -> None:
+    gate, do = tmp_path / "gate", {name: {"trace": str(tmp_path / name)} for name in "abc"}
+    do["b"]["until"] = str(gate)
+    run = await start(client, thread_id, "in", do=do, durability="exit")
+    await entered(tmp_path / "b")
+    await client.runs.cancel(thread_id, run["run_id"], wait=wait)
+    await status_becomes(client, thread_id, "interrupted")
+    [state] = await client.threads.get_history(thread_id)
+    assert state["next"] == ["b"]
+    assert await log_of(client, thread_id) == ["in", "a"]
+    thread: Any = await client.threads.get(thread_id)
+    assert thread["values"]["log"] == ["in", "a"]
+    gate.touch()
+    result: Any = await client.runs.wait(thread_id, "agent", input=None)
+    assert result["log"] == ["in", "a", "b", "c"]
+    assert len(lines(tmp_path / "a")) == 1
 
 
 async def test_time_travel_runs_from_a_checkpoint(client: LangGraphClient, thread_id: str) -> None:

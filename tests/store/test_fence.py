@@ -10,7 +10,7 @@ import pytest
 
 from durathread.errors import Fenced, ThreadBusy
 from durathread.records import Run
-from durathread.store import admission, runs
+from durathread.store import admission, runs, threads
 from durathread.store.pool import Connection, Pool, connection, transaction
 from durathread.store.saver import PUT_WRITES, Saver
 from tests.eventually import eventually
@@ -86,6 +86,74 @@ async def test_the_owner_of_a_run_can_write(pool: Pool, thread: UUID) -> None:
     found = await Saver(pool).aget_tuple(address(thread))
     assert found is not None
     assert found.checkpoint["channel_values"]["log"] == ["late"]
+
+
+async def leaving(pool: Pool, thread: UUID) -> Run:
+    """Interrupt a run that has been asked to write only when it stops."""
+    run = (await admit(pool, new_run(thread, kwargs={"durability": "exit"}))).run
+    run = await claim(pool, run.run_id)
+    await interrupted(pool, run)
+    return run
+
+
+async def settled(pool: Pool, run: Run) -> None:
+    async with transaction(pool) as conn:
+        await runs.settle_thread(conn, run.run_id, resting="idle", values=None, interrupts=None)
+
+
+async def edited(pool: Pool, run: Run) -> None:
+    async with transaction(pool) as conn:
+        await threads.lock_idle(conn, run.thread_id)
+        await threads.put_state(conn, run.thread_id, resting="idle", values={}, interrupts={})
+
+
+async def succeeded(pool: Pool, run: Run) -> None:
+    successor = (await admit(pool, new_run(run.thread_id))).run
+    await claim(pool, successor.run_id)
+
+
+async def gone(pool: Pool, run: Run) -> None:
+    async with transaction(pool) as conn:
+        await admission.delete(conn, run.thread_id, run.run_id)
+
+
+@pytest.mark.parametrize("write", [write_checkpoint, write_writes])
+async def test_a_run_that_writes_when_it_stops_says_where_it_was(pool: Pool, thread: UUID, write: Write) -> None:
+    base = await put(Saver(pool), thread, log=["base"])
+    run = await leaving(pool, thread)
+    await admit(pool, new_run(thread))
+    await write(saver_of(pool, run), run, base)
+    found = [item async for item in Saver(pool).alist(address(thread))]
+    assert len(found) + len(await pending(pool, thread)) == 2
+
+
+@pytest.mark.parametrize("write", [write_checkpoint, write_writes])
+@pytest.mark.parametrize("lose", [settled, edited, succeeded, gone])
+async def test_a_run_that_has_stopped_says_no_more(pool: Pool, thread: UUID, lose: Loss, write: Write) -> None:
+    base = await put(Saver(pool), thread, log=["base"])
+    run = await leaving(pool, thread)
+    await lose(pool, run)
+    with pytest.raises(Fenced):
+        await write(saver_of(pool, run), run, base)
+    found = [item async for item in Saver(pool).alist(address(thread))]
+    assert [item.checkpoint["id"] for item in found] == [base]
+    assert await pending(pool, thread) == []
+
+
+async def test_a_successor_begins_before_or_behind_what_a_run_leaves(pool: Pool, database: str, thread: UUID) -> None:
+    base = await put(Saver(pool), thread, log=["base"])
+    run = await leaving(pool, thread)
+    successor = (await admit(pool, new_run(thread))).run
+    async with await psycopg.AsyncConnection.connect(database) as writer:
+        await writer.execute(PUT_WRITES, writes_of(run, base))
+        claiming = asyncio.create_task(claim(pool, successor.run_id))
+        await eventually(lambda: waits(pool, writer.info.backend_pid))
+        assert not claiming.done()
+        await writer.commit()
+        await claiming
+    assert await pending(pool, thread) == [(TASK, "log", ["late"])]
+    with pytest.raises(Fenced):
+        await write_checkpoint(saver_of(pool, run), run, base)
 
 
 async def test_the_attempt_that_took_over_can_write(pool: Pool, thread: UUID) -> None:
