@@ -65,7 +65,7 @@ async def bookshop(
         yield stack
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 async def api(bookshop: Stack) -> AsyncIterator[LangGraphClient]:
     """The SDK's client of the server."""
     async with get_client(url=bookshop.url) as client:

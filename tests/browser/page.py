@@ -17,7 +17,7 @@ new MutationObserver(() => {
 }).observe(document, { subtree: true, childList: true, characterData: true });
 """
 # What the browser and the SDK's hook say of what the page expects: a run that is refused, and one that fails.
-EXPECTED = ("the server responded with a status of 409", "RuntimeError: The model is overloaded.")
+EXPECTED: tuple[str, ...] = ("the server responded with a status of 409", "RuntimeError: The model is overloaded.")
 
 
 class ChatPage:
@@ -27,18 +27,24 @@ class ChatPage:
         """Watch a tab for errors."""
         self.page = page
         self.errors: list[str] = []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        # Parts of what the browser may report.
+        self.expected = EXPECTED
+        page.on("pageerror", lambda error: self._note(str(error)))
         page.on("console", self._console)
         self.composer = page.get_by_role("textbox", name="Message", exact=True)
         self.answers = page.locator(".message.ai > .text")
         self.questions = page.locator(".message.human > .text")
-        self.stop = page.get_by_role("button", name="Stop")
+        self.stop = page.get_by_role("button", name="Stop", exact=True)
         self.interrupted = page.locator(".message[data-note=interrupted]")
         self.waiting = page.get_by_role("region", name="Waiting messages").get_by_role("listitem")
 
     def _console(self, message: ConsoleMessage) -> None:
-        if message.type == "error" and not any(each in message.text for each in EXPECTED):
-            self.errors.append(message.text)
+        if message.type == "error":
+            self._note(message.text)
+
+    def _note(self, error: str) -> None:
+        if not any(each in error for each in self.expected):
+            self.errors.append(error)
 
     async def open(self, url: str) -> None:
         """Go to the page."""

@@ -101,6 +101,30 @@ async def test_a_worker_that_dies_in_the_middle_of_an_answer_leaves_no_doubled_t
     assert [run["status"] for run in await api.runs.list(chat.thread_id)] == ["success"]
 
 
+async def test_an_api_that_is_away_is_missed_and_costs_no_word(
+    chat: ChatPage, api: LangGraphClient, bookshop: Stack, story: str
+) -> None:
+    chat.expected = ("net::ERR_", "Unable to connect to LangGraph server")
+    status = chat.page.get_by_role("status")
+    await chat.say("Tell me a story")
+    await chat.answering()
+    await bookshop.kill("api")
+    await expect(status).to_contain_text("The server is away.")
+    await chat.say("Hello")
+    await expect(chat.page.get_by_role("alert")).to_have_text("Not sent: the server cannot be reached. Try again.")
+    await expect(chat.composer).to_have_value("Hello")
+    await chat.shoot("while the server is away")
+    # The page of one who comes now has nothing to show, until there is a server.
+    await chat.page.reload()
+    await expect(status).to_contain_text("The server is away.")
+    await bookshop.start("api")
+    await expect(chat.answers).to_have_text([story])
+    await chat.idle()
+    await expect(status).not_to_contain_text("away")
+    await expect(chat.page.get_by_role("navigation").get_by_role("listitem").first).to_be_visible()
+    assert [run["status"] for run in await api.runs.list(chat.thread_id)] == ["success"]
+
+
 async def test_a_failed_run_says_why_and_is_tried_again(chat: ChatPage, api: LangGraphClient) -> None:
     await chat.say("Are you overloaded?")
     failure = chat.page.get_by_role("alert").filter(has_text="The model is overloaded.")

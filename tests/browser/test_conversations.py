@@ -46,6 +46,8 @@ async def test_the_call_of_a_tool_is_decided_by_a_person(
     question = chat.page.get_by_role("form", name="Approve order_books")
     await expect(question.get_by_label("title")).to_have_value("Moby-Dick")
     await chat.shoot("while a person is asked")
+    conversation = chat.page.get_by_role("navigation").get_by_role("listitem").first
+    await expect(conversation).to_contain_text("asks you")
     assert (await api.threads.get(chat.thread_id))["status"] == "interrupted"
     await chat.page.reload()
     if decision == "edit":
@@ -59,6 +61,8 @@ async def test_the_call_of_a_tool_is_decided_by_a_person(
     await expect(chat.answers.last).to_contain_text(said)
     await chat.idle()
     await expect(question).to_have_count(0)
+    await expect(chat.composer).to_be_focused()
+    await expect(conversation).not_to_contain_text("asks you")
     _, _, tool, answer = await messages(api, chat.thread_id)
     assert (tool["content"], answer["content"].startswith(said)) == (result, True)
     assert (await api.threads.get(chat.thread_id))["status"] == "idle"
@@ -72,6 +76,9 @@ async def test_a_message_has_versions(chat: ChatPage, api: LangGraphClient) -> N
     await expect(chat.answers.last).to_contain_text("Good day!")
     await chat.idle()
     await chat.questions.first.hover()
+    await chat.page.get_by_role("button", name="Edit").first.click()
+    await chat.page.keyboard.press("Escape")
+    await expect(chat.composer).to_be_focused()
     await chat.page.get_by_role("button", name="Edit").first.click()
     await chat.page.get_by_label("Edit the message").fill("What do you have about islands?")
     await chat.page.keyboard.press("Enter")
@@ -109,6 +116,10 @@ async def test_conversations_are_listed_opened_and_deleted(chat: ChatPage, api: 
     assert chat.thread_id == first
     await chat.page.go_back()
     await expect(chat.questions).to_have_text(["Hello again"])
+    chat.page.once("dialog", lambda dialog: dialog.dismiss())
+    await conversations.get_by_role("button", name="Delete “Hello there”").click()
+    assert (await api.threads.get(first))["thread_id"] == first
+    chat.page.once("dialog", lambda dialog: dialog.accept())
     await conversations.get_by_role("button", name="Delete “Hello there”").click()
     await expect(conversations.get_by_role("button", name="Hello there", exact=True)).to_have_count(0)
     with pytest.raises(NotFoundError):
@@ -162,5 +173,54 @@ async def test_the_page_fits_its_window(browser: Browser, page_url: str, booksho
         if width == 390:
             await chat.page.get_by_role("button", name="Conversations").click()
             await expect(chat.page.get_by_role("button", name="New conversation")).to_be_in_viewport(ratio=1)
+            await chat.page.keyboard.press("Escape")
+            await expect(chat.page.get_by_role("button", name="New conversation")).to_be_hidden()
+            await expect(chat.page.get_by_role("button", name="Conversations")).to_be_focused()
+            await chat.page.keyboard.press("Enter")
             await chat.page.get_by_role("button", name="New conversation").click()
             await expect(chat.page.get_by_role("heading", name="Good day!")).to_be_visible()
+
+
+async def test_what_waits_fits_a_phone(chat: ChatPage) -> None:
+    await chat.page.set_viewport_size({"width": 390, "height": 844})
+    await chat.say("Tell me a story")
+    await chat.answering()
+    await chat.say("Hello, and " * 20)
+    await expect(chat.waiting.get_by_role("button")).to_be_in_viewport(ratio=1)
+    await expect(chat.questions.first).to_be_in_viewport(ratio=1)
+    await chat.stop.click()
+
+
+async def test_the_end_of_a_conversation_is_one_press_away(chat: ChatPage) -> None:
+    await chat.page.set_viewport_size({"width": 1280, "height": 400})
+    await chat.say("Tell me a story")
+    await chat.idle()
+    end = chat.page.get_by_role("button", name="Go to the end")
+    await expect(end).to_be_hidden()
+    await chat.questions.first.scroll_into_view_if_needed()
+    await end.click()
+    await expect(end).to_be_hidden()
+    await expect(chat.questions.first).not_to_be_in_viewport()
+    # Whoever writes wants to see the answer.
+    await chat.questions.first.scroll_into_view_if_needed()
+    await expect(end).to_be_visible()
+    await chat.say("Hello")
+    await expect(chat.answers.last).to_contain_text("Good day!")
+    await expect(chat.answers.last).to_be_in_viewport()
+
+
+async def test_code_and_bold_text_are_shown_as_such(chat: ChatPage) -> None:
+    await chat.say("Is **this** `it`?\n```python\nprint(2 ** 3)\n```\nOr not **")
+    question = chat.questions.first
+    await expect(question.locator("pre")).to_have_text("print(2 ** 3)")
+    await expect(question.locator("strong")).to_have_text("this")
+    await expect(question.locator("code").first).to_have_text("it")
+    await expect(question).to_contain_text("Or not **")
+
+
+async def test_a_refusal_is_told_in_the_words_of_the_server(browser: Browser, page_url: str, bookshop: Stack) -> None:
+    async with opened(browser, f"{page_url}?api={bookshop.url}&assistant=nobody") as chat:
+        chat.expected = ("the server responded with a status of 422",)
+        await chat.say("Hello")
+        await expect(chat.page.get_by_role("alert")).to_contain_text("nobody")
+        await expect(chat.composer).to_have_value("Hello")

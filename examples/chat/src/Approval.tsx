@@ -1,7 +1,7 @@
 import { type FormEvent, useState } from "react";
 import type { Decision, Question } from "./server";
 
-type Props = { question: Question; busy: boolean; onDecision: (question: Question, decision: Decision) => void };
+type Props = { question: Question; busy: boolean; onDecision: (question: Question, decision: Decision) => unknown };
 
 /** A tool's call that a person approves, changes or declines. */
 export function Approval({ question, busy, onDecision }: Props) {

@@ -1,16 +1,12 @@
-import { type FormEvent, useState } from "react";
+import { type FormEvent, type Ref, useState } from "react";
 import { STRATEGIES, type Strategy } from "./server";
-import type { Chat, Outcome } from "./useChat";
+import type { Chat } from "./useChat";
 
-const TOLD: Record<Exclude<Outcome, "sent">, string> = {
-  refused: "Not sent: the bookseller is still answering. Wait, or choose something else than Reject.",
-  failed: "Not sent: the server did not take it. Your message is still here.",
-};
+type Props = { chat: Chat; field: Ref<HTMLTextAreaElement>; onSend: () => void };
 
-export function Composer({ chat }: { chat: Chat }) {
+export function Composer({ chat, field, onSend }: Props) {
   const [text, setText] = useState("");
   const [strategy, setStrategy] = useState<Strategy>("enqueue");
-  const [told, setTold] = useState<string>();
   const waiting = chat.questions.length > 0;
   const ready = text.trim() !== "" && !waiting;
 
@@ -20,29 +16,33 @@ export function Composer({ chat }: { chat: Chat }) {
     const message = text.trim();
     // Typed on while the message is on its way: only what was sent goes.
     setText("");
-    const outcome = await chat.send(message, strategy);
-    setTold(outcome === "sent" ? undefined : TOLD[outcome]);
-    if (outcome !== "sent") setText((typed) => [message, typed].filter(Boolean).join("\n"));
+    onSend();
+    const taken = await chat.send(message, strategy);
+    if (!taken) setText((typed) => [message, typed].filter(Boolean).join("\n"));
   }
 
   return (
     <form className="composer" onSubmit={(event) => void send(event)}>
       <p className="told" role="alert">
-        {told}
+        {chat.refused}
       </p>
       <div className="field">
         <textarea
+          ref={field}
           aria-label="Message"
           autoFocus
           rows={1}
           placeholder={waiting ? "Answer above first" : "Write a message"}
           value={text}
-          onChange={(event) => setText(event.target.value)}
+          onChange={(event) => {
+            setText(event.target.value);
+            chat.dismiss();
+          }}
           onKeyDown={(event) => {
             if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) void send(event);
           }}
         />
-        <button type="button" className="stop" hidden={!chat.active} onClick={() => void chat.stop()}>
+        <button type="button" className="stop" title="Esc" hidden={!chat.active} onClick={() => void chat.stop()}>
           Stop
         </button>
         <button className="primary" disabled={!ready}>
@@ -65,10 +65,13 @@ export function Composer({ chat }: { chat: Chat }) {
             </label>
           ))}
         </fieldset>
-        <p className="status" role="status">
-          {chat.active ? "Answering. Esc stops it." : STRATEGIES[strategy].effect}
+        <p className="status" role="status" data-away={chat.away}>
+          {chat.away ? "The server is away. Trying again …" : describe(chat, strategy)}
         </p>
       </div>
     </form>
   );
 }
+
+const describe = ({ active }: Chat, strategy: Strategy) =>
+  [active && "Answering.", STRATEGIES[strategy].effect].filter(Boolean).join(" ");

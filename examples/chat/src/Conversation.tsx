@@ -13,7 +13,10 @@ const NEAR = 80;
 export function Conversation({ threadId, onThread, onChange }: Props) {
   const chat = useChat(threadId, onThread);
   const [editing, setEditing] = useState<string>();
-  const scroller = useFollowed();
+  const { scroller, far, toEnd } = useFollowed();
+  const field = useRef<HTMLTextAreaElement>(null);
+  // What had the focus is about to go.
+  const write = () => field.current?.focus();
   const { stop } = chat;
 
   useEffect(() => void onChange(), [onChange, chat.last?.run_id, chat.last?.status]);
@@ -28,30 +31,41 @@ export function Conversation({ threadId, onThread, onChange }: Props) {
     <main className="conversation">
       <div className="scroller" ref={scroller}>
         <div className="transcript" role="log" aria-label="Conversation" aria-busy={chat.busy}>
-          {chat.entries.length === 0 && !chat.loading && !chat.busy && <Welcome />}
+          {chat.entries.length === 0 && !chat.loading && !chat.busy && !(threadId && chat.away) && <Welcome />}
           {chat.entries.map((entry) => (
             <MessageView
               key={entry.key}
               entry={entry}
               chat={chat}
               editing={editing === entry.key}
-              onEditing={(on) => setEditing(on ? entry.key : undefined)}
+              onEditing={(on) => {
+                setEditing(on ? entry.key : undefined);
+                if (!on) write();
+              }}
             />
           ))}
           {thinking(chat) && <p className="thinking">The bookseller is thinking</p>}
           {chat.questions.map((question) => (
-            <Approval key={question.id} question={question} busy={chat.busy} onDecision={chat.answer} />
+            <Approval
+              key={question.id}
+              question={question}
+              busy={chat.busy}
+              onDecision={async (...decided) => (await chat.answer(...decided)) && write()}
+            />
           ))}
           {chat.failure !== undefined && !chat.busy && (
             <div className="failure" role="alert">
               <p>{errorText(chat.failure)}</p>
-              <button onClick={() => void chat.retry()}>Try again</button>
+              <button onClick={() => void chat.retry().then((taken) => taken && write())}>Try again</button>
             </div>
           )}
         </div>
+        <button className="end" hidden={!far} onClick={toEnd} aria-label="Go to the end">
+          ↓
+        </button>
       </div>
       <Queue runs={chat.queue} onCancel={chat.withdraw} />
-      <Composer chat={chat} />
+      <Composer chat={chat} field={field} onSend={toEnd} />
     </main>
   );
 }
@@ -77,10 +91,12 @@ function thinking({ active, entries }: Chat): boolean {
 function useFollowed() {
   const scroller = useRef<HTMLDivElement>(null);
   const near = useRef(true);
+  const [far, setFar] = useState(false);
   useEffect(() => {
     const element = scroller.current!;
     const moved = () => {
       near.current = element.scrollHeight - element.scrollTop - element.clientHeight < NEAR;
+      setFar(!near.current);
     };
     const follow = () => near.current && element.scrollTo({ top: element.scrollHeight });
     const resized = new ResizeObserver(follow);
@@ -92,5 +108,9 @@ function useFollowed() {
       resized.disconnect();
     };
   }, []);
-  return scroller;
+  const toEnd = () => {
+    near.current = true;
+    scroller.current!.scrollTo({ top: scroller.current!.scrollHeight });
+  };
+  return { scroller, far, toEnd };
 }

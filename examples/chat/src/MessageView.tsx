@@ -1,6 +1,7 @@
 import type { AIMessage, Message } from "@langchain/langgraph-sdk";
 import { type FormEvent, useState } from "react";
 import { textOf } from "./server";
+import { Text } from "./Text";
 import type { Entry } from "./transcript";
 import type { Chat } from "./useChat";
 
@@ -19,7 +20,7 @@ export function MessageView({ entry, chat, editing, onEditing }: Props) {
       {editing && message ? (
         <Editor message={message} chat={chat} onDone={() => onEditing(false)} />
       ) : (
-        message && textOf(message) && <p className="text">{textOf(message)}</p>
+        message && textOf(message) && <Text>{textOf(message)}</Text>
       )}
       {message?.type === "ai" && <ToolCalls message={message} results={chat.results} />}
       <footer>
@@ -65,7 +66,7 @@ function Editor({ message, chat, onDone }: { message: Message; chat: Chat; onDon
   async function save(event: FormEvent) {
     event.preventDefault();
     if (!text.trim()) return;
-    if ((await chat.edit(message, text.trim())) === "sent") onDone();
+    if (await chat.edit(message, text.trim())) onDone();
   }
   return (
     <form className="editor" onSubmit={(event) => void save(event)}>
@@ -75,7 +76,10 @@ function Editor({ message, chat, onDone }: { message: Message; chat: Chat; onDon
         value={text}
         onChange={(event) => setText(event.target.value)}
         onKeyDown={(event) => {
-          if (event.key === "Escape") onDone();
+          if (event.key === "Escape") {
+            event.preventDefault();
+            onDone();
+          }
           if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) void save(event);
         }}
       />
@@ -101,7 +105,7 @@ function ToolCalls({ message, results }: { message: AIMessage; results: Map<stri
             {name}({Object.values(args as object).map(String).join(", ")})
           </code>
         </summary>
-        <p className="text">{result ? textOf(result) : "No result yet."}</p>
+        <Text>{result ? textOf(result) : "No result yet."}</Text>
       </details>
     );
   });

@@ -1,3 +1,4 @@
+import { type KeyboardEvent, useRef } from "react";
 import type { Conversation } from "./useThreads";
 
 type Props = {
@@ -8,6 +9,13 @@ type Props = {
   onChoose: (threadId: string | null) => void;
   onRemove: (threadId: string) => void;
 };
+
+const STATES = { busy: "answering", error: "failed", interrupted: "stopped", idle: "" };
+
+/** What a thread does, or waits for. */
+function stateOf({ status, interrupts }: Conversation): string {
+  return Object.values(interrupts ?? {}).some((asked) => asked.length > 0) ? "asks you" : STATES[status];
+}
 
 const titleOf = ({ metadata }: Conversation) => String(metadata?.title ?? "A conversation");
 
@@ -20,12 +28,19 @@ function Books() {
 }
 
 export function Sidebar({ threads, current, open, onOpen, onChoose, onRemove }: Props) {
+  const menu = useRef<HTMLButtonElement>(null);
+  function escape(event: KeyboardEvent) {
+    if (!open || event.key !== "Escape") return;
+    event.preventDefault();
+    onOpen(false);
+    menu.current?.focus();
+  }
   return (
-    <header className="sidebar" data-open={open}>
+    <header className="sidebar" data-open={open} onKeyDown={escape}>
       <div className="brand">
         <Books />
         <h1>The bookseller</h1>
-        <button className="menu" aria-expanded={open} aria-controls="threads" onClick={() => onOpen(!open)}>
+        <button ref={menu} className="menu" aria-expanded={open} aria-controls="threads" onClick={() => onOpen(!open)}>
           Conversations
         </button>
       </div>
@@ -42,12 +57,12 @@ export function Sidebar({ threads, current, open, onOpen, onChoose, onRemove }: 
                 onClick={() => onChoose(thread.thread_id)}
               >
                 <span>{titleOf(thread)}</span>
-                {thread.status !== "idle" && <small data-status={thread.status}>{thread.status}</small>}
+                {stateOf(thread) && <small data-status={thread.status}>{stateOf(thread)}</small>}
               </button>
               <button
                 className="remove"
                 aria-label={`Delete “${titleOf(thread)}”`}
-                onClick={() => onRemove(thread.thread_id)}
+                onClick={() => confirm(`Delete “${titleOf(thread)}”?`) && onRemove(thread.thread_id)}
               >
                 ×
               </button>

@@ -1,4 +1,5 @@
 import { Client, type Interrupt, type Message, type Run } from "@langchain/langgraph-sdk";
+import { noting } from "./connection";
 
 const query = new URLSearchParams(location.search);
 
@@ -6,7 +7,8 @@ const query = new URLSearchParams(location.search);
 export const apiUrl = query.get("api") ?? "http://localhost:8123";
 export const assistantId = query.get("assistant") ?? "bookseller";
 
-export const client = new Client({ apiUrl, apiKey: null });
+/** What fails is not repeated behind the page's back: it says so, and asks again itself. */
+export const client = new Client({ apiUrl, apiKey: null, callerOptions: { fetch: noting, maxRetries: 0 } });
 
 export type State = { messages: Message[] };
 
@@ -15,10 +17,10 @@ export type ChatRun = Run & { kwargs: { input: Partial<State> | null } };
 
 /** What becomes of the runs in flight when another message comes. */
 export const STRATEGIES = {
-  enqueue: { label: "Wait", effect: "It waits for its turn." },
-  interrupt: { label: "Interrupt", effect: "The answer stops where it is, and stays." },
-  rollback: { label: "Roll back", effect: "The answer is undone, and so is its question." },
-  reject: { label: "Reject", effect: "It is refused while the bookseller answers." },
+  enqueue: { label: "Wait", effect: "A message meanwhile waits." },
+  interrupt: { label: "Interrupt", effect: "A message meanwhile stops the answer." },
+  rollback: { label: "Roll back", effect: "A message meanwhile undoes the answer." },
+  reject: { label: "Reject", effect: "A message meanwhile is refused." },
 } as const;
 export type Strategy = keyof typeof STRATEGIES;
 
@@ -38,6 +40,18 @@ export const asked = (run: ChatRun): Message | undefined => run.kwargs.input?.me
 export function textOf({ content }: Message): string {
   if (typeof content === "string") return content;
   return content.map((part) => (part.type === "text" ? part.text : "")).join("");
+}
+
+/** Why a request failed, in the words of the server. */
+export function refusal(error: unknown): string {
+  const { status, text } = error as { status?: number; text?: string };
+  if (status === undefined) return "the server cannot be reached. Try again.";
+  if (status === 409) return "the bookseller is still answering. Wait, or choose something else than Reject.";
+  try {
+    return JSON.parse(text ?? "").detail ?? `the server answered with ${status}.`;
+  } catch {
+    return `the server answered with ${status}.`;
+  }
 }
 
 /** The text of an error: that of a stream, or of a checkpoint, which keeps it as Python writes it. */

@@ -1,8 +1,9 @@
 import { v7 as uuid } from "@langchain/core/utils/uuid";
-import type { Checkpoint, Message, ThreadState } from "@langchain/langgraph-sdk";
+import { type Checkpoint, type Message, StreamError, type ThreadState } from "@langchain/langgraph-sdk";
 import { useStream } from "@langchain/langgraph-sdk/react";
 import { useEffect, useLayoutEffect, useRef, useState } from "react";
 import { currentBranch, messageIds, nodesOf } from "./branches";
+import { useAway } from "./connection";
 import { cutAnswers } from "./cut";
 import {
   assistantId,
@@ -11,6 +12,7 @@ import {
   type Decision,
   inFlight,
   type Question,
+  refusal,
   type State,
   type Strategy,
   textOf,
@@ -20,8 +22,11 @@ import { useRuns } from "./useRuns";
 
 const HISTORY = 200;
 const THROTTLE = 40;
+const FAILED: Partial<Record<ChatRun["status"], string>> = {
+  error: "Something went wrong.",
+  timeout: "It took too long.",
+};
 
-export type Outcome = "sent" | "refused" | "failed";
 type Sent = Parameters<typeof client.runs.create>[2];
 
 /**
@@ -33,7 +38,12 @@ type Sent = Parameters<typeof client.runs.create>[2];
  */
 export function useChat(threadId: string | null, onThread: (threadId: string) => void) {
   const { runs, refresh } = useRuns(threadId);
+  const away = useAway();
   const [sending, setSending] = useState(false);
+  // Why the last thing that was sent was not taken.
+  const [refused, setRefused] = useState<string>();
+  // A read or a stream has failed, so what is shown may lack something.
+  const [broken, setBroken] = useState(false);
   // The branch that the reader has turned to; none: that of the thread.
   const [chosen, setChosen] = useState<string>();
   const shown = useRef<Message[]>([]);
@@ -47,6 +57,7 @@ export function useChat(threadId: string | null, onThread: (threadId: string) =>
       if (run) keepCut(run.run_id, state, shown.current);
       setChosen(undefined);
     },
+    onError: (error) => setBroken(!(error instanceof StreamError) && !("status" in (error as object))),
   });
   if (stream.isLoading) shown.current = stream.messages;
 
@@ -55,9 +66,17 @@ export function useChat(threadId: string | null, onThread: (threadId: string) =>
   useLayoutEffect(() => stream.setBranch(branch), [branch]);
 
   const active = runs.find(inFlight);
-  useJoined(active, stream, () => threadId && refresh(threadId));
+  const last = runs.at(-1);
+  // Once the server is back: a run that has ended is joined, too, since its end makes the hook read the thread.
+  const missed = broken && !away;
+  useJoined(active ?? (missed ? last : undefined), stream, {
+    again: missed,
+    begun: () => setBroken(false),
+    ended: () => threadId && refresh(threadId),
+  });
 
-  async function create(sent: Sent, title = ""): Promise<Outcome> {
+  /** Send a run, and tell whether it was taken. */
+  async function create(sent: Sent, title = ""): Promise<boolean> {
     setSending(true);
     try {
       const id = threadId ?? (await client.threads.create({ graphId: assistantId, metadata: { title } })).thread_id;
@@ -68,9 +87,11 @@ export function useChat(threadId: string | null, onThread: (threadId: string) =>
       });
       await refresh(id);
       onThread(id);
-      return "sent";
+      setRefused(undefined);
+      return true;
     } catch (error) {
-      return (error as { status?: number }).status === 409 ? "refused" : "failed";
+      setRefused(`Not sent: ${refusal(error)}`);
+      return false;
     } finally {
       setSending(false);
     }
@@ -94,7 +115,6 @@ export function useChat(threadId: string | null, onThread: (threadId: string) =>
     await refresh(run.thread_id);
   };
 
-  const last = runs.at(-1);
   return {
     entries: transcript({ messages: stream.messages, runs, active, known: messageIds(nodes), cut: cutAnswers.get }),
     results: new Map(stream.messages.flatMap((message) => (message.type === "tool" ? [[message.tool_call_id, message]] : []))),
@@ -104,8 +124,11 @@ export function useChat(threadId: string | null, onThread: (threadId: string) =>
     active,
     queue: runs.filter(inFlight).slice(1),
     busy: active !== undefined || sending,
+    away,
+    refused,
+    dismiss: () => setRefused(undefined),
     questions: active ? [] : (stream.interrupts as Question[]).filter((each) => each.value?.action_requests),
-    failure: last?.status === "error" || last?.status === "timeout" ? (stream.error ?? last.status) : undefined,
+    failure: last && FAILED[last.status] && (stream.error ?? FAILED[last.status]),
     last,
     send,
     edit,
@@ -136,17 +159,23 @@ function keepCut(runId: string, state: ThreadState<State>, shown: Message[]) {
 
 type Joinable = Pick<ReturnType<typeof useStream>, "joinStream" | "switchThread">;
 
-/** Show the run that works, from its first event: after a reload as if the page had been there all the time. */
-function useJoined(active: ChatRun | undefined, stream: Joinable, ended: () => void) {
-  const latest = useRef({ stream, ended });
-  latest.current = { stream, ended };
+type Watch = { again: boolean; begun: () => void; ended: () => void };
+
+/**
+ * Show a run from its first event: after a reload as if the page had been there all the time. `again` is said when it
+ * was shown before, but not to its end.
+ */
+function useJoined(run: ChatRun | undefined, stream: Joinable, watch: Watch) {
+  const latest = useRef({ stream, watch });
+  latest.current = { stream, watch };
   const joined = useRef<string>(undefined);
+  const id = run?.run_id;
   useEffect(() => {
-    const id = active?.run_id;
-    if (id === undefined || joined.current === id) return;
+    if (id === undefined || (joined.current === id && !watch.again)) return;
     joined.current = id;
-    void latest.current.stream.joinStream(id).finally(() => latest.current.ended());
-  }, [active?.run_id]);
+    latest.current.watch.begun();
+    void latest.current.stream.joinStream(id).finally(() => latest.current.watch.ended());
+  }, [id, watch.again]);
   useEffect(
     () => () => {
       joined.current = undefined;

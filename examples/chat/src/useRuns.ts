@@ -1,4 +1,5 @@
 import { useCallback, useEffect, useState } from "react";
+import { useAway } from "./connection";
 import { type ChatRun, client, inFlight } from "./server";
 
 const POLL = 2_000;
@@ -13,20 +14,21 @@ const RETRY = 1_000;
 export function useRuns(threadId: string | null) {
   const [runs, setRuns] = useState<ChatRun[]>([]);
   const [refresh] = useState(() => new Refresh(setRuns));
-  const busy = runs.some(inFlight);
+  const away = useAway();
+  const asking = away || runs.some(inFlight);
 
   useEffect(() => {
     if (threadId === null) return;
     refresh.threadId = threadId;
     void refresh.now();
-    if (busy) {
+    if (asking) {
       const timer = setInterval(() => void refresh.now(), POLL);
       return () => clearInterval(timer);
     }
     const leaving = new AbortController();
     void follow(threadId, () => void refresh.now(), leaving.signal);
     return () => leaving.abort();
-  }, [threadId, busy, refresh]);
+  }, [threadId, asking, refresh]);
 
   return { runs, refresh: useCallback((id: string) => ((refresh.threadId = id), refresh.now()), [refresh]) };
 }
