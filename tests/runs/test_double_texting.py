@@ -181,6 +181,25 @@ async def test_a_missing_thread_is_refused_unless_it_shall_be_created(client: La
     assert (thread["metadata"] or {})["team"] == "a"
 
 
+@pytest.mark.parametrize("began", [True, False])
+async def test_a_thread_is_read_with_the_graph_whose_checkpoints_it_has(
+    client: LangGraphClient, thread_id: str, tmp_path: Path, began: bool
+) -> None:
+    await client.runs.wait(thread_id, "hitl", input={"log": ["in"]}, if_not_exists="create")
+    before: Any = await client.threads.get(thread_id)
+    trace = tmp_path / "a"
+    do = {"a": {"trace": str(trace), "sleep": 60}}
+    run = await start(client, thread_id, "late", do=do, after_seconds=0 if began else 60)
+    if began:
+        await entered(trace)
+    await client.runs.cancel(thread_id, run["run_id"], wait=True, action="rollback")
+    after: Any = await client.threads.get(thread_id)
+    assert (after["metadata"], after["interrupts"]) == (before["metadata"], before["interrupts"])
+    assert (await client.threads.get_state(thread_id))["next"] == ["ask"]
+    result: Any = await client.runs.wait(thread_id, "hitl", command={"resume": "yes"})
+    assert result["log"] == ["in", "ask=yes", "after"]
+
+
 async def test_a_rolled_back_answer_leaves_the_question_open(
     client: LangGraphClient, thread_id: str, tmp_path: Path
 ) -> None:

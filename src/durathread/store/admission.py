@@ -41,6 +41,13 @@ UPDATE run SET status = 'interrupted', error = %(error)s, updated_at = now(), en
 """
 DELETE_RUNS = "DELETE FROM run WHERE run_id = ANY(%(runs)s)"
 THREAD_ERROR = "UPDATE thread SET error = %(error)s, updated_at = now() WHERE thread_id = %(thread)s"
+# A run names its graph on its thread when it is admitted. If it is taken back, the checkpoints are those of another.
+NAME_GRAPH = """
+UPDATE thread t SET metadata = t.metadata || jsonb_build_object('graph_id', r.graph_id, 'assistant_id', r.assistant_id)
+FROM (SELECT graph_id, assistant_id FROM run WHERE thread_id = %(thread)s AND started_at IS NOT NULL
+      ORDER BY started_at DESC LIMIT 1) r
+WHERE t.thread_id = %(thread)s AND t.metadata ->> 'graph_id' <> r.graph_id
+"""
 IN_FLIGHT: LiteralString = (
     f"SELECT {runs.COLUMNS} FROM run WHERE thread_id = %s AND status IN ('pending', 'running') ORDER BY seq"
 )
@@ -119,6 +126,7 @@ async def cancel(
         return []
     error = superseded_error(action, reason)
     await _end(conn, found, action=action, error=error)
+    await conn.execute(NAME_GRAPH, {"thread": thread_id})
     worked = any(run.status == "running" for run in found)
     if worked:
         await conn.execute(THREAD_ERROR, {"error": Jsonb(error), "thread": thread_id})
