@@ -20,8 +20,8 @@ chat: .venv/ready $(CHAT)/node_modules/ready ## Run a server with examples/chat,
 		trap 'kill $$server; wait $$server' EXIT; trap 'wait $$server; trap - EXIT; exit' INT; \
 		cd $(CHAT) && npm run --silent dev
 
-test: .venv/ready $(CLIENTS)/node_modules/ready ## Run the tests (ARGS="-k name" runs some)
-	@exec $(BIN)/python -m pytest $(ARGS)
+test: .venv/ready $(CLIENTS)/node_modules/ready ## Run the tests, two files at a time (ARGS="-k name" runs some)
+	@exec $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-browser: .venv/ready $(CHAT)/node_modules/ready ## Build the page of examples/chat and use it in Chromium (ARGS="-k name")
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \

@@ -1,7 +1,7 @@
 """What tests share: the engines, a server on them, and clients of it."""
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -11,6 +11,7 @@ import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 from temporalio.client import Client
+from temporalio.worker import Replayer
 
 from durathread.embedded.engines import Engines, engines
 from durathread.plugin import DurathreadPlugin
@@ -20,6 +21,8 @@ from tests.stack import GRAPHS, Stack, running
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
+# How many workflows are replayed when the session's server ends.
+REPLAYED = 200
 # Short, so that crash tests are.
 FAST = {"DURATHREAD_CANCEL_GRACE": "1", "BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS": "1"}
 
@@ -63,6 +66,18 @@ async def server(environment: dict[str, str], tmp_path_factory: pytest.TempPathF
     """A server with the graphs of tests/graphs."""
     async with running(environment, tmp_path_factory.mktemp("server")) as stack:
         yield stack
+    assert await replay_failures(environment) == {}, "workflows of this session do not replay"
+
+
+async def replay_failures(environment: dict[str, str]) -> Mapping[str, Exception]:
+    """Replay the newest workflows that a server has left, and return those that fail by the id of their run."""
+    client = await Client.connect(environment["TEMPORAL_ADDRESS"])
+    replayer = Replayer(workflows=[], plugins=[DurathreadPlugin(Settings(config=GRAPHS))])
+    query = (
+        f"WorkflowType IN ('Thread', 'Run', 'Sweep', 'Cron') AND TaskQueue = '{environment['DURATHREAD_TASK_QUEUE']}'"
+    )
+    histories = client.list_workflows(query, limit=REPLAYED).map_histories()
+    return (await replayer.replay_workflows(histories, raise_on_replay_failure=False)).replay_failures
 
 
 @pytest.fixture(scope="session")

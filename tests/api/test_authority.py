@@ -175,9 +175,7 @@ async def test_a_user_is_whatever_authenticate_returns() -> None:
     assert User(json.loads(json.dumps(account))) == account
 
 
-@pytest.mark.parametrize(
-    "nobody", [None, "", {}, {"identity": None}, {"name": "x"}, object(), ("a", "b", "c")], ids=str
-)
+@pytest.mark.parametrize("nobody", [None, "", {}, {"identity": None}, {"name": "x"}, object(), ("a", "b", "c")])
 async def test_who_has_no_identity_is_nobody(nobody: Any) -> None:
     auth = Auth()
 

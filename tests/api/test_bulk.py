@@ -13,7 +13,7 @@ from tests.eventually import eventually
 from tests.runs.support import entered, lines, log_of, start, status_becomes, statuses
 from tests.stack import Stack
 
-NOBODY = str(uuid4())
+NOBODY = "deadbeef-0000-4000-8000-000000000000"
 
 
 def payload(mark: str, trace: Path, **kwargs: Any) -> Any:

@@ -20,7 +20,7 @@ from tests.stack import Stack
 AGENT = "fe096781-5601-53d2-b2f6-0d3403f7e9ca"
 # Far away, so that it does not fire here.
 YEARLY = "0 0 1 1 *"
-NOBODY = str(uuid4())
+NOBODY = "deadbeef-0000-4000-8000-000000000000"
 
 
 async def schedule_of(temporal: Client, cron_id: str) -> ScheduleDescription | None:

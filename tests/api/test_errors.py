@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import pytest
@@ -11,7 +10,7 @@ from langgraph_sdk.client import LangGraphClient
 from tests.stack import Stack
 
 AGENT = "fe096781-5601-53d2-b2f6-0d3403f7e9ca"
-NOBODY = str(uuid4())
+NOBODY = "deadbeef-0000-4000-8000-000000000000"
 NOT_JSON = b'{"limit": '
 
 
