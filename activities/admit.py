@@ -86,4 +86,4 @@ async def announce(publisher: Publisher, admitted: admission.Admission) -> None:
     """End the streams of the runs that an admission ended."""
     status = "rollback" if admitted.run.strategy == "rollback" else "interrupted"
     for run in admitted.superseded:
-        await conclude(publisher, run, status)
+        await conclude(publisher, run, status, before=admitted.before)

@@ -12,8 +12,9 @@ from langchain_core.messages import AIMessageChunk, BaseMessage, RemoveMessage
 
 from durathread.activities.failures import describe
 from durathread.activities.lineage import Lineage
-from durathread.activities.transcript import SUPERSEDED, Writing, dropped, whole
+from durathread.activities.transcript import Writing, whole
 from durathread.records import JsonObject, Run
+from durathread.streams.closing import dropped, retracted
 from durathread.streams.frames import Frame, Kind, Named, frame, requested, running
 from durathread.streams.unfinished import Unfinished
 
@@ -46,6 +47,8 @@ class Protocol:
         self._ids = (f"{run.run_id}-{run.attempt}-{number}" for number in itertools.count(1))
         self._send = send
         self._echoing = resumed
+        # Whether what was shown before may have been undone for this run.
+        self._anew = run.strategy == "rollback" and not resumed
         self._lineage = Lineage()
         self._values: Any = None
         self._held: tuple[Namespace, Any] | None = None
@@ -137,12 +140,8 @@ class Protocol:
 
     def drop(self, left: Unfinished) -> None:
         """Take back what an attempt before this has left open."""
-        for message in left.messages.values():
-            for data in dropped(message.message_id, message.blocks, RETRIED):
-                self._emit("messages", data, message.namespace, node=message.node)
-        for tool in left.tools.values():
-            data = {"event": "tool-error", "tool_call_id": tool.call_id, "message": RETRIED, "code": SUPERSEDED}
-            self._emit("tools", data, tool.namespace)
+        for method, data, namespace, node in retracted(left, RETRIED):
+            self._emit(method, data, namespace, node=node)
 
     def _begin(self) -> None:
         first = [running(self._run, self._graph)]
@@ -180,6 +179,10 @@ class Protocol:
         shown["source"] = data["metadata"].get("source")
         if parent is not None:
             shown["parent_id"] = parent
+        if self._anew and not namespace and self._held is not None:
+            self._anew = False
+            # Without a checkpoint of its own: next to one, JavaScript's readers would take this for older than what was undone.
+            self._emit("values", _state(self._held[1]))
         self._emit("checkpoints", shown, namespace)
         self._release()
 

@@ -6,6 +6,7 @@ from temporalio import activity
 
 from durathread.activities.deliver import Deliveries
 from durathread.activities.position import position_at
+from durathread.activities.repair import close_ended
 from durathread.activities.resources import Resources
 from durathread.encode import dumps
 from durathread.records import JsonObject, Run, RunStatus
@@ -39,12 +40,14 @@ class Settlements:
         async with transaction(self._resources.pool) as conn:
             ended = await runs.end_unowned(conn, run_id, status=ENDINGS[settlement.status], error=error)
             run = ended or await runs.get(conn, run_id)
-        if run is None:
-            return
-        if run.status != "success":
-            await self._settle_thread(run)
-        self._resources.publisher.tell(settled(run_id), run.status)
-        if ended is not None:
+        if run is not None:
+            if run.status != "success":
+                await self._settle_thread(run)
+            self._resources.publisher.tell(settled(run_id), run.status)
+        if ended is None:
+            thread_id = str(run.thread_id) if run else settlement.thread_id
+            await close_ended(self._resources, thread_id, [settlement.run_id] if thread_id else [])
+        else:
             if settlement.status != "interrupted":
                 self._resources.publisher.publish(run_id, "error", dumps(error))
             await conclude(self._resources.publisher, ended, settlement.status, error=settlement.message)

@@ -18,6 +18,7 @@ from durathread.activities.emitter import Emitter
 from durathread.activities.loops import Work
 from durathread.activities.opening import baseline, given_by, relayed, remaining
 from durathread.activities.protocol import Protocol
+from durathread.activities.repair import close_before
 from durathread.activities.resources import Resources
 from durathread.activities.superstep import Result, run_config, superstep
 from durathread.errors import Fenced, Unavailable
@@ -156,6 +157,8 @@ class Steps:
 
     async def _protocol(self, run: Run, *, resumed: bool) -> Protocol:
         wanted = speaks_protocol(run) or str(run.thread_id) in self._resources.interest
+        if not run.repeated and not resumed and (wanted or self._resources.interest.lately(str(run.thread_id))):
+            await self._on_main(lambda: close_before(self._resources, Named.of(run)))
         protocol = Protocol(run, self._resources.publisher.publish_frames_soon, wanted=wanted, resumed=resumed)
         if run.repeated and wanted:
             with contextlib.suppress(RedisError):
@@ -216,12 +219,12 @@ class Steps:
         if not await self._end(run, result, status):
             return SUPERSEDED
         if speaks_protocol(run) or self._resources.interest.lately(str(run.thread_id)):
-            resting = result.position.resting if result.position else "idle"
+            asks = bool(result.position and result.position.interrupts)
             error = (result.error or {}).get("message")
             # Who came at the very end is shown a beginning too; it is written once.
             begun = running(Named.of(run), run.graph_id)
             self._resources.publisher.publish_frames(
-                [begun, *result.frames, *ending(run, status, resting=resting, error=error)]
+                [begun, *result.frames, *ending(run, status, asks=asks, error=error)]
             )
         await self._resources.publisher.end(run.run_id, status)
         if run.kwargs.get("webhook"):

@@ -32,8 +32,6 @@ METADATA = {
     "thread_id": "thread_id",
     "langgraph_node": "langgraph_node",
 }
-# The code of the error that ends a message which nobody will complete.
-SUPERSEDED = "superseded"
 
 
 @dataclass
@@ -94,17 +92,6 @@ def whole(message: BaseMessage, call: JsonObject) -> Iterator[JsonObject]:
     usage = message.usage_metadata if isinstance(message, AIMessage) else None
     ending = _ending(dict(usage) if usage else None, message.response_metadata)
     yield {"event": "message-finish", "id": message_id, **ending}
-
-
-def dropped(message_id: str, blocks: int, reason: str) -> Iterator[JsonObject]:
-    """Return the events that take back a message: its blocks become empty, then it ends in an error.
-
-    Both, since some readers drop a message that ends in an error, and some show what its blocks last were.
-    """
-    for index in range(blocks):
-        content = {"type": "text", "text": ""}
-        yield {"event": "content-block-finish", "id": message_id, "index": index, "content": content}
-    yield {"event": "error", "id": message_id, "message": reason, "code": SUPERSEDED}
 
 
 def _start(message: BaseMessage, call: JsonObject, message_id: str) -> JsonObject:

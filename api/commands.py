@@ -13,7 +13,7 @@ from durathread.api.deps import Server, ServerDep, ThreadId
 from durathread.api.described import MALFORMED
 from durathread.api.envelopes import Code, Command, Malformed, Refused, failed, succeeded
 from durathread.api.errors import problems
-from durathread.api.frames import newest
+from durathread.api.frames import applied
 from durathread.api.json import Json
 from durathread.api.run_commands import input_inject, input_respond, run_start, state_fork
 from durathread.api.state_commands import agent_get_tree, state_get, state_list_checkpoints
@@ -62,7 +62,7 @@ async def carry_out(server: Server, caller: Caller, thread_id: UUID, asked: Comm
         if carry is None:
             raise _unknown(asked.method)
         # Before the command: what it brings about comes behind.
-        seq = await newest(server, thread_id)
+        seq = await applied(server, thread_id)
         return succeeded(asked.command_id, await carry(server, caller, thread_id, asked.params), seq=seq)
     except (Refused, Error, HTTPException) as error:
         return failed(asked.command_id, refusal_of(error))

@@ -16,8 +16,6 @@ from durathread.store.pool import connection
 from durathread.streams.events import Event
 from durathread.streams.frames import Frame, Named, frame, frames_subject, last_seq, over, requested, running
 
-ENDINGS = {"idle": "completed", "interrupted": "interrupted", "error": "failed"}
-
 
 async def newest(server: Server, thread_id: UUID) -> int:
     """Return the number of a thread's newest event.
@@ -46,11 +44,22 @@ async def prepare(server: Server, thread_id: UUID, *, since: int, only: Filter |
     if thread is None and only is not None:
         raise NotFound(f"Thread with ID {thread_id} not found")
     last = await newest(server, thread_id)
-    if thread is not None and thread.status != "busy" and (frames := _history(server, thread)):
-        # Written only if there is nothing: see the script.
-        server.publisher.publish_frames(frames)
-        await server.publisher.flush()
+    await _write_history(server, thread)
     return since if since <= last else 0
+
+
+async def applied(server: Server, thread_id: UUID) -> int:
+    """Return the number up to which events cannot be the doing of a command that comes now.
+
+    Raises:
+        Unavailable: Valkey is away.
+    """
+    if last := await newest(server, thread_id):
+        return last
+    async with connection(server.pool) as conn:
+        thread = await threads.get(conn, thread_id)
+    await _write_history(server, thread)
+    return await newest(server, thread_id)
 
 
 def follow(server: Server, thread_id: UUID, *, after: int) -> AsyncIterator[Event]:
@@ -65,6 +74,13 @@ async def between(server: Server, thread_id: UUID, *, after: int, upto: int) -> 
             yield entry
 
 
+async def _write_history(server: Server, thread: Thread | None) -> None:
+    if thread is not None and thread.status != "busy" and (frames := _history(server, thread)):
+        # Written only if there is nothing: see the script.
+        server.publisher.publish_frames(frames)
+        await server.publisher.flush()
+
+
 def _history(server: Server, thread: Thread) -> list[Frame]:
     """Say in a few events what the last run has left, if that is recent or waits for an answer."""
     recent = datetime.now(UTC) - thread.updated_at < timedelta(seconds=server.settings.stream_ttl)
@@ -73,10 +89,12 @@ def _history(server: Server, thread: Thread) -> list[Frame]:
         return []
     run = Named(str(thread.thread_id), str(thread.ended_run_id))
     graph = str(thread.metadata.get("graph_id", ""))
-    error = (thread.error or {}).get("message")
+    failed = thread.resting == "error"
+    error = (thread.error or {}).get("message") if failed else None
+    event = "failed" if failed else "interrupted" if interrupts else "completed"
     return [
         replace(running(run, graph), kind="history"),
         frame(run, "history", f"{run.run_id}-values", method="values", data=thread.values),
         *(requested(run, interrupt, kind="history") for interrupt in interrupts),
-        over(run, ENDINGS[thread.resting], graph_name=graph, kind="history", error=error),
+        over(run, event, graph_name=graph, kind="history", error=error),
     ]

@@ -1,8 +1,9 @@
 """Starts and stops runs: first in the database, then in Temporal."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -15,14 +16,17 @@ from durathread.api.removal import remove
 from durathread.errors import Unavailable
 from durathread.graphs import system_assistant_id
 from durathread.preparation import RunCreate, assistant_id_of, find_assistant, prepare, signal_of
-from durathread.records import IN_FLIGHT, Assistant, JsonObject, NewRun, Run, RunStatus
-from durathread.store import admission
+from durathread.records import IN_FLIGHT, Assistant, Json, JsonObject, NewRun, Run, RunStatus
+from durathread.store import admission, threads
 from durathread.store.admission import Action, Admission
 from durathread.store.filters import Filter
 from durathread.store.pool import connection, transaction
 from durathread.streams.marks import conclude
 
 log = structlog.get_logger()
+
+# How long a signal waits for the streams of runs that have ended, in seconds.
+MOMENT = 0.25
 
 
 @dataclass(frozen=True)
@@ -112,11 +116,6 @@ async def allow(
     return Allowed(new, only)
 
 
-async def _announce(server: Server, ended: Sequence[Run], *, action: Action) -> None:
-    status = "rollback" if action == "rollback" else "interrupted"
-    await asyncio.gather(*(conclude(server.publisher, run, status) for run in ended))
-
-
 async def chosen_assistant(server: Server, caller: Caller, name: str) -> Assistant:
     """Find the assistant that a run or a cron names, if its caller may read it.
 
@@ -141,10 +140,10 @@ async def deliver(server: Server, admitted: Admission) -> None:
     run = admitted.run
     nodes = server.first_nodes.get(run.graph_id, [])
     request = signal_of(run, admitted.superseded, limits=server.limits, nodes=nodes)
-    signal = asyncio.create_task(dispatch.send(server.temporal, request, task_queue=server.settings.task_queue))
-    await _announce(server, admitted.superseded, action="rollback" if run.strategy == "rollback" else "interrupt")
+    action: Action = "rollback" if run.strategy == "rollback" else "interrupt"
+    signal = dispatch.send(server.temporal, request, task_queue=server.settings.task_queue)
     try:
-        await asyncio.shield(signal)
+        await _replace(server, admitted.superseded, action=action, before=admitted.before, signal=signal)
         server.temporal_seen = asyncio.get_running_loop().time()
     except Unavailable:
         async with transaction(server.pool) as conn:
@@ -169,16 +168,36 @@ async def cancel(
         ended = await admission.cancel(
             conn, thread_id, run_ids=run_ids, action=action, reason=reason, statuses=statuses, only=only
         )
+        thread = await threads.get(conn, thread_id, hidden=True)
     if not ended:
         return []
     word = "rollback" if action == "rollback" else "interrupted"
-    signal = asyncio.create_task(
-        dispatch.stop(server.temporal, thread_id, run_ids=[run.run_id for run in ended], reason=f"{word}: {reason}")
-    )
-    await _announce(server, ended, action=action)
+    run_ids = [run.run_id for run in ended]
+    signal = dispatch.stop(server.temporal, thread_id, run_ids=run_ids, reason=f"{word}: {reason}")
+    before = thread.values if thread else None
     try:
-        await asyncio.shield(signal)
+        await _replace(server, ended, action=action, before=before, signal=signal)
     except Unavailable as error:
         # The fence stops what works at its next write.
         log.warning("A cancelled run could not be told", thread_id=str(thread_id), error=str(error))
     return ended
+
+
+async def _replace(
+    server: Server, ended: Sequence[Run], *, action: Action, before: Json, signal: Coroutine[Any, Any, None]
+) -> None:
+    """End the streams of runs, then send a signal: what ends comes before what begins, on their thread's stream too.
+
+    It is sent although the caller is cancelled, and although Valkey is slow.
+    """
+    status = "rollback" if action == "rollback" else "interrupted"
+
+    async def deliver_both() -> None:
+        announced = asyncio.gather(*(conclude(server.publisher, run, status, before=before) for run in ended))
+        await asyncio.wait([announced], timeout=MOMENT)
+        try:
+            await signal
+        finally:
+            await announced
+
+    await asyncio.shield(asyncio.create_task(deliver_both()) if ended else asyncio.create_task(signal))

@@ -17,7 +17,7 @@ from durathread.store.filters import Filter
 from durathread.store.pool import connection
 from durathread.streams.lifecycles import lifecycles
 
-STATUSES = {"pending": "started", "running": "running", "success": "completed", "interrupted": "interrupted"}
+STATUSES = {"pending": "started", "running": "running", "success": "completed", "interrupted": "completed"}
 
 
 async def state_get(server: Server, caller: Caller, thread_id: UUID, params: JsonObject) -> JsonObject:

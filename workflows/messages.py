@@ -152,6 +152,7 @@ class Settlement:
     status: str
     error: str = ""
     message: str = ""
+    thread_id: str = ""
 
 
 @dataclass(frozen=True)

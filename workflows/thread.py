@@ -289,7 +289,10 @@ class Thread:
 
     async def _settle(self, settlement: Settlement) -> None:
         await workflow.execute_activity(
-            SETTLE, settlement, start_to_close_timeout=timedelta(seconds=60), retry_policy=BOOKKEEPING
+            SETTLE,
+            replace(settlement, thread_id=self._thread_id),
+            start_to_close_timeout=timedelta(seconds=60),
+            retry_policy=BOOKKEEPING,
         )
 
     async def _forget(self, request: RunRequest) -> None:

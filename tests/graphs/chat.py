@@ -6,7 +6,7 @@ from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, MessagesState, StateGraph
@@ -74,3 +74,18 @@ outer.add_edge(START, "sub")
 outer.add_edge("sub", "last")
 outer.add_edge("last", END)
 nested = outer.compile()
+
+
+async def greet(state: MessagesState) -> dict[str, list[BaseMessage]]:
+    """Say a word before the answer, and the question again."""
+    return {"messages": [await Parrot().ainvoke("Well."), HumanMessage(state["messages"][-1].content)]}
+
+
+# A word, then an answer in a graph of its own.
+staged = StateGraph(MessagesState)
+staged.add_node("greet", greet)
+staged.add_node("sub", builder.compile())
+staged.add_edge(START, "greet")
+staged.add_edge("greet", "sub")
+staged.add_edge("sub", END)
+stages = staged.compile()

@@ -74,6 +74,13 @@ async def broken(city: str) -> str:
     raise ValueError(f"no window in {city}")
 
 
+@tool
+async def wait(city: str) -> str:
+    """Wait for the weather to change."""
+    await asyncio.sleep(60)
+    return f"changed in {city}"
+
+
 async def model(state: MessagesState) -> dict[str, list[BaseMessage]]:
     """Ask the model, and say so."""
     writer = get_stream_writer()
@@ -84,7 +91,7 @@ async def model(state: MessagesState) -> dict[str, list[BaseMessage]]:
 
 builder = StateGraph(MessagesState)
 builder.add_node("model", model)
-builder.add_node("tools", ToolNode([weather, broken], handle_tool_errors=True))
+builder.add_node("tools", ToolNode([weather, broken, wait], handle_tool_errors=True))
 builder.add_edge(START, "model")
 builder.add_conditional_edges("model", tools_condition)
 builder.add_edge("tools", "model")

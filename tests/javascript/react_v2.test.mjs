@@ -162,29 +162,77 @@ test("messages wait in the page until their turn", async () => {
   page.unmount();
 });
 
-/** Send a second message while the first is answered, and return what the thread holds. */
-async function replaced(multitaskStrategy) {
+/** Send a second message while the first is answered; return what the page shows, what the thread holds, and its runs. */
+async function replaced(multitaskStrategy, assistantId = "chat") {
   const threadId = await newThread();
-  const page = use("chat", { threadId });
+  const page = use(assistantId, { threadId });
   await loaded(page);
   const first = page.current.submit(said(SLOW));
   await eventually(() => page.seen.at(-1)?.includes("word3"), { what: "some words" });
   await page.current.submit(said(QUICK), { multitaskStrategy });
   await first;
-  // Where the hook puts what there was of the first answer is its own affair: it keeps it until the page is reloaded.
+  // Where it puts what no state has, is the hook's own affair.
   await eventually(() => texts(page).includes(`${QUICK} `), { what: "the second answer" });
-  page.unmount();
   await eventually(async () => (await statuses(threadId))[0] === "success", { what: "the end" });
+  await ended(page);
   const { messages } = (await client.threads.getState(threadId)).values;
-  return [messages.map(({ content }) => content), await statuses(threadId)];
+  page.unmount();
+  return [texts(page), messages.map(({ content }) => content), await statuses(threadId)];
 }
 
-test("a second message that interrupts takes the place of the first, by the protocol", async () => {
-  assert.deepEqual(await replaced("interrupt"), [[SLOW, QUICK, `${QUICK} `], ["success", "interrupted"]]);
+test("a second message that interrupts takes the place of the first, which stays as far as it came", async () => {
+  const [shown, held, runs] = await replaced("interrupt");
+  assert.deepEqual([held, runs], [[SLOW, QUICK, `${QUICK} `], ["success", "interrupted"]]);
+  const cut = shown.filter((text) => text && text !== SLOW && SLOW.startsWith(text));
+  assert.equal(cut.length, 1);
 });
 
-test("a second message that rolls back leaves nothing of the first, by the protocol", async () => {
-  assert.deepEqual(await replaced("rollback"), [[QUICK, `${QUICK} `], ["success"]]);
+test("a second message that rolls back leaves nothing of the first, on the page and in the thread", async () => {
+  const expected = [QUICK, `${QUICK} `];
+  assert.deepEqual(await replaced("rollback"), [expected, expected, ["success"]]);
+});
+
+test("a run of several steps that is rolled back leaves nothing, the messages that were complete included", async () => {
+  const [shown, held, runs] = await replaced("rollback", "stages");
+  assert.deepEqual(shown, held);
+  assert.deepEqual([held, runs], [[QUICK, "Well. ", QUICK, `${QUICK} `], ["success"]]);
+});
+
+test("what a cancelled run had said is gone when it is rolled back, and what was before stays", async () => {
+  const threadId = await newThread();
+  await client.runs.wait(threadId, "stages", { input: said("one") });
+  const before = ["one", "Well. ", "one", "one "];
+  const page = use("stages", { threadId });
+  await loaded(page);
+  const submitted = page.current.submit(said(SLOW));
+  await eventually(() => page.seen.at(-1)?.includes("word3"), { what: "some words" });
+  const other = use("stages", { threadId });
+  await eventually(() => other.seen.at(-1)?.includes("word3"), { what: "the same words" });
+  const [run] = await client.runs.list(threadId);
+  await client.runs.cancel(threadId, run.run_id, true, "rollback");
+  await submitted;
+  for (const each of [page, other]) {
+    await shows(each, before);
+    await ended(each);
+    assert.equal(each.current.error, undefined);
+    each.unmount();
+  }
+});
+
+test("a page that is opened after a rollback shows nothing of it", async () => {
+  const threadId = await newThread();
+  const page = use("stages", { threadId });
+  await loaded(page);
+  void page.current.submit(said(SLOW));
+  await eventually(() => page.seen.at(-1)?.includes("word3"), { what: "some words" });
+  const second = page.current.submit(said(`slowly ${QUICK}`), { multitaskStrategy: "rollback" });
+  await eventually(async () => (await client.threads.getState(threadId)).values.messages?.length === 3, { what: "midst" });
+  const late = use("stages", { threadId });
+  await second;
+  for (const each of [page, late]) {
+    await shows(each, [`slowly ${QUICK}`, "Well. ", `slowly ${QUICK}`, `slowly ${QUICK} `]);
+    each.unmount();
+  }
 });
 
 test("a message is edited by a fork from before it", async () => {

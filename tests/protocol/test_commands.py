@@ -81,10 +81,11 @@ async def test_an_interrupted_run_is_shown_to_be(server: Stack, thread_id: str, 
         events = await watch.ended(2)
     assert kinds(events) == [
         "lifecycle running",
-        "lifecycle interrupted",
+        "lifecycle completed",
         "lifecycle running",
         "lifecycle completed",
     ]
+    assert [data.get("status") for data in data_of(events, "lifecycle")] == [None, "interrupted", None, None]
     assert [event["event_id"][: len(first)] for event in events] == [first, first, second, second]
 
 
@@ -96,7 +97,7 @@ async def test_nothing_of_a_run_follows_its_end(server: Stack, thread_id: str, c
         await client.runs.cancel(thread_id, first, wait=True)
         await run_start(server.url, thread_id, "chat", input={"messages": [{"role": "user", "content": "one"}]})
         events = await watch.ended(2)
-    end = next(n for n, event in enumerate(events) if event["params"]["data"].get("event") == "interrupted")
+    end = next(n for n, event in enumerate(events) if event["params"]["data"].get("status") == "interrupted")
     assert {event["event_id"].startswith(first) for event in events[: end + 1]} == {True}
     assert {event["event_id"].startswith(first) for event in events[end + 1 :]} == {False}
 

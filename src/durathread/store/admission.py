@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from durathread import records
 from durathread.errors import NotFound, ThreadBusy
-from durathread.records import JsonObject, NewRun, Run, RunStatus, Thread
+from durathread.records import Json, JsonObject, NewRun, Run, RunStatus, Thread
 from durathread.store import lifetimes, runs, threads
 from durathread.store.filters import Filter
 from durathread.store.pool import Connection
@@ -65,6 +65,8 @@ class Admission:
 
     run: Run
     superseded: tuple[Run, ...]
+    # The state of the thread as its last run to end has left it.
+    before: Json = None
     # Whether its thread was created for it.
     created: bool = False
 
@@ -103,7 +105,7 @@ async def admit(conn: Connection, new: NewRun, *, only: Filter | None = None) ->
     run = await _insert(conn, new, thread)
     if thread.status != "busy" or error:
         await conn.execute(BUSY_THREAD, _busy(new, thread, error))
-    return Admission(run, before, created)
+    return Admission(run, before, thread.values, created)
 
 
 async def cancel(

@@ -16,9 +16,10 @@ from durathread.encode import dumps
 from durathread.records import Run
 from durathread.streams.events import FRAMES, Event, stream_key
 
-# begin: once a run. catch_up: only beside the `begin` that was taken. event: until the end. once: the same, once for each
-# data. end: if the run has begun. finish: an end of a run that may not have begun. history: if the thread has no frames.
-Kind = Literal["begin", "catch_up", "event", "once", "end", "finish", "history"]
+# begin: once a run. catch_up: only beside the `begin` that was taken. event: until the run is halted or has ended. once: the
+# same, once for each id. close: between the halt and the end. end: if the run has begun. finish: an end of a run that may not
+# have begun. history: if the thread has no frames.
+Kind = Literal["begin", "catch_up", "event", "once", "close", "end", "finish", "history"]
 
 # Between the parts of an entry's name: neither channels nor namespaces have it.
 SEPARATOR = "\x1f"
@@ -26,7 +27,8 @@ SINCE_START = 0
 PAGE = 500
 
 # KEYS: the stream, its state. ARGV: the most events, seconds to live while a run works, seconds after its end; then run,
-# kind, event id, name and data of each frame. The state has `seq`, for each run `on` or `over`, and what came `once`.
+# kind, event id, name and data of each frame. The state has `seq`, for each run `on`, `halted` or `over`, and what came
+# `once`.
 WRITE = """
 local stream, state = KEYS[1], KEYS[2]
 local fresh = redis.call('EXISTS', stream) == 0
@@ -44,7 +46,7 @@ local begun, ttl = {}, nil
 for i = 4, #ARGV, 5 do
   local run, kind, id = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local now = redis.call('HGET', state, run)
-  local add = now ~= 'over'
+  local add = now ~= 'over' and now ~= 'halted'
   if kind == 'begin' then
     add = not now
     if add then
@@ -55,8 +57,12 @@ for i = 4, #ARGV, 5 do
     add = begun[run]
   elseif kind == 'once' then
     add = add and redis.call('HSETNX', state, id, 'over') == 1
+  elseif kind == 'close' then
+    add = now == 'halted'
   elseif kind == 'end' then
-    add = now == 'on'
+    add = now == 'on' or now == 'halted'
+  elseif kind == 'finish' then
+    add = now ~= 'over'
   elseif kind == 'history' then
     add = fresh
   end
@@ -71,6 +77,13 @@ if ttl then
   redis.call('EXPIRE', stream, ttl)
   redis.call('EXPIRE', state, ARGV[2])
 end
+"""
+
+# KEYS: the state. ARGV: a run. From now on only those who end it write of it. Answers whether there is something to end.
+HALT = """
+local now = redis.call('HGET', KEYS[1], ARGV[1])
+if now == 'on' then redis.call('HSET', KEYS[1], ARGV[1], 'halted') end
+return (now == 'on' or now == 'halted') and 1 or 0
 """
 
 
@@ -136,11 +149,15 @@ def running(run: Named, graph_name: str) -> Frame:
     return frame(run, "begin", f"{run.run_id}-running", method="lifecycle", data=data)
 
 
-def over(run: Named, status: str, *, graph_name: str, kind: Kind = "end", error: str | None = None) -> Frame:
-    """Say how a run has ended: `completed`, `failed` or `interrupted`."""
-    data = {"event": status, "graph_name": graph_name}
+def over(
+    run: Named, event: str, *, graph_name: str, kind: Kind = "end", error: str | None = None, status: str | None = None
+) -> Frame:
+    """Say how a run has ended: `completed`, `failed`, or `interrupted` if a question waits; `status` says what cut it."""
+    data = {"event": event, "graph_name": graph_name}
     if error is not None:
         data["error"] = error
+    if status is not None:
+        data["status"] = status
     return frame(run, kind, f"{run.run_id}-ended", method="lifecycle", data=data)
 
 
@@ -163,13 +180,13 @@ def speaks_protocol(run: Run) -> bool:
     return bool(run.kwargs.get("protocol"))
 
 
-def ending(run: Run, status: str, *, resting: str = "idle", error: str | None = None) -> list[Frame]:
+def ending(run: Run, status: str, *, asks: bool = False, error: str | None = None) -> list[Frame]:
     """Say how a run has ended.
 
     Args:
         run: which was in flight.
         status: its final status.
-        resting: what its thread is now, if the run has succeeded.
+        asks: whether it has left questions.
         error: its text.
     """
     name = Named.of(run)
@@ -177,8 +194,8 @@ def ending(run: Run, status: str, *, resting: str = "idle", error: str | None = 
         said = over(name, "failed", graph_name=run.graph_id, kind="finish", error=error or status)
         # Also if it never began: who has started it waits for its end.
         return [running(name, run.graph_id), said] if speaks_protocol(run) else [replace(said, kind="end")]
-    ended = status == "success" and resting != "interrupted"
-    return [over(name, "completed" if ended else "interrupted", graph_name=run.graph_id)]
+    cut = status if status != "success" else None
+    return [over(name, "interrupted" if asks else "completed", graph_name=run.graph_id, status=cut)]
 
 
 def frames_subject(thread_id: UUID | str) -> str:

@@ -5,14 +5,18 @@ the mark among the thread's marks, and that of the event among the run's, each a
 grow, and each says where to go on.
 """
 
+import contextlib
 import re
 from uuid import UUID
 
+from redis.exceptions import RedisError
+
 from durathread.encode import dumps
 from durathread.errors import Invalid
-from durathread.records import Run
+from durathread.records import Json, Run
+from durathread.streams.closing import closing, halted
 from durathread.streams.events import thread_subject
-from durathread.streams.frames import ending
+from durathread.streams.frames import Named, ending
 from durathread.streams.publisher import Publisher
 
 RUN = "run"
@@ -72,8 +76,22 @@ def mark_state(publisher: Publisher, thread_id: UUID, checkpoint_id: str) -> Non
     publisher.publish(thread_subject(thread_id), STATE, dumps({"checkpoint_id": checkpoint_id}))
 
 
-async def conclude(publisher: Publisher, run: Run, status: str, *, error: str | None = None) -> None:
-    """End the stream of a run that others than its own step have ended, and say so on its thread's: it may not be there."""
-    publisher.publish_frames(ending(run, status, error=error))
+async def conclude(
+    publisher: Publisher, run: Run, status: str, *, before: Json = None, error: str | None = None
+) -> None:
+    """End the streams of a run that others than its own step have ended: the step may not be there to do it.
+
+    Args:
+        publisher: writes it.
+        run: as it was in flight.
+        status: how it has ended.
+        before: the state of its thread, if the run was rolled back.
+        error: its text.
+    """
+    frames = ending(run, status, error=error)
+    with contextlib.suppress(RedisError, OSError):
+        if left := await halted(publisher.redis, Named.of(run)):
+            frames = [*closing(Named.of(run), left, status, before=before, error=error), *frames]
+    publisher.publish_frames(frames)
     publisher.publish(thread_subject(run.thread_id), DONE, dumps({"run_id": str(run.run_id)}))
     await publisher.end(run.run_id, status)

@@ -38,7 +38,7 @@ class Publisher:
 
     def __init__(self, redis: "Redis", *, max_events: int, ttl: int) -> None:
         """Build a publisher that keeps `max_events` a run, for `ttl` seconds after the run's end."""
-        self._redis = redis
+        self.redis = redis
         self._max_events = max_events
         self._ttl = ttl
         self.loop = asyncio.get_running_loop()
@@ -118,7 +118,7 @@ class Publisher:
 
     async def _write(self, batch: _Batch) -> None:
         touched: dict[str, None] = {}
-        async with self._redis.pipeline(transaction=False) as pipe:
+        async with self.redis.pipeline(transaction=False) as pipe:
             for run_id, name, data in batch.events:
                 touched[run_id] = None
                 pipe.xadd(stream_key(run_id), {"e": name, "d": data}, maxlen=self._max_events, approximate=True)
