@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
-from langchain_core.messages import AIMessageChunk, BaseMessage, RemoveMessage
+from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage, RemoveMessage
 
 from durathread.activities.failures import describe
 from durathread.activities.lineage import Lineage
@@ -51,6 +51,8 @@ class Protocol:
         self._anew = run.strategy == "rollback" and not resumed
         self._lineage = Lineage()
         self._values: Any = None
+        # Whether somebody came within this step: LangGraph may not have been asked for all that they want.
+        self._late = False
         self._held: tuple[Namespace, Any] | None = None
         self._writing: dict[str, tuple[Namespace, JsonObject, Writing]] = {}
         # Of messages that nobody has been shown: what came of them.
@@ -64,7 +66,7 @@ class Protocol:
         """Begin to show a run that nobody watched: say how far it has come, and go on."""
         if self.wanted or self._closed:
             return
-        self.wanted = True
+        self.wanted = self._late = True
         self._echoing = False
         self._begin()
         unseen, self._unseen = self._unseen, {}
@@ -78,16 +80,17 @@ class Protocol:
 
     def echo(self, mode: str, data: Any) -> None:
         """Take what LangGraph repeats of the step before: shown before, unless this is the first step to be watched."""
-        if mode == "values":
-            self._values = data
-            if self.wanted and self._echoing:
-                self._echoing = False
-                self._begin()
+        if mode not in ("values", "checkpoints"):
+            return
+        known, self._values = self._values, data["values"] if mode == "checkpoints" else data
+        if mode == "values" and self.wanted and self._echoing:
+            self._echoing = False
+            self._begin()
+        elif self._late and known is None:
+            self._emit("values", _state(self._values))
 
     def chunk(self, namespace: Namespace, mode: str, data: Any) -> None:
         """Take what LangGraph yielded."""
-        if mode == "values" and not namespace:
-            self._values = data
         if not self.wanted:
             self._remember(namespace, mode, data)
             return
@@ -150,6 +153,8 @@ class Protocol:
         self._send(first)
 
     def _remember(self, namespace: Namespace, mode: str, data: Any) -> None:
+        if mode in ("values", "checkpoints") and not namespace:
+            self._values = data["values"] if mode == "checkpoints" else data
         if mode != "messages":
             return
         message, call = cast(tuple[BaseMessage, JsonObject], data)
@@ -163,9 +168,21 @@ class Protocol:
         if self._held is None:
             return
         (namespace, data), self._held = self._held, None
+        if not namespace:
+            self._catch_up(data)
+            self._values = data
         self._emit("values", _state(data), namespace)
         if isinstance(data, dict):
             self._interrupts(namespace, _interrupts_of(cast(JsonObject, data)))
+
+    def _catch_up(self, values: Any) -> None:
+        """Show whole, to who came within this step, the messages of it that they were not shown."""
+        if not self._late:
+            return
+        known = {*_message_ids(self._values), *self._finished, *self._writing}
+        for message in _messages(values):
+            if message.id not in known and not isinstance(message, HumanMessage):
+                self._message((), message, {})
 
     def _interrupts(self, namespace: Namespace, interrupts: Iterable[JsonObject]) -> None:
         for interrupt in interrupts:
@@ -179,6 +196,8 @@ class Protocol:
         shown["source"] = data["metadata"].get("source")
         if parent is not None:
             shown["parent_id"] = parent
+        if self._late and not namespace and self._held is None:
+            self._held = (), data["values"]
         if self._anew and not namespace and self._held is not None:
             self._anew = False
             # Without a checkpoint of its own: next to one, JavaScript's readers would take this for older than what was undone.
@@ -308,12 +327,15 @@ def _interrupts_of(data: JsonObject) -> list[JsonObject]:
 
 
 def _message_ids(result: Any) -> Iterator[str]:
+    return (message.id for message in _messages(result) if message.id)
+
+
+def _messages(result: Any) -> Iterator[BaseMessage]:
     if isinstance(result, BaseMessage):
-        if result.id:
-            yield result.id
+        yield result
     elif isinstance(result, dict):
         for value in cast(JsonObject, result).values():
-            yield from _message_ids(value)
+            yield from _messages(value)
     elif isinstance(result, list | tuple):
         for value in cast(Sequence[Any], result):
-            yield from _message_ids(value)
+            yield from _messages(value)

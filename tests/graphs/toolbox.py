@@ -152,6 +152,15 @@ async def whole(state: MessagesState) -> dict[str, list[BaseMessage]]:
     return {"messages": [HumanMessage("aside", id="h1"), AIMessage("answer", id="a1")]}
 
 
+async def held(state: MessagesState) -> dict[str, list[BaseMessage]]:
+    """Say so, and answer as soon as there is a file of the path that was asked."""
+    get_stream_writer()("holding")
+    while not Path(str(state["messages"][-1].content)).exists():  # noqa: ASYNC110, ASYNC240
+        await asyncio.sleep(0.01)
+    return {"messages": [AIMessage("at last")]}
+
+
+held_graph = single(held)
 fragile_graph = single(fragile)
 patient_graph = single(patient)
 whole_graph = single(whole)
