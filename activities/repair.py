@@ -16,6 +16,8 @@ from durathread.streams.frames import Frame, Named, over, requested
 
 async def close_before(resources: Resources, run: Named) -> None:
     """End what a thread's stream shows of runs before one that is about to begin: what they left open is nobody's."""
+    if resources.publisher.away:
+        return
     with contextlib.suppress(RedisError, OSError):
         others = await left_open(resources.redis, run.thread_id)
         await close_ended(resources, run.thread_id, [run_id for run_id in others if run_id != run.run_id])
@@ -23,6 +25,8 @@ async def close_before(resources: Resources, run: Named) -> None:
 
 async def close_ended(resources: Resources, thread_id: str, run_ids: Iterable[str]) -> None:
     """End those of the runs on their thread's stream that have ended and are not over there."""
+    if resources.publisher.away:
+        return
     with contextlib.suppress(RedisError, OSError):
         for run_id in run_ids:
             resources.publisher.publish_frames(await _ending(resources, Named(thread_id, run_id)))

@@ -17,6 +17,7 @@ from durathread.registration import names_of, register
 from durathread.settings import Settings
 from durathread.store.items import LoopStore, StoreConfig, open_store
 from durathread.store.pool import Pool, open_pool
+from durathread.streams.connection import connect
 from durathread.streams.interest import Interest
 from durathread.streams.publisher import Publisher, open_publisher
 from durathread.terms import Terms, terms_of
@@ -110,7 +111,7 @@ class Resources:
         _ = self.terms, self.dress
         async with AsyncExitStack() as stack:
             self._pool = await stack.enter_async_context(open_pool(settings.database_url, size=settings.pool_size))
-            redis = self._redis = Redis.from_url(settings.redis_url)
+            redis = self._redis = connect(settings.redis_url)
             stack.push_async_callback(redis.aclose)
             self._interest = Interest(redis)
             listening = asyncio.create_task(self._interest.run(), name="interest")

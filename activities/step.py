@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -24,12 +25,12 @@ from durathread.activities.superstep import Result, run_config, superstep
 from durathread.errors import Fenced, Unavailable
 from durathread.graphs import Graph
 from durathread.records import JsonObject, Run, RunStatus
-from durathread.store import runs
+from durathread.store import runs, threads
 from durathread.store.pool import OUTAGES, connection, transaction
 from durathread.store.saver import Saver
-from durathread.streams.frames import Named, ending, running, speaks_protocol
+from durathread.streams.events import Said
+from durathread.streams.frames import Frame, Named, ending, requested, running, speaks_protocol
 from durathread.streams.marks import begun_mark
-from durathread.streams.publisher import MAX_BACKLOG
 from durathread.streams.unfinished import unfinished
 from durathread.workflows.messages import HANDED_BACK, STEP, UNAVAILABLE, StepInput, StepOutcome
 
@@ -60,7 +61,7 @@ class Steps:
                 async with connection(self._resources.pool) as conn:
                     run = await runs.claim(conn, UUID(given.run_id), token=token, step=given.step)
                 if run is None:
-                    return SUPERSEDED
+                    return await self._repeated(given)
                 result = await self._run(run, given)
                 return await self._conclude(run, result)
             except Fenced:
@@ -157,9 +158,15 @@ class Steps:
 
     async def _protocol(self, run: Run, *, resumed: bool) -> Protocol:
         wanted = speaks_protocol(run) or str(run.thread_id) in self._resources.interest
+        publisher = self._resources.publisher
         if not run.repeated and not resumed and (wanted or self._resources.interest.lately(str(run.thread_id))):
             await self._on_main(lambda: close_before(self._resources, Named.of(run)))
-        protocol = Protocol(run, self._resources.publisher.publish_frames_soon, wanted=wanted, resumed=resumed)
+        protocol = Protocol(
+            run,
+            lambda frames: publisher.publish_frames_soon(frames, token=run.attempt),
+            wanted=wanted,
+            resumed=resumed,
+        )
         if run.repeated and wanted:
             with contextlib.suppress(RedisError):
                 protocol.drop(await self._on_main(lambda: unfinished(self._resources.redis, Named.of(run))))
@@ -168,7 +175,7 @@ class Steps:
     def _emitter(self, run: Run, protocol: Protocol, *, resumed: bool) -> Emitter:
         run_id = str(run.run_id)
         return Emitter(
-            lambda name, data: self._resources.publisher.publish_soon([(run_id, name, data)]),
+            lambda name, data: self._resources.publisher.publish_soon([Said(run_id, name, data, run.attempt)]),
             modes=run.kwargs.get("stream_mode") or ["values"],
             subgraphs=bool(run.kwargs.get("subgraphs")),
             resumed=resumed,
@@ -211,25 +218,42 @@ class Steps:
 
     async def _conclude(self, run: Run, result: Result) -> StepOutcome:
         """Write the end of the run, if this was the last step; then say so on the stream."""
-        while self._resources.publisher.backlog > MAX_BACKLOG:
-            await self._resources.publisher.flush()
+        await self._resources.publisher.room()
         if result.status == "continue":
             return StepOutcome("continue", result.nodes, result.limit)
         status: RunStatus = "success" if result.status == "success" else "error"
         if not await self._end(run, result, status):
             return SUPERSEDED
+        asks = bool(result.position and result.position.interrupts)
+        error = (result.error or {}).get("message")
+        await self._announce(run, status, asks=asks, error=error, frames=result.frames)
+        return StepOutcome(status)
+
+    async def _repeated(self, given: StepInput) -> StepOutcome:
+        """Say again how this call has ended the run, if it has: the worker may have died before anybody heard of it."""
+        async with connection(self._resources.pool) as conn:
+            run = await runs.get(conn, UUID(given.run_id))
+            thread = run and await threads.get(conn, run.thread_id, hidden=True)
+        if not run or not thread or run.status not in ("success", "error") or run.attempt // ATTEMPTS != given.call:
+            return SUPERSEDED
+        shown = thread.ended_run_id == run.run_id
+        asked = [each for found in (thread.interrupts or {}).values() for each in found] if shown else []
+        frames = [requested(Named.of(run), interrupt) for interrupt in asked]
+        error = (run.error or {}).get("message")
+        await self._announce(run, run.status, asks=bool(asked), error=error, frames=frames)
+        return StepOutcome(run.status)
+
+    async def _announce(
+        self, run: Run, status: RunStatus, *, asks: bool, error: str | None, frames: Sequence[Frame]
+    ) -> None:
+        """Tell whoever watches, and the webhook, of the end that the row shows. All of it is heard once."""
         if speaks_protocol(run) or self._resources.interest.lately(str(run.thread_id)):
-            asks = bool(result.position and result.position.interrupts)
-            error = (result.error or {}).get("message")
-            # Who came at the very end is shown a beginning too; it is written once.
+            # Who came at the very end is shown a beginning too.
             begun = running(Named.of(run), run.graph_id)
-            self._resources.publisher.publish_frames(
-                [begun, *result.frames, *ending(run, status, asks=asks, error=error)]
-            )
+            self._resources.publisher.publish_frames([begun, *frames, *ending(run, status, asks=asks, error=error)])
         await self._resources.publisher.end(run.run_id, status)
         if run.kwargs.get("webhook"):
             await self._deliveries.begin(run.run_id)
-        return StepOutcome(status)
 
     async def _end(self, run: Run, result: Result, status: RunStatus) -> bool:
         position = result.position

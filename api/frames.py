@@ -64,7 +64,11 @@ async def applied(server: Server, thread_id: UUID) -> int:
 
 def follow(server: Server, thread_id: UUID, *, after: int) -> AsyncIterator[Event]:
     """Follow a thread's events behind a number, until the thread is deleted."""
-    return server.hub.marks(frames_subject(thread_id), after=f"{after}-0")
+
+    async def lost(event_id: str) -> bool:
+        return await last_seq(server.redis, thread_id) < int(event_id.partition("-")[0])
+
+    return server.hub.marks(frames_subject(thread_id), after=f"{after}-0", lost=lost)
 
 
 async def between(server: Server, thread_id: UUID, *, after: int, upto: int) -> AsyncIterator[Event]:

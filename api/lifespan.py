@@ -8,7 +8,6 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI
-from redis.asyncio import Redis
 from starlette.applications import Starlette
 from temporalio.client import (
     Client,
@@ -35,6 +34,7 @@ from durathread.registration import names_of, register
 from durathread.settings import Settings
 from durathread.store.items import LoopStore, open_store
 from durathread.store.pool import open_pool
+from durathread.streams.connection import connect as connect_valkey
 from durathread.streams.hub import open_hub
 from durathread.streams.interest import Watchers
 from durathread.streams.publisher import open_publisher
@@ -63,7 +63,7 @@ async def open_server(
     """
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings.database_url, size=settings.pool_size))
-        redis = Redis.from_url(settings.redis_url)
+        redis = connect_valkey(settings.redis_url)
         stack.push_async_callback(redis.aclose)
 
         async def statuses(subjects: Collection[str]) -> dict[str, str | None]:

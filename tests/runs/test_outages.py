@@ -1,5 +1,7 @@
 """Engines that are killed: runs wait for them, and finish."""
 
+import asyncio
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,14 +10,17 @@ import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import InternalServerError, NotFoundError
+from temporalio.client import Client, WorkflowExecutionStatus
 
 from durathread.embedded.child import Child
 from durathread.embedded.engines import Engines, engines
 from durathread.store.migrate import upgrade
 from tests.conftest import environment_of
 from tests.eventually import eventually
+from tests.protocol.support import kinds, run_start, watching
 from tests.runs.support import entered, lines, log_of, start
 from tests.stack import Stack, running
+from tests.workflows.support import closed, shown
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +142,45 @@ async def test_a_run_goes_on_after_everything_was_killed_at_once(
     assert result["log"] == ["in", "s1", "s2", "s3", "s4", "s5"]
     assert [len(lines(path)) for path in traces.values()] == [1, 1, 2]
     assert await log_of(own_client, thread_id) == result["log"]
+
+
+async def test_runs_do_not_wait_for_a_frozen_valkey(
+    own_engines: Engines, own_client: LangGraphClient, thread_id: str
+) -> None:
+    own_engines.valkey.send(signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(25):
+            started = [await start(own_client, thread_id, f"r{number}") for number in range(8)]
+            await own_client.runs.join(thread_id, started[-1]["run_id"])
+    finally:
+        own_engines.valkey.send(signal.SIGCONT)
+    log = await log_of(own_client, thread_id)
+    assert log == [entry for number in range(8) for entry in (f"r{number}", "a", "b", "c")]
+
+
+async def test_an_end_that_nobody_heard_of_is_told_by_the_next_attempt(
+    own_engines: Engines, stack: Stack, own_client: LangGraphClient, thread_id: str, tmp_path: Path
+) -> None:
+    gate, trace = tmp_path / "gate", tmp_path / "c"
+    temporal = await Client.connect(own_engines.temporal_address)
+    given = {"log": ["in"], "do": {"c": {"trace": str(trace), "until": str(gate)}}}
+    async with watching(stack.url, thread_id) as watch:
+        run_id = await run_start(stack.url, thread_id, "agent", input=given)
+        await entered(trace)
+        # The end is written, and then cannot be told.
+        own_engines.valkey.send(signal.SIGSTOP)
+        gate.touch()
+
+        async def ended() -> bool:
+            return (await own_client.runs.get(thread_id, run_id))["status"] == "success"
+
+        await eventually(ended)
+        await stack.kill("worker")
+        await kill(own_engines.valkey)
+        await own_engines.valkey.start()
+        await stack.start("worker")
+        description = await closed(temporal, f"run/{run_id}", timeout=30)
+        assert shown(description) == (WorkflowExecutionStatus.COMPLETED, "success")
+        events = await watch.ended()
+    assert kinds(events)[-1] == "lifecycle completed"
+    assert (await own_client.threads.get(thread_id))["status"] == "idle"

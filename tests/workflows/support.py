@@ -22,14 +22,19 @@ async def described(temporal: Client, workflow_id: str) -> WorkflowExecutionDesc
         raise
 
 
-async def closed(temporal: Client, workflow_id: str) -> WorkflowExecutionDescription:
+async def closed(
+    temporal: Client,
+    workflow_id: str,
+    *,
+    timeout: float = 10.0,  # noqa: ASYNC109
+) -> WorkflowExecutionDescription:
     """Wait until a workflow has closed, and describe it."""
 
     async def over() -> WorkflowExecutionDescription | None:
         found = await described(temporal, workflow_id)
         return found if found and found.close_time else None
 
-    found = await eventually(over, what=f"{workflow_id} closed")
+    found = await eventually(over, timeout=timeout, what=f"{workflow_id} closed")
     assert found is not None
     return found
 

@@ -7,7 +7,8 @@ from typing import Any, cast
 from redis.asyncio import Redis
 
 from durathread.records import Json, JsonObject
-from durathread.streams.frames import HALT, Frame, Named, frame, frames_subject, state_key
+from durathread.streams.events import state_key
+from durathread.streams.frames import HALT, Frame, Named, frame, frames_subject
 from durathread.streams.unfinished import Namespace, Unfinished, unfinished
 
 # The codes of errors: of what shall be forgotten, and of what is as far as it came.

@@ -14,6 +14,40 @@ THREAD = "thread:"
 FRAMES = "frames:"
 
 
+# KEYS: the stream, its state. ARGV: the most events, seconds to live, the writer and its batch; then token, name and data of
+# each event. The state has the token of the attempt that has the run, which is beyond all of them when the run has ended: an
+# attempt that was superseded, and wakes up, says nothing more. And for each writer its last batch: one whose answer is lost
+# comes again.
+WRITE = """
+local stream, state = KEYS[1], KEYS[2]
+if tonumber(redis.call('HGET', state, ARGV[3]) or '0') >= tonumber(ARGV[4]) then return end
+local owner, added = tonumber(redis.call('HGET', state, 'owner') or '0'), false
+for i = 5, #ARGV, 3 do
+  local token, ends = tonumber(ARGV[i]), ARGV[i + 1] == 'end'
+  if (token == 0 or token >= owner) and not (ends and owner == 2^53) then
+    owner = ends and 2^53 or math.max(owner, token)
+    redis.call('XADD', stream, 'MAXLEN', '~', ARGV[1], '*', 'e', ARGV[i + 1], 'd', ARGV[i + 2])
+    added = true
+  end
+end
+if added then
+  redis.call('HSET', state, 'owner', string.format('%.0f', owner), ARGV[3], ARGV[4])
+  redis.call('EXPIRE', stream, ARGV[2])
+  redis.call('EXPIRE', state, ARGV[2])
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An event on its way to a stream. An attempt at a run says whose it is by its token; others, by 0, are always heard."""
+
+    subject: str
+    name: str
+    data: bytes
+    token: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One event: `name` as in `event:`, `data` as the JSON of `data:`, `event_id` as in `id:`."""
@@ -49,6 +83,11 @@ class News:
 def stream_key(subject: UUID | str) -> str:
     """Name the Valkey stream of a run, or of a thread's subject."""
     return f"durathread:{subject}" if str(subject).startswith((THREAD, FRAMES)) else f"durathread:run:{subject}"
+
+
+def state_key(subject: UUID | str) -> str:
+    """Name what is remembered beside a stream."""
+    return f"{stream_key(subject)}:state"
 
 
 def thread_subject(thread_id: UUID | str) -> str:

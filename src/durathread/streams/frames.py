@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from durathread.encode import dumps
 from durathread.records import Run
-from durathread.streams.events import FRAMES, Event, stream_key
+from durathread.streams.events import FRAMES, Event, state_key
 
 # begin: once a run. catch_up: only beside the `begin` that was taken. event: until the run is halted or has ended. once: the
 # same, once for each id. close: between the halt and the end. end: if the run has begun. finish: an end of a run that may not
@@ -26,11 +26,13 @@ SEPARATOR = "\x1f"
 SINCE_START = 0
 PAGE = 500
 
-# KEYS: the stream, its state. ARGV: the most events, seconds to live while a run works, seconds after its end; then run,
-# kind, event id, name and data of each frame. The state has `seq`, for each run `on`, `halted` or `over`, and what came
-# `once`.
+# KEYS: the stream, its state. ARGV: the most events, seconds to live while a run works, seconds after its end, the writer and
+# its batch; then token, run, kind, event id, name and data of each frame. The state has `seq`, for each run `on`, `halted` or
+# `over` and the token of the attempt that has it, what came `once`, and for each writer its last batch: one whose answer is
+# lost comes again.
 WRITE = """
 local stream, state = KEYS[1], KEYS[2]
+if tonumber(redis.call('HGET', state, ARGV[4]) or '0') >= tonumber(ARGV[5]) then return end
 local fresh = redis.call('EXISTS', stream) == 0
 if redis.call('HEXISTS', state, 'seq') == 0 and not fresh then
   local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
@@ -39,14 +41,15 @@ end
 if redis.call('HLEN', state) > 100 then
   local all = redis.call('HGETALL', state)
   for i = 1, #all, 2 do
-    if all[i + 1] == 'over' then redis.call('HDEL', state, all[i]) end
+    if all[i + 1] == 'over' then redis.call('HDEL', state, all[i], all[i] .. ':owner') end
   end
 end
 local begun, ttl = {}, nil
-for i = 4, #ARGV, 5 do
-  local run, kind, id = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+for i = 6, #ARGV, 6 do
+  local token, run, kind, id = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local now = redis.call('HGET', state, run)
-  local add = now ~= 'over' and now ~= 'halted'
+  local owner = tonumber(redis.call('HGET', state, run .. ':owner') or '0')
+  local add = now ~= 'over' and now ~= 'halted' and (token == 0 or token >= owner)
   if kind == 'begin' then
     add = not now
     if add then
@@ -67,13 +70,15 @@ for i = 4, #ARGV, 5 do
     add = fresh
   end
   if add then
+    if token > owner then redis.call('HSET', state, run .. ':owner', ARGV[i]) end
     if kind == 'end' or kind == 'finish' then redis.call('HSET', state, run, 'over') end
     ttl = (kind == 'end' or kind == 'finish' or kind == 'history') and ARGV[3] or ARGV[2]
     local seq = redis.call('HINCRBY', state, 'seq', 1)
-    redis.call('XADD', stream, 'MAXLEN', '~', ARGV[1], seq .. '-0', 'e', ARGV[i + 3], 'd', ARGV[i + 4])
+    redis.call('XADD', stream, 'MAXLEN', '~', ARGV[1], seq .. '-0', 'e', ARGV[i + 4], 'd', ARGV[i + 5])
   end
 end
 if ttl then
+  redis.call('HSET', state, ARGV[4], ARGV[5])
   redis.call('EXPIRE', stream, ttl)
   redis.call('EXPIRE', state, ARGV[2])
 end
@@ -201,11 +206,6 @@ def ending(run: Run, status: str, *, asks: bool = False, error: str | None = Non
 def frames_subject(thread_id: UUID | str) -> str:
     """Name the frames of a thread where runs are named by their ids."""
     return f"{FRAMES}{thread_id}"
-
-
-def state_key(subject: str) -> str:
-    """Name what is remembered beside a stream of frames."""
-    return f"{stream_key(subject)}:state"
 
 
 def parts(entry: Event) -> tuple[str, list[str]]:

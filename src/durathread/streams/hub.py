@@ -71,6 +71,8 @@ class Hub:
         self._redis = redis
         self._statuses = statuses
         self._watches: dict[str, _Watch] = {}
+        # Whether news cannot reach us.
+        self._deaf = True
 
     async def ended(self, run_id: str) -> str:
         """Wait until a run has ended and return its status; `deleted` if its row is gone."""
@@ -126,8 +128,15 @@ class Hub:
             return after, START
         return reached, reached
 
-    async def marks(self, subject: str, *, after: str) -> AsyncIterator[Event]:
+    async def marks(
+        self, subject: str, *, after: str, lost: Callable[[str], Awaitable[bool]] | None = None
+    ) -> AsyncIterator[Event]:
         """Follow a thread's marks from just behind one, until the thread is deleted.
+
+        Args:
+            subject: whose marks.
+            after: the last one that the client has.
+            lost: says of a mark's id whether Valkey has forgotten it, and counts anew: the client then sees all there is.
 
         Raises:
             RedisError: Valkey is unavailable.
@@ -135,9 +144,13 @@ class Hub:
         with self._watch(subject) as watch:
             while True:
                 grown, over = watch.grown, watch.ended.is_set()
+                before = after
                 async for event in self._replay(subject, after=after):
                     after = event.event_id
                     yield event
+                if before == after and lost is not None and await lost(after):
+                    after = START
+                    continue
                 if over:
                     return
                 await grown.wait()
@@ -253,11 +266,14 @@ class Hub:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
                     await pubsub.subscribe(NEWS)
                     stop_if_cancelled()
+                    self._deaf = False
                     self._wake_all()
                     async for message in pubsub.listen():
                         self._tell(News.decode(message["data"]))
             except (RedisError, OSError) as error:
-                log.warning("Valkey is unavailable, streams wait", error=str(error))
+                if not self._deaf:
+                    log.warning("Valkey is unavailable, streams wait", error=str(error))
+                self._deaf = True
                 await asyncio.sleep(RETRY)
 
     def _tell(self, news: News) -> None:
@@ -274,7 +290,7 @@ class Hub:
 
     async def _audit(self) -> None:
         while True:
-            await asyncio.sleep(AUDIT_INTERVAL)
+            await asyncio.sleep(RETRY if self._deaf else AUDIT_INTERVAL)
             open_runs = [run_id for run_id, watch in self._watches.items() if not watch.ended.is_set()]
             if not open_runs:
                 continue
@@ -286,7 +302,7 @@ class Hub:
                 if not (watch := self._watches.get(run_id)) or not (status := found.get(run_id)):
                     continue
                 # The row changes a moment before the news: only a run that stays silent was forgotten.
-                if watch.suspect:
+                if watch.suspect or self._deaf:
                     watch.end(status)
                 watch.suspect = True
 

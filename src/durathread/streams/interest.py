@@ -38,6 +38,7 @@ class Interest:
         self._redis = redis
         self._until: dict[str, float] = {}
         self._listeners: dict[str, list[Callable[[], Any]]] = {}
+        self._deaf = False
 
     def __contains__(self, thread_id: str) -> bool:
         return self._until.get(thread_id, 0.0) > time.monotonic()
@@ -66,10 +67,13 @@ class Interest:
                     stop_if_cancelled()
                     known = cast(list[bytes], await self._redis.zrangebyscore(KEY, time.time(), "+inf"))
                     self._note([thread_id.decode() for thread_id in known])
+                    self._deaf = False
                     async for message in pubsub.listen():
                         self._note(orjson.loads(message["data"]))
             except (RedisError, OSError) as error:
-                log.warning("Valkey is unavailable, who watches is not known", error=str(error))
+                if not self._deaf:
+                    log.warning("Valkey is unavailable, who watches is not known", error=str(error))
+                self._deaf = True
                 await asyncio.sleep(RETRY)
 
     def _note(self, thread_ids: list[str]) -> None:

@@ -15,7 +15,7 @@ from durathread.encode import dumps
 from durathread.errors import Invalid
 from durathread.records import Json, Run
 from durathread.streams.closing import closing, halted
-from durathread.streams.events import thread_subject
+from durathread.streams.events import Said, thread_subject
 from durathread.streams.frames import Named, ending
 from durathread.streams.publisher import Publisher
 
@@ -65,10 +65,10 @@ def parse(value: str) -> tuple[int, int]:
     return first, LAST if second == "*" else int(second or 0)
 
 
-def begun_mark(run: Run) -> tuple[str, str, bytes]:
-    """Say on a thread's stream that an attempt at a run begins, as `Publisher.publish_soon` takes it."""
+def begun_mark(run: Run) -> Said:
+    """Say on a thread's stream that an attempt at a run begins."""
     said = {"run_id": str(run.run_id), "attempt": run.retries + 1, "resumable": bool(run.kwargs.get("resumable"))}
-    return thread_subject(run.thread_id), RUN, dumps(said)
+    return Said(thread_subject(run.thread_id), RUN, dumps(said))
 
 
 def mark_state(publisher: Publisher, thread_id: UUID, checkpoint_id: str) -> None:
@@ -90,7 +90,7 @@ async def conclude(
     """
     frames = ending(run, status, error=error)
     with contextlib.suppress(RedisError, OSError):
-        if left := await halted(publisher.redis, Named.of(run)):
+        if not publisher.away and (left := await halted(publisher.redis, Named.of(run))):
             frames = [*closing(Named.of(run), left, status, before=before, error=error), *frames]
     publisher.publish_frames(frames)
     publisher.publish(thread_subject(run.thread_id), DONE, dumps({"run_id": str(run.run_id)}))

@@ -4,36 +4,58 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from durathread.encode import dumps
-from durathread.streams.events import END, FRAMES, NEWS, THREAD, News, end_data, stream_key, thread_subject
-from durathread.streams.frames import WRITE, Frame, frames_subject, state_key
+from durathread.streams.events import (
+    END,
+    FRAMES,
+    NEWS,
+    THREAD,
+    WRITE,
+    News,
+    Said,
+    end_data,
+    state_key,
+    stream_key,
+    thread_subject,
+)
+from durathread.streams.frames import WRITE as WRITE_FRAMES
+from durathread.streams.frames import Frame, frames_subject
 
 log = structlog.get_logger()
 
 # How long a stream outlives its last event while its run works, in seconds.
 ACTIVE_TTL = 7 * 86400
-# A run that is this many events ahead of Valkey waits for it.
+# A run that is this many events ahead of Valkey waits for it; while Valkey is away no more than these are kept.
 MAX_BACKLOG = 5000
+# How long events are kept for a Valkey that is away, and the time between two tries, in seconds.
+KEPT = 30.0
+RETRY = 0.25
 
 
 @dataclass
 class _Batch:
-    events: list[tuple[str, str, bytes]] = field(default_factory=list[tuple[str, str, bytes]])
-    frames: dict[str, list[Frame]] = field(default_factory=dict[str, list[Frame]])
+    events: dict[str, list[Said]] = field(default_factory=dict[str, list[Said]])
+    frames: dict[str, list[tuple[int, Frame]]] = field(default_factory=dict[str, list[tuple[int, Frame]]])
     ended: dict[str, str] = field(default_factory=dict[str, str])
+    size: int = 0
     done: "asyncio.Future[None] | None" = None
+
+    def release(self) -> None:
+        """Let those go on who wait for it."""
+        if self.done is not None and not self.done.done():
+            self.done.set_result(None)
 
 
 class Publisher:
     """Collects events, and writes what has gathered whenever Valkey has taken the batch before.
 
-    Valkey owns nothing that matters: while it is away events are dropped, and no run notices.
+    Valkey owns nothing that matters: while it is away nobody waits for it. What cannot be written is kept for some time.
     """
 
     def __init__(self, redis: "Redis", *, max_events: int, ttl: int) -> None:
@@ -42,28 +64,31 @@ class Publisher:
         self._max_events = max_events
         self._ttl = ttl
         self.loop = asyncio.get_running_loop()
+        # Names our batches: Valkey takes each once, however often it is sent.
+        self._writer = f"writer:{uuid4().hex}"
+        self._number = 0
         self._batch = _Batch()
         self._wake = asyncio.Event()
         self._failing = False
 
-    def publish(self, run_id: UUID | str, name: str, data: bytes) -> None:
+    def publish(self, subject: UUID | str, name: str, data: bytes) -> None:
         """Queue an event. Call on the publisher's loop."""
-        self._batch.events.append((str(run_id), name, data))
-        self._wake.set()
+        self._extend([Said(str(subject), name, data)])
 
-    def publish_soon(self, events: list[tuple[str, str, bytes]]) -> None:
+    def publish_soon(self, events: Sequence[Said]) -> None:
         """Queue events from any thread."""
         self.loop.call_soon_threadsafe(self._extend, events)
 
-    def publish_frames(self, frames: Iterable[Frame]) -> None:
-        """Queue protocol events. Call on the publisher's loop."""
+    def publish_frames(self, frames: Iterable[Frame], *, token: int = 0) -> None:
+        """Queue protocol events, of an attempt at a run if there is a token. Call on the publisher's loop."""
         for frame in frames:
-            self._batch.frames.setdefault(frames_subject(frame.thread_id), []).append(frame)
+            self._batch.frames.setdefault(frames_subject(frame.thread_id), []).append((token, frame))
+            self._batch.size += 1
         self._wake.set()
 
-    def publish_frames_soon(self, frames: Sequence[Frame]) -> None:
+    def publish_frames_soon(self, frames: Sequence[Frame], *, token: int = 0) -> None:
         """Queue protocol events from any thread."""
-        self.loop.call_soon_threadsafe(self.publish_frames, frames)
+        self.loop.call_soon_threadsafe(lambda: self.publish_frames(frames, token=token))
 
     async def end(self, run_id: UUID | str, status: str) -> None:
         """Write the event that ends a run's stream, and tell whoever waits for the run."""
@@ -82,21 +107,34 @@ class Publisher:
         self.tell(frames_subject(thread_id), "deleted")
 
     async def flush(self) -> None:
-        """Wait until all that is queued has been written, or dropped."""
-        if not self._batch.events and not self._batch.frames:
-            # Nothing queued, but a batch may be on its way: an empty one follows it.
-            self._wake.set()
+        """Wait until all that is queued has been written, unless Valkey is away."""
+        # Nothing may be queued, but a batch be on its way: an empty one follows it.
+        self._wake.set()
+        if self._failing:
+            return
         if self._batch.done is None:
             self._batch.done = self.loop.create_future()
         await asyncio.shield(self._batch.done)
 
     @property
+    def away(self) -> bool:
+        """Whether Valkey has not taken what it was last sent: better ask it nothing now."""
+        return self._failing
+
+    @property
     def backlog(self) -> int:
         """How many events are queued."""
-        return len(self._batch.events) + sum(map(len, self._batch.frames.values()))
+        return self._batch.size
 
-    def _extend(self, events: list[tuple[str, str, bytes]]) -> None:
-        self._batch.events.extend(events)
+    async def room(self) -> None:
+        """Wait until Valkey is not too far behind, unless it is away."""
+        while self.backlog > MAX_BACKLOG and not self._failing:
+            await self.flush()
+
+    def _extend(self, events: Iterable[Said]) -> None:
+        for said in events:
+            self._batch.events.setdefault(said.subject, []).append(said)
+            self._batch.size += 1
         self._wake.set()
 
     async def run(self) -> None:
@@ -105,40 +143,51 @@ class Publisher:
             await self._wake.wait()
             self._wake.clear()
             batch, self._batch = self._batch, _Batch()
+            self._number += 1
             try:
-                if batch.events or batch.frames or batch.ended:
-                    await self._write(batch)
+                if batch.size or batch.ended:
+                    await self._deliver(batch)
+            finally:
+                batch.release()
+
+    async def _deliver(self, batch: _Batch) -> None:
+        """Write a batch: again and again while Valkey is away, as long as what gathers meanwhile can be kept."""
+        end = self.loop.time() + KEPT
+        while True:
+            try:
+                await self._write(batch)
             except (RedisError, OSError) as error:
                 if not self._failing:
-                    log.warning("Valkey is unavailable, events are dropped", error=str(error))
+                    log.warning("Valkey is unavailable, events wait", error=str(error))
                 self._failing = True
-            finally:
-                if batch.done is not None and not batch.done.done():
-                    batch.done.set_result(None)
+                batch.release()
+                self._batch.release()
+            else:
+                if self._failing:
+                    log.info("Valkey is back")
+                self._failing = False
+                return
+            if batch.size + self._batch.size > MAX_BACKLOG or self.loop.time() > end:
+                log.warning("Valkey is unavailable, events are dropped", events=batch.size)
+                return
+            await asyncio.sleep(RETRY)
 
     async def _write(self, batch: _Batch) -> None:
-        touched: dict[str, None] = {}
+        named = (self._writer, self._number)
         async with self.redis.pipeline(transaction=False) as pipe:
-            for run_id, name, data in batch.events:
-                touched[run_id] = None
-                pipe.xadd(stream_key(run_id), {"e": name, "d": data}, maxlen=self._max_events, approximate=True)
-            for run_id in touched:
-                pipe.expire(stream_key(run_id), self._ttl if run_id in batch.ended else ACTIVE_TTL)
+            for subject, events in batch.events.items():
+                ttl = self._ttl if subject in batch.ended else ACTIVE_TTL
+                fields = (part for said in events for part in (said.token, said.name, said.data))
+                pipe.eval(WRITE, 2, stream_key(subject), state_key(subject), self._max_events, ttl, *named, *fields)
             for subject, frames in batch.frames.items():
-                touched[subject] = None
-                fields = (part for f in frames for part in (f.run_id, f.kind, f.event_id, f.name, f.data))
+                fields = (part for token, f in frames for part in (token, f.run_id, f.kind, f.event_id, f.name, f.data))
                 bounds = (self._max_events, ACTIVE_TTL, self._ttl)
-                pipe.eval(WRITE, 2, stream_key(subject), state_key(subject), *bounds, *fields)
+                pipe.eval(WRITE_FRAMES, 2, stream_key(subject), state_key(subject), *bounds, *named, *fields)
             for subject in batch.ended:
-                if subject.startswith(THREAD):
-                    pipe.delete(stream_key(subject))
-                elif subject.startswith(FRAMES):
+                if subject.startswith((THREAD, FRAMES)):
                     pipe.delete(stream_key(subject), state_key(subject))
-            pipe.publish(NEWS, News(tuple(touched), batch.ended).encode())
+            pipe.publish(NEWS, News((*batch.events, *batch.frames), batch.ended).encode())
             await pipe.execute()
-        if self._failing:
-            log.info("Valkey is back")
-        self._failing = False
 
 
 @asynccontextmanager

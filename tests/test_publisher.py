@@ -1,0 +1,136 @@
+"""The publisher, and a Valkey that freezes."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from redis.asyncio import Redis
+
+from durathread.embedded import folder as folders
+from durathread.embedded.ports import free_port
+from durathread.embedded.valkey import Valkey
+from durathread.streams.connection import connect
+from durathread.streams.events import Said, state_key, stream_key
+from durathread.streams.frames import Named, frame, frames_subject, running
+from durathread.streams.publisher import Publisher, open_publisher
+from tests.eventually import eventually
+
+
+@pytest.fixture(scope="module")
+async def valkey(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Valkey]:
+    """A Valkey of these tests' own."""
+    with folders.opened(tmp_path_factory.mktemp("valkey")) as folder:
+        server = Valkey(folder, port=free_port())
+        await server.start()
+        yield server
+        await server.stop()
+
+
+@pytest.fixture
+async def redis(valkey: Valkey) -> AsyncIterator["Redis"]:
+    async with connect(valkey.url) as client:
+        yield client
+
+
+@pytest.fixture
+async def publisher(redis: "Redis") -> AsyncIterator[Publisher]:
+    async with open_publisher(redis, max_events=1000, ttl=60) as opened:
+        yield opened
+
+
+async def names(redis: "Redis", subject: str) -> list[str]:
+    """List what stands in a stream."""
+    found: Any = await redis.xrange(stream_key(subject))
+    return [fields[b"e"].decode() for _, fields in found]
+
+
+async def test_an_attempt_that_was_superseded_is_not_heard(publisher: Publisher, redis: "Redis") -> None:
+    run_id = str(uuid4())
+    for name, token in (("first", 1001), ("second", 1002), ("late", 1001), ("ours", 0), ("third", 2001), ("old", 1002)):
+        publisher.publish_soon([Said(run_id, name, b"{}", token)])
+    await asyncio.sleep(0)
+    await publisher.end(run_id, "success")
+    publisher.publish_soon([Said(run_id, "stubborn", b"{}", 2001)])
+    await asyncio.sleep(0)
+    await publisher.end(run_id, "success")
+    assert await names(redis, run_id) == ["first", "second", "ours", "third", "end"]
+    # What is late does not make a stream live longer either.
+    assert 0 < await redis.ttl(stream_key(run_id)) <= 60
+    assert 0 < await redis.ttl(state_key(run_id)) <= 60
+
+
+async def test_frames_of_an_attempt_that_was_superseded_are_not_written(publisher: Publisher, redis: "Redis") -> None:
+    run = Named(str(uuid4()), str(uuid4()))
+
+    def say(name: str, token: int) -> None:
+        publisher.publish_frames([frame(run, "event", name, method="custom", channel=name, data={})], token=token)
+
+    publisher.publish_frames([running(run, "agent")], token=1001)
+    say("first", 1001)
+    say("second", 1002)
+    say("late", 1001)
+    say("third", 2001)
+    await publisher.flush()
+    assert await names(redis, frames_subject(run.thread_id)) == ["lifecycle", "first", "second", "third"]
+
+
+async def test_nobody_waits_for_a_frozen_valkey_and_each_event_comes_once_when_it_thaws(
+    valkey: Valkey, publisher: Publisher, redis: "Redis"
+) -> None:
+    subject, run = str(uuid4()), Named(str(uuid4()), str(uuid4()))
+    publisher.publish(subject, "before", b"{}")
+    await publisher.flush()
+    expected = ["before"]
+    valkey.send(signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(20):
+            for number in range(50):
+                publisher.publish(subject, f"e{number}", b"{}")
+                publisher.publish_frames([frame(run, "event", str(number), method="custom", data=number)])
+                expected.append(f"e{number}")
+                # The first is given up; from then on nobody waits, and much is sent again and again.
+                await publisher.flush()
+                await asyncio.sleep(0.02)
+    finally:
+        valkey.send(signal.SIGCONT)
+
+    async def written() -> bool:
+        return len(await names(redis, subject)) >= len(expected)
+
+    await eventually(written, timeout=20)
+    publisher.publish(subject, "after", b"{}")
+    await publisher.flush()
+    assert await names(redis, subject) == [*expected, "after"]
+    assert len(await names(redis, frames_subject(run.thread_id))) == 50
+
+
+async def test_what_cannot_be_kept_is_dropped(
+    valkey: Valkey, publisher: Publisher, redis: "Redis", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("durathread.streams.publisher.MAX_BACKLOG", 10)
+    subject = str(uuid4())
+    valkey.kill()
+    await valkey.wait()
+    publisher.publish(subject, "first", b"{}")
+    await publisher.flush()
+    for number in range(20):
+        publisher.publish(subject, f"e{number}", b"{}")
+    async with asyncio.timeout(10):
+        await publisher.room()
+
+    async def dropped() -> bool:
+        return not publisher.backlog
+
+    await eventually(dropped)
+    await valkey.start()
+
+    async def back() -> bool:
+        publisher.publish(subject, "after", b"{}")
+        await publisher.flush()
+        return "after" in await names(redis, subject)
+
+    await eventually(back, timeout=20)
+    assert set(await names(redis, subject)) == {"after"}
