@@ -211,3 +211,33 @@ def test_hidden_events_of_langchain_stay_hidden() -> None:
     emitter.raw_event({"event": "on_chain_start", "tags": ["langsmith:hidden"]})
     emitter.raw_event({"event": "on_chain_start", "tags": ["seq:step:1"]})
     assert [data["tags"] for _, data in events] == [["seq:step:1"]]
+
+
+class Secret(Exception):
+    """An exception whose text nobody may read."""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (None, {"event": "completed"}),
+        (ValueError("no"), {"event": "failed", "error": {"error": "ValueError", "message": "no"}}),
+        (
+            Secret("swordfish"),
+            {"event": "failed", "error": {"error": "Secret", "message": "An internal error occurred"}},
+        ),
+    ],
+)
+def test_a_subgraph_of_a_tool_call_is_told_of_with_its_call(error: Exception | None, told: dict[str, Any]) -> None:
+    emitter, events = collecting("lifecycle")
+    call = [{"id": "call_1", "name": "ask", "args": {}, "type": "tool_call"}]
+    emitter.chunk((), "tasks", {"id": "t1", "name": "tools", "input": call})
+    for task in ({"id": "i1", "name": "inner", "input": {}}, {"id": "i2", "name": "next", "input": {}}):
+        emitter.chunk(("tools:t1",), "tasks", task)
+        emitter.chunk(("tools:t1",), "tasks", {**task, "result": {}, "error": None, "interrupts": []})
+    emitter.chunk((), "tasks", {"id": "t1", "name": "tools", "result": {}, "error": error, "interrupts": []})
+    common = {"namespace": ["tools:t1"], "tool_call_id": "call_1"}
+    assert events == [
+        ("lifecycle|tools:t1", {"event": "started", **common}),
+        ("lifecycle|tools:t1", {**told, **common}),
+    ]
