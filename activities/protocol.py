@@ -23,6 +23,9 @@ MODES = ("values", "updates", "messages", "tools", "tasks", "checkpoints", "cust
 ABANDONED = "The model call was given up."
 RETRIED = "Its worker died: what it was part of is done again."
 
+# Beside the update of a node that LangGraph has not run again.
+CACHED = "__metadata__"
+
 Namespace = tuple[str, ...]
 Send = Callable[[Sequence[Frame]], None]
 
@@ -206,6 +209,9 @@ class Protocol:
         self._release()
 
     def _updates(self, namespace: Namespace, data: Any) -> None:
+        if CACHED in data:
+            # Of a node that was through before the step was repeated: said then.
+            return
         for node, update in data.items():
             if node == "__interrupt__":
                 self._interrupts(namespace, _interrupts_of(data))

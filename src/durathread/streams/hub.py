@@ -19,7 +19,8 @@ from durathread.streams.events import END, NEWS, Event, News, end_data, stream_k
 log = structlog.get_logger()
 
 START = "0-0"
-PAGE = 1000
+# Of events read at once: as much as a client that does not read can make an API hold.
+PAGE = 100
 # How often the database is asked for the status of the runs that are watched, in seconds. It decides only when the news
 # of an end was lost: with Valkey, or with the process that should have sent it.
 AUDIT_INTERVAL = 2.0
