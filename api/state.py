@@ -6,6 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from langchain_core.runnables import RunnableConfig
+from langgraph.types import StateSnapshot
 from pydantic import AfterValidator, Field
 from starlette.responses import Response
 
@@ -216,9 +217,19 @@ async def history(server: Server, thread: Thread, body: HistoryRead) -> list[Jso
             _reading(thread, address), filter=body.metadata or None, before=before, limit=body.limit
         )
         try:
-            return [state_json(snapshot) async for snapshot in found]
+            snapshots = [snapshot async for snapshot in found]
+            if snapshots and _answered_in_part(snapshots[0]):
+                now = await graph.aget_state(_reading(thread, address))
+                if address_json(now.config) == address_json(snapshots[0].config):
+                    snapshots[0] = now
         except ValueError as error:
             raise BadRequest(str(error)) from error
+    return [state_json(snapshot) for snapshot in snapshots]
+
+
+def _answered_in_part(snapshot: StateSnapshot) -> bool:
+    """Whether a history shows questions, answered since: a thread that rests there is asked only what is left."""
+    return any(task.interrupts and task.result is not None for task in snapshot.tasks)
 
 
 def _reading(thread: Thread, address: JsonObject) -> RunnableConfig:

@@ -94,6 +94,25 @@ test("a question of the graph is shown, also to a page that comes later, and ans
   later.unmount();
 });
 
+test("of two questions, the one that was answered is not asked again", async () => {
+  const threadId = await newThread();
+  const options = { apiUrl: url, apiKey: null, assistantId: "both", threadId, fetchStateHistory: true };
+  const page = mount(() => useStream(options), (stream) => stream.values);
+  const asked = () => page.current.interrupts.map(({ value }) => value).sort();
+  await loaded(page);
+  await page.current.submit({ log: [] });
+  await ended(page);
+  assert.deepEqual(asked(), ["left?", "right?"]);
+  for (const left of [["right?"], []]) {
+    const { id, value } = page.current.interrupts.find((each) => !left.includes(each.value));
+    await page.current.submit(null, { command: { resume: { [id]: value } } });
+    await ended(page);
+    assert.deepEqual(asked(), left);
+  }
+  assert.deepEqual(page.current.values.log, ["left=left?", "right=right?", "after"]);
+  page.unmount();
+});
+
 test("a message that is edited has two versions, between which one can turn", async () => {
   const threadId = await newThread();
   const page = chat({ threadId, fetchStateHistory: true });

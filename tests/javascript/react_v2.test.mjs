@@ -52,8 +52,11 @@ test("a message that is submitted makes a thread, and its answer comes in pieces
 test("a second message is answered on the same stream", async () => {
   const page = use("chat");
   await loaded(page);
-  for (const text of ["one", "two", "three"]) await page.current.submit(said(text));
-  await shows(page, ["one", "one ", "two", "two ", "three", "three "]);
+  const shown = [];
+  for (const text of ["one", "two", "three"]) {
+    await page.current.submit(said(text));
+    await shows(page, (shown.push(text, `${text} `), shown));
+  }
   await ended(page);
   page.unmount();
 });

@@ -79,6 +79,20 @@ async def test_several_interrupts_are_answered_by_id_one_after_the_other(
     assert sorted(result["log"]) == ["after", "in", "left=L", "right=R"]
 
 
+async def test_a_history_does_not_ask_again_what_was_answered(client: LangGraphClient, thread_id: str) -> None:
+    asked: Any = await client.runs.wait(thread_id, "both", input={"log": []}, if_not_exists="create")
+    answer = {item["id"]: item["value"] for item in asked["__interrupt__"] if item["value"] == "left?"}
+    await client.runs.wait(thread_id, "both", command={"resume": answer})
+    [now, *before] = await client.threads.get_history(thread_id, limit=10)
+    assert now == await client.threads.get_state(thread_id)
+    assert (now["values"], now["next"]) == ({"log": ["left=left?"]}, ["right"])
+    assert [item["value"] for task in now["tasks"] for item in task["interrupts"]] == ["right?"]
+    # Of one checkpoint it is told what it was, with both questions.
+    [then] = await client.threads.get_history(thread_id, checkpoint=now["checkpoint"])
+    assert [len(task["interrupts"]) for task in then["tasks"]] == [1, 1]
+    assert len(before) == 1
+
+
 async def test_each_question_is_shown_once_with_the_values_whatever_modes_are_asked_for(
     client: LangGraphClient, thread_id: str
 ) -> None:
