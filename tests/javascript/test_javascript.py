@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 CURRENT = "@langchain/langgraph-sdk"
 # Repeats a list in a query as one JSON array, as clients did until 1.9, and as npm's `latest` does.
 JSON_QUERIES = "langgraph-sdk-json-queries"
-PREFIXES = {"react": "react", "crashes": "crash"}
+PREFIXES = {"react": "react", "controller": "react", "crashes": "crash"}
 NAME = re.compile(r'^ *test\("(.+?)", ', re.MULTILINE)
 REFUSAL = re.compile(r'^  "(.+?)": \[\d+, ', re.MULTILINE)
 SECONDS = 240
@@ -37,7 +37,7 @@ def names(file: Path) -> list[str]:
 
 
 def kind_of(name: str) -> str:
-    """Say which tests a file's run with: all that mount hooks, all that kill processes, and all others."""
+    """Say which tests a file's run with: all that work for pages, all that kill processes, and all others."""
     return next((kind for prefix, kind in PREFIXES.items() if name.startswith(prefix)), "client")
 
 

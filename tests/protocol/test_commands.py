@@ -7,6 +7,7 @@ import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
 
+from durathread.streams.frames import is_of
 from tests.protocol.support import ALL, command, data_of, kinds, run_start, watching
 from tests.runs.support import entered, status_becomes
 from tests.stack import Stack
@@ -56,7 +57,7 @@ async def test_events_of_a_run_come_behind_what_its_command_was_answered(server:
     assert seq == first[-1]["seq"]
     async with watching(server.url, thread_id, since=seq) as watch:
         events = await watch.ended()
-    assert all(event["event_id"].startswith(answer["result"]["run_id"]) for event in events)
+    assert all(is_of(event["event_id"], answer["result"]["run_id"]) for event in events)
     assert kinds(events)[0] == "lifecycle running"
 
 
@@ -86,7 +87,8 @@ async def test_an_interrupted_run_is_shown_to_be(server: Stack, thread_id: str, 
         "lifecycle completed",
     ]
     assert [data.get("status") for data in data_of(events, "lifecycle")] == [None, "interrupted", None, None]
-    assert [event["event_id"][: len(first)] for event in events] == [first, first, second, second]
+    assert [is_of(event["event_id"], first) for event in events] == [True, True, False, False]
+    assert [is_of(event["event_id"], second) for event in events] == [False, False, True, True]
 
 
 async def test_nothing_of_a_run_follows_its_end(server: Stack, thread_id: str, client: LangGraphClient) -> None:
@@ -98,8 +100,8 @@ async def test_nothing_of_a_run_follows_its_end(server: Stack, thread_id: str, c
         await run_start(server.url, thread_id, "chat", input={"messages": [{"role": "user", "content": "one"}]})
         events = await watch.ended(2)
     end = next(n for n, event in enumerate(events) if event["params"]["data"].get("status") == "interrupted")
-    assert {event["event_id"].startswith(first) for event in events[: end + 1]} == {True}
-    assert {event["event_id"].startswith(first) for event in events[end + 1 :]} == {False}
+    assert {is_of(event["event_id"], first) for event in events[: end + 1]} == {True}
+    assert {is_of(event["event_id"], first) for event in events[end + 1 :]} == {False}
 
 
 async def test_an_answer_goes_on_from_where_it_was_asked(

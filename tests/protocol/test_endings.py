@@ -13,6 +13,7 @@ from langgraph_sdk.client import LangGraphClient
 from durathread.embedded.engines import Engines
 from durathread.store import admission
 from durathread.store.pool import open_pool, transaction
+from durathread.streams.frames import is_of
 from tests.conftest import environment_of
 from tests.eventually import eventually
 from tests.protocol.support import PATIENCE, Event, Watch, data_of, is_end, kinds, run_start, watching
@@ -134,8 +135,8 @@ async def test_a_late_joiner_of_a_rollback_is_told_to_drop_the_same(
         assert await late.ended(2) == events
     # What ends comes before what begins.
     end = next(index for index, event in enumerate(events) if is_end(event))
-    assert {event["event_id"].startswith(second) for event in events[: end + 1]} == {False}
-    assert {event["event_id"].startswith(second) for event in events[end + 1 :]} == {True}
+    assert {is_of(event["event_id"], second) for event in events[: end + 1]} == {False}
+    assert {is_of(event["event_id"], second) for event in events[end + 1 :]} == {True}
     assert not open_messages(events)
     # There was nothing before; the state with the new question is shown for itself, before its checkpoint.
     rest = events[end:]

@@ -4,6 +4,7 @@ import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
 
+from durathread.streams.frames import is_of
 from tests.protocol.support import (
     ALL,
     data_of,
@@ -26,7 +27,7 @@ async def test_a_run_is_shown_from_its_beginning_to_its_end(server: Stack, threa
     assert kinds(events) == [*opening, *step, *step, *step, "lifecycle completed"]
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert len({event["event_id"] for event in events}) == len(events)
-    assert all(event["event_id"].startswith(run_id) for event in events)
+    assert all(is_of(event["event_id"], run_id) for event in events)
     assert [values["log"] for values in data_of(events, "values")] == [
         ["in"],
         ["in", "a"],

@@ -21,6 +21,8 @@ from durathread.streams.events import FRAMES, Event, state_key
 # have begun. history: if the thread has no frames.
 Kind = Literal["begin", "catch_up", "event", "once", "close", "end", "finish", "history"]
 
+# Before the id of the run in those of its beginning and its end: JavaScript's client tells by it whose they are.
+SYNTHETIC = "synth:"
 # Between the parts of an entry's name: neither channels nor namespaces have it.
 SEPARATOR = "\x1f"
 SINCE_START = 0
@@ -148,10 +150,20 @@ def frame(
     return Frame(run.thread_id, run.run_id, kind, event_id, name, encoded)
 
 
+def beginning(run: Named) -> str:
+    """Name the event that says that a run has begun."""
+    return f"{SYNTHETIC}{run.run_id}:running"
+
+
+def is_of(event_id: str, run_id: str) -> bool:
+    """Whether an event is one of a run."""
+    return event_id.removeprefix(SYNTHETIC).startswith(run_id)
+
+
 def running(run: Named, graph_name: str) -> Frame:
     """Say that a run has begun."""
     data = {"event": "running", "graph_name": graph_name}
-    return frame(run, "begin", f"{run.run_id}-running", method="lifecycle", data=data)
+    return frame(run, "begin", beginning(run), method="lifecycle", data=data)
 
 
 def over(
@@ -163,7 +175,7 @@ def over(
         data["error"] = error
     if status is not None:
         data["status"] = status
-    return frame(run, kind, f"{run.run_id}-ended", method="lifecycle", data=data)
+    return frame(run, kind, f"{SYNTHETIC}{run.run_id}:ended", method="lifecycle", data=data)
 
 
 def requested(run: Named, interrupt: dict[str, Any], *, namespace: Sequence[str] = (), kind: Kind = "once") -> Frame:

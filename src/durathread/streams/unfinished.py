@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from durathread.records import JsonObject
 from durathread.streams.events import stream_key
-from durathread.streams.frames import PAGE, Named, frames_subject
+from durathread.streams.frames import PAGE, Named, beginning, frames_subject, is_of
 
 CHANNELS = (b"messages", b"tools", b"lifecycle")
 # A quotation mark inside of a text is escaped: only an event can have this.
@@ -94,7 +94,7 @@ async def unfinished(redis: "Redis", run: Named) -> Unfinished:
     """
     found = list[JsonObject]()
     upper, values_known = "+", False
-    first = f"{run.run_id}-running"
+    first = beginning(run)
     while page := cast(
         list[tuple[bytes, dict[bytes, bytes]]],
         await redis.xrevrange(stream_key(frames_subject(run.thread_id)), upper, "-", count=PAGE),
@@ -105,7 +105,7 @@ async def unfinished(redis: "Redis", run: Named) -> Unfinished:
             if not wanted or DELTA in fields[b"d"]:
                 continue
             event: dict[str, Any] = orjson.loads(fields[b"d"])
-            if event["event_id"].startswith(run.run_id):
+            if is_of(event["event_id"], run.run_id):
                 found.append(event)
                 values_known = values_known or event["method"] == "values"
             if event["event_id"] == first:
