@@ -27,6 +27,9 @@ from durathread.workflows.messages import (
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 10.0
 
+# What Temporal puts between its own words and the reason of another workflow that cancels.
+FORWARDED = " with reason: "
+
 
 @workflow.defn(name=RUN, sandboxed=False)
 class Run:
@@ -44,9 +47,7 @@ class Run:
             raise
         except BaseException as error:
             if is_cancelled_exception(error):
-                # The canceller says what has become of the run in the first word of its reason.
-                word = (workflow.cancellation_reason() or "").partition(":")[0]
-                self._show(word if word == "rollback" else "interrupted")
+                self._show("rollback" if _rolled_back(workflow.cancellation_reason() or "") else "interrupted")
             else:
                 self._show("error")
             raise
@@ -148,3 +149,9 @@ class Run:
 
     def _show(self, status: str) -> None:
         workflow.upsert_search_attributes([RUN_STATUS.value_set(status)])
+
+
+def _rolled_back(reason: str) -> bool:
+    """Say what has become of a cancelled run: the canceller says it in the first word of its reason."""
+    _, _, given = reason.rpartition(FORWARDED)
+    return given.startswith("rollback:")
