@@ -28,7 +28,7 @@ test-browser: .venv/ready $(CHAT)/node_modules/ready ## Build the page of exampl
 		{ test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || \
 		{ echo 'Chromium is needed: apt-get install chromium'; exit 1; }
 	@cd $(CHAT) && npm run --silent check && npm run --silent build -- --logLevel warn
-	@exec $(BIN)/python -m pytest tests/browser $(ARGS)
+	@exec $(BIN)/python -m pytest -n 2 --dist worksteal tests/browser $(ARGS)
 
 check: .venv/ready ## Lint, check the format, the types and the layers
 	$(BIN)/ruff check
