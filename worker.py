@@ -14,7 +14,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from durathread.errors import Error
 from durathread.plugin import DurathreadPlugin
 from durathread.settings import Settings
-from durathread.temporal import connect
+from durathread.temporal import START_PATIENCE, connect
 
 log = structlog.get_logger()
 
@@ -35,7 +35,14 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     plugin = DurathreadPlugin(settings)
-    client = await connect(identity=f"durathread@{socket.gethostname()}:{os.getpid()}", plugins=[plugin])
+    name = f"durathread@{socket.gethostname()}:{os.getpid()}"
+    connecting = asyncio.create_task(connect(identity=name, plugins=[plugin], patience=START_PATIENCE))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([connecting, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if not connecting.done():
+        connecting.cancel()
+        return
+    client = connecting.result()
     async with build(client, task_queue=settings.task_queue):
         await plugin.ready()
         log.info("The worker is ready", task_queue=settings.task_queue, graphs=list(plugin.graphs))

@@ -16,10 +16,11 @@ from durathread.indexing import store_config
 from durathread.registration import names_of, register
 from durathread.settings import Settings
 from durathread.store.items import LoopStore, StoreConfig, open_store
-from durathread.store.pool import Pool, open_pool
+from durathread.store.pool import Pool, open_pool, wait_for_database
 from durathread.streams.connection import connect
 from durathread.streams.interest import Interest
 from durathread.streams.publisher import Publisher, open_publisher
+from durathread.temporal import START_PATIENCE
 from durathread.terms import Terms, terms_of
 from durathread.webhooks import Dress, dress_of
 
@@ -111,6 +112,7 @@ class Resources:
         _ = self.terms, self.dress
         async with AsyncExitStack() as stack:
             self._pool = await stack.enter_async_context(open_pool(settings.database_url, size=settings.pool_size))
+            await wait_for_database(self._pool, patience=START_PATIENCE)
             redis = self._redis = connect(settings.redis_url)
             stack.push_async_callback(redis.aclose)
             self._interest = Interest(redis)

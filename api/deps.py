@@ -33,6 +33,9 @@ from durathread.workflows.messages import Limits
 SETTLED = settled("")
 # A Temporal that answered this recently is taken to be there, in seconds.
 FRESH = 1.0
+# Runs that a process sends to Temporal at once. Its patience with each is counted from then: of 500 that came together, a busy
+# machine would else have given up the last.
+SENT_AT_ONCE = 32
 
 
 @dataclass
@@ -52,6 +55,7 @@ class Server:
     terms: Terms
     background: set["asyncio.Task[Any]"] = field(default_factory=set["asyncio.Task[Any]"])
     temporal_seen: float = 0
+    sending: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SENT_AT_ONCE))
     authority: Authority | None = None
 
     @property

@@ -22,6 +22,7 @@ from durathread.store.admission import Action, Admission
 from durathread.store.filters import Filter
 from durathread.store.pool import connection, transaction
 from durathread.streams.marks import conclude
+from durathread.workflows.messages import RunRequest
 
 log = structlog.get_logger()
 
@@ -141,16 +142,23 @@ async def deliver(server: Server, admitted: Admission) -> None:
     nodes = server.first_nodes.get(run.graph_id, [])
     request = signal_of(run, admitted.superseded, limits=server.limits, nodes=nodes)
     action: Action = "rollback" if run.strategy == "rollback" else "interrupt"
-    signal = dispatch.send(server.temporal, request, task_queue=server.settings.task_queue)
+    signal = _send(server, request)
     try:
         await _replace(server, admitted.superseded, action=action, before=admitted.before, signal=signal)
-        server.temporal_seen = asyncio.get_running_loop().time()
     except Unavailable:
         async with transaction(server.pool) as conn:
             withdrawn = await admission.withdraw(conn, run, with_thread=admitted.created)
         if withdrawn:
             raise
         # The signal had arrived after all: only its answer was lost.
+
+
+async def _send(server: Server, request: RunRequest) -> None:
+    async with server.sending:
+        # Temporal may have gone while we waited for our turn.
+        await server.require_temporal()
+        await dispatch.send(server.temporal, request, task_queue=server.settings.task_queue)
+        server.temporal_seen = asyncio.get_running_loop().time()
 
 
 async def cancel(

@@ -33,12 +33,12 @@ from durathread.lifetimes import Expiry
 from durathread.registration import names_of, register
 from durathread.settings import Settings
 from durathread.store.items import LoopStore, open_store
-from durathread.store.pool import open_pool
+from durathread.store.pool import open_pool, wait_for_database
 from durathread.streams.connection import connect as connect_valkey
 from durathread.streams.hub import open_hub
 from durathread.streams.interest import Watchers
 from durathread.streams.publisher import open_publisher
-from durathread.temporal import connect, expire_schedule_id, sweep_schedule_id
+from durathread.temporal import START_PATIENCE, connect, expire_schedule_id, sweep_schedule_id
 from durathread.terms import terms_of
 from durathread.workflows.messages import EXPIRE, SWEEP, Expiration, Sweep
 
@@ -63,6 +63,7 @@ async def open_server(
     """
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings.database_url, size=settings.pool_size))
+        await wait_for_database(pool, patience=START_PATIENCE)
         redis = connect_valkey(settings.redis_url)
         stack.push_async_callback(redis.aclose)
 
@@ -77,7 +78,7 @@ async def open_server(
         items = await stack.enter_async_context(open_store(pool, store_config(graphs)))
         await items.start_ttl_sweeper()
         store = LoopStore(items, at_once=settings.pool_size // 2)
-        temporal = temporal or await connect()
+        temporal = temporal or await connect(patience=START_PATIENCE)
         await register(pool, graphs, await names_of(graphs, store))
         first_nodes = {graph_id: await graphs.first_nodes(graph_id, store=store) for graph_id in graphs}
         terms = terms_of(graphs.config, thread_ttl=settings.thread_ttl)

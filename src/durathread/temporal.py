@@ -1,8 +1,11 @@
 """Where Temporal is, and how things are named there. Workflow ids are built here and nowhere else."""
 
+import asyncio
+import time
 from typing import Any
 from uuid import UUID
 
+import structlog
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client, Plugin
@@ -13,6 +16,8 @@ from temporalio.service import GrpcCompression, KeepAliveConfig, RPCError, Servi
 
 from durathread.errors import Unavailable
 
+log = structlog.get_logger()
+
 THREAD_ID = SearchAttributeKey.for_keyword("ThreadId")
 ASSISTANT_ID = SearchAttributeKey.for_keyword("AssistantId")
 GRAPH_ID = SearchAttributeKey.for_keyword("GraphId")
@@ -21,6 +26,10 @@ RUN_STATUS = SearchAttributeKey.for_keyword("RunStatus")
 SEARCH_ATTRIBUTES = (THREAD_ID, ASSISTANT_ID, GRAPH_ID, RUN_STATUS)
 
 CRON_PREFIX = "cron/"
+
+# How long a role that starts waits for Temporal: after a crash of everything, all start at once. In seconds.
+START_PATIENCE = 60.0
+RETRY = 0.5
 
 
 def thread_workflow_id(thread_id: UUID | str) -> str:
@@ -68,24 +77,32 @@ def expire_schedule_id(task_queue: str) -> str:
     return f"{task_queue}/expire"
 
 
-async def connect(*, identity: str | None = None, plugins: list[Plugin] | None = None) -> Client:
+async def connect(*, identity: str | None = None, plugins: list[Plugin] | None = None, patience: float = 0) -> Client:
     """Connect as `TEMPORAL_*` says; without any of it, to localhost:7233.
 
     Raises:
-        RuntimeError: Temporal cannot be reached.
+        RuntimeError: Temporal cannot be reached, for `patience` seconds.
     """
     config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
     config.setdefault("target_host", "localhost:7233")
     if plugins:
         config["plugins"] = plugins
-    return await Client.connect(
-        **config,
-        identity=identity,
-        runtime=Runtime(telemetry=TelemetryConfig()),
+    config |= {
+        "identity": identity,
+        "runtime": Runtime(telemetry=TelemetryConfig()),
         # Messages are small: compressing them costs more than sending them.
-        grpc_compression=GrpcCompression.NONE,
-        keep_alive_config=KeepAliveConfig(interval_millis=5000, timeout_millis=5000),
-    )
+        "grpc_compression": GrpcCompression.NONE,
+        "keep_alive_config": KeepAliveConfig(interval_millis=5000, timeout_millis=5000),
+    }
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return await Client.connect(**config)
+        except RuntimeError as error:
+            if time.monotonic() > end:
+                raise
+            log.warning("Temporal cannot be reached yet", error=str(error).partition(":")[0])
+            await asyncio.sleep(RETRY)
 
 
 async def connect_as(client: Client) -> Client:

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,9 +42,8 @@ class Mix:
 
 
 @asynccontextmanager
-async def server(found: Engines, mix: Mix, logs: Path) -> AsyncGenerator[list[Stack]]:
+async def server(environment: Mapping[str, str], mix: Mix, logs: Path) -> AsyncGenerator[list[Stack]]:
     """Run as many APIs and workers as are asked for."""
-    environment = environment_of(found, queue="chaos", config=CONFIG)
     async with AsyncExitStack() as stack:
         first = await stack.enter_async_context(running(environment, logs / "first", workers=mix.workers))
         stacks = [first]
@@ -55,45 +54,53 @@ async def server(found: Engines, mix: Mix, logs: Path) -> AsyncGenerator[list[St
 
 async def chaos(mix: Mix, folder: Path) -> tuple[Verdict, Ledger, Havoc]:
     """Carry out a chaos run on engines of its own."""
-    ledger = Ledger()
-    async with engines(folder / "engines", ephemeral=True, headless=True) as found, receiving() as receiver:
-        upgrade(found.database_url)
-        async with server(found, mix, folder / "logs") as stacks:
-            havoc = Havoc(found, stacks, seed=mix.seed, only=mix.only)
-            chance = random.Random(f"{mix.seed}/threads")
-            threads = [str(UUID(int=chance.getrandbits(128), version=4)) for _ in range(mix.threads)]
-            urls = [stack.url for stack in stacks]
-            clients = [
-                Client(n, seed=mix.seed, urls=urls, threads=threads, ledger=ledger, webhook=receiver.url("/ended"))
-                for n in range(mix.clients)
-            ]
-            end = time.monotonic() + mix.seconds
-            await asyncio.gather(
-                havoc.run(end, pause=mix.pause), havoc.supervise(end), *(client.run(end) for client in clients)
-            )
-            await havoc.supervise(time.monotonic() + 3)
-            for stack in stacks:
-                await stack.ready()
-            temporal = await Temporal.connect(found.temporal_address)
-            swept = await _sweep(temporal)
-            restless = await rest(found.database_url, patience=mix.patience)
-            verdict = await judge(
-                ledger,
-                database=found.database_url,
-                url=stacks[0].url,
-                temporal=temporal,
-                task_queue="chaos",
-                redis_url=found.redis_url,
-                receiver=receiver,
-                lost=havoc.lost,
-            )
-            verdict.counts["swept"] = swept
-            verdict.wrong += [f"after {mix.patience:.0f} s: {what}" for what in restless]
-            verdict.noise = noise(sorted((folder / "logs").rglob("*.log")))
+    async with engines(folder / "engines", ephemeral=True, headless=True) as found:
+        return await chaos_on(found, mix, folder, database=found.database_url)
+
+
+async def chaos_on(found: Engines, mix: Mix, folder: Path, *, database: str) -> tuple[Verdict, Ledger, Havoc]:
+    """Carry out a chaos run on an empty database."""
+    ledger, logs, queue = Ledger(), folder / "logs", f"chaos-{uuid4()}"
+    upgrade(database)
+    environment = {**environment_of(found, queue=queue, config=CONFIG), "DATABASE_URL": database}
+    async with receiving() as receiver, server(environment, mix, logs) as stacks:
+        havoc = Havoc(found, stacks, seed=mix.seed, only=mix.only)
+        await _live(mix, havoc, ledger, urls=[stack.url for stack in stacks], webhook=receiver.url("/ended"))
+        for stack in stacks:
+            await stack.ready()
+        temporal = await Temporal.connect(found.temporal_address)
+        swept = await _sweep(temporal, queue)
+        restless = await rest(database, patience=mix.patience)
+        verdict = await judge(
+            ledger,
+            database=database,
+            url=stacks[0].url,
+            temporal=temporal,
+            task_queue=queue,
+            redis_url=found.redis_url,
+            receiver=receiver,
+            lost=havoc.lost,
+        )
+    verdict.counts["swept"] = swept
+    verdict.wrong += [f"after {mix.patience:.0f} s: {what}" for what in restless]
+    verdict.noise = noise(sorted(logs.rglob("*.log")))
     return verdict, ledger, havoc
 
 
-async def _sweep(temporal: Temporal) -> int:
-    """Do what the schedule does each minute, without waiting for it."""
-    await asyncio.sleep(3)
-    return await temporal.execute_workflow("Sweep", Sweep(age=2), id=f"sweep-{uuid4()}", task_queue="chaos")
+async def _live(mix: Mix, havoc: Havoc, ledger: Ledger, *, urls: Sequence[str], webhook: str) -> None:
+    """Let clients do what they do, and things happen, until it is enough."""
+    chance = random.Random(f"{mix.seed}/threads")
+    threads = [str(UUID(int=chance.getrandbits(128), version=4)) for _ in range(mix.threads)]
+    clients = [
+        Client(n, seed=mix.seed, urls=urls, threads=threads, ledger=ledger, webhook=webhook) for n in range(mix.clients)
+    ]
+    end = time.monotonic() + mix.seconds
+    await asyncio.gather(
+        havoc.run(end, pause=mix.pause), havoc.supervise(end), *(client.run(end) for client in clients)
+    )
+    await havoc.mend()
+
+
+async def _sweep(temporal: Temporal, queue: str) -> int:
+    """Do what a schedule does now and then, once all that was just sent has arrived."""
+    return await temporal.execute_workflow("Sweep", Sweep(age=4), id=f"sweep-{uuid4()}", task_queue=queue)

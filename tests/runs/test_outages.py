@@ -19,7 +19,7 @@ from tests.conftest import environment_of
 from tests.eventually import eventually
 from tests.protocol.support import kinds, run_start, watching
 from tests.runs.support import entered, lines, log_of, start
-from tests.stack import Stack, running
+from tests.stack import Stack, free_port, running
 from tests.workflows.support import closed, shown
 
 
@@ -184,3 +184,41 @@ async def test_an_end_that_nobody_heard_of_is_told_by_the_next_attempt(
         events = await watch.ended()
     assert kinds(events)[-1] == "lifecycle completed"
     assert (await own_client.threads.get(thread_id))["status"] == "idle"
+
+
+async def test_roles_that_start_before_their_engines_wait_for_them(
+    own_engines: Engines, stack: Stack, own_client: LangGraphClient, thread_id: str
+) -> None:
+    before = stack.log("worker").count("The worker is ready")
+    for name in ("worker", "api"):
+        await stack.kill(name)
+    for engine in (own_engines.temporal, own_engines.postgres):
+        await kill(engine)
+    for name in ("worker", "api"):
+        await stack.start(name)
+
+    async def both_wait() -> bool:
+        worker, api = (stack.log(name).count("cannot be reached yet") for name in ("worker", "api"))
+        return bool(worker and api)
+
+    await eventually(both_wait, timeout=60)
+    await asyncio.gather(own_engines.temporal.start(), own_engines.postgres.start())
+    await stack.ready()
+    await stack.worker_ready(times=before + 1)
+    run = await start(own_client, thread_id, "in")
+    result: Any = await own_client.runs.join(thread_id, run["run_id"])
+    assert result["log"] == ["in", "a", "b", "c"]
+    assert [stack.processes[name].returncode for name in ("worker", "api")] == [None, None]
+
+
+async def test_a_worker_that_waits_for_temporal_can_be_stopped(own_engines: Engines, stack: Stack) -> None:
+    environment = {**stack.environment, "TEMPORAL_ADDRESS": f"127.0.0.1:{free_port()}"}
+    lonely = Stack(environment, stack.logs / "lonely")
+    await lonely.start("worker")
+
+    async def waits() -> bool:
+        return "cannot be reached yet" in lonely.log("worker")
+
+    await eventually(waits, timeout=60)
+    async with asyncio.timeout(20):
+        assert await lonely.stop("worker") == 0

@@ -1,12 +1,14 @@
 """The one Postgres pool of a process, for rows and checkpoints alike."""
 
 import select
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, cast
 
 import orjson
 import psycopg
+import structlog
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import set_json_dumps, set_json_loads
@@ -14,6 +16,8 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from durathread.encode import dumps
 from durathread.errors import Unavailable
+
+log = structlog.get_logger()
 
 Connection: TypeAlias = AsyncConnection[DictRow]
 Pool: TypeAlias = AsyncConnectionPool[Connection]
@@ -68,6 +72,24 @@ async def transaction(pool: Pool) -> AsyncGenerator[Connection]:
     """Lend a connection with a transaction begun, which commits unless the block raises."""
     async with connection(pool) as conn, conn.transaction():
         yield conn
+
+
+async def wait_for_database(pool: Pool, *, patience: float) -> None:
+    """Wait until the database answers: after a crash of everything, all start at once.
+
+    Raises:
+        Unavailable: it does not, for `patience` seconds.
+    """
+    end = time.monotonic() + patience
+    while True:
+        try:
+            async with connection(pool) as conn:
+                await conn.execute("SELECT 1")
+                return
+        except Unavailable as error:
+            if time.monotonic() > end:
+                raise
+            log.warning("The database cannot be reached yet", error=str(error.__cause__))
 
 
 async def _check(conn: Connection) -> None:
