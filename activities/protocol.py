@@ -8,25 +8,23 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
-from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage, RemoveMessage
+from langchain_core.messages import BaseMessage
 
 from durathread.activities.failures import describe
 from durathread.activities.lineage import Lineage
-from durathread.activities.transcript import Writing, whole
+from durathread.activities.messages import Messages, Namespace
 from durathread.records import JsonObject, Run
-from durathread.streams.closing import dropped, retracted
+from durathread.streams.closing import retracted
 from durathread.streams.frames import Frame, Kind, Named, frame, requested, running
 from durathread.streams.unfinished import Unfinished
 
 # What is asked of LangGraph for it.
 MODES = ("values", "updates", "messages", "tools", "tasks", "checkpoints", "custom")
-ABANDONED = "The model call was given up."
 RETRIED = "Its worker died: what it was part of is done again."
 
 # Beside the update of a node that LangGraph has not run again.
 CACHED = "__metadata__"
 
-Namespace = tuple[str, ...]
 Send = Callable[[Sequence[Frame]], None]
 
 
@@ -57,10 +55,7 @@ class Protocol:
         # Whether somebody came within this step: LangGraph may not have been asked for all that they want.
         self._late = False
         self._held: tuple[Namespace, Any] | None = None
-        self._writing: dict[str, tuple[Namespace, JsonObject, Writing]] = {}
-        # Of messages that nobody has been shown: what came of them.
-        self._unseen: dict[str, list[tuple[Namespace, AIMessageChunk, JsonObject]]] = {}
-        self._finished: set[str] = set()
+        self._messages = Messages(self._emit_all)
         self._requests: dict[str, Frame] = {}
         if wanted and not resumed:
             self._begin()
@@ -72,10 +67,7 @@ class Protocol:
         self.wanted = self._late = True
         self._echoing = False
         self._begin()
-        unseen, self._unseen = self._unseen, {}
-        for chunks in unseen.values():
-            for namespace, chunk, call in chunks:
-                self._chunk(namespace, chunk, call)
+        self._messages.recall()
 
     def close(self) -> None:
         """Take nothing more: the step is over, and others may have begun the next, or ended the run."""
@@ -110,7 +102,7 @@ class Protocol:
             case "updates":
                 self._updates(namespace, data)
             case "messages":
-                self._message(namespace, *cast(tuple[BaseMessage, JsonObject], data))
+                self._messages.take(namespace, *cast(tuple[BaseMessage, JsonObject], data))
             case "tasks":
                 self._task(namespace, data)
             case "tools":
@@ -130,8 +122,7 @@ class Protocol:
         if not self.wanted:
             return
         self._release()
-        for message_id, (namespace, call, _) in list(self._writing.items()):
-            self._emit_all(self._done(message_id), namespace, call)
+        self._messages.finish()
         self._interrupts((), interrupts)
 
     def fail(self, error: JsonObject) -> None:
@@ -139,10 +130,7 @@ class Protocol:
         if not self.wanted:
             return
         self._release()
-        for message_id, (namespace, call, _) in self._writing.items():
-            data = {"event": "error", "id": message_id, "message": error["message"]}
-            self._emit_all([data], namespace, call)
-        self._writing.clear()
+        self._messages.fail(error["message"])
 
     def drop(self, left: Unfinished) -> None:
         """Take back what an attempt before this has left open."""
@@ -158,13 +146,8 @@ class Protocol:
     def _remember(self, namespace: Namespace, mode: str, data: Any) -> None:
         if mode in ("values", "checkpoints") and not namespace:
             self._values = data["values"] if mode == "checkpoints" else data
-        if mode != "messages":
-            return
-        message, call = cast(tuple[BaseMessage, JsonObject], data)
-        if isinstance(message, AIMessageChunk) and message.id:
-            self._unseen.setdefault(message.id, []).append((namespace, message, call))
-            if message.chunk_position == "last":
-                del self._unseen[message.id]
+        elif mode == "messages":
+            self._messages.remember(namespace, *cast(tuple[BaseMessage, JsonObject], data))
 
     def _release(self) -> None:
         """Emit the values that waited for the checkpoint that goes before them."""
@@ -172,20 +155,12 @@ class Protocol:
             return
         (namespace, data), self._held = self._held, None
         if not namespace:
-            self._catch_up(data)
+            if self._late:
+                self._messages.catch_up(data, before=self._values)
             self._values = data
         self._emit("values", _state(data), namespace)
         if isinstance(data, dict):
             self._interrupts(namespace, _interrupts_of(cast(JsonObject, data)))
-
-    def _catch_up(self, values: Any) -> None:
-        """Show whole, to who came within this step, the messages of it that they were not shown."""
-        if not self._late:
-            return
-        known = {*_message_ids(self._values), *self._finished, *self._writing}
-        for message in _messages(values):
-            if message.id not in known and not isinstance(message, HumanMessage):
-                self._message((), message, {})
 
     def _interrupts(self, namespace: Namespace, interrupts: Iterable[JsonObject]) -> None:
         for interrupt in interrupts:
@@ -232,7 +207,7 @@ class Protocol:
         if isinstance(data.get("error"), BaseException):
             data = {**data, "error": describe(data["error"])["message"]}
         if "result" in data:
-            self._close(namespace, data)
+            self._messages.close(namespace, data)
             self._lifecycle(self._lineage.ended(namespace, data))
             self._emit("tasks", data, namespace)
         else:
@@ -243,53 +218,7 @@ class Protocol:
         for namespace, data in events:
             self._emit("lifecycle", data, namespace)
 
-    def _message(self, namespace: Namespace, message: BaseMessage, call: JsonObject) -> None:
-        if isinstance(message, RemoveMessage):
-            return
-        if isinstance(message, AIMessageChunk):
-            self._chunk(namespace, message, call)
-            return
-        node = call.get("langgraph_node")
-        for data in whole(message, call):
-            self._emit("messages", data, namespace, node=node)
-
-    def _chunk(self, namespace: Namespace, chunk: AIMessageChunk, call: JsonObject) -> None:
-        message_id = chunk.id or ""
-        if message_id in self._finished:
-            return
-        found = self._writing.get(message_id)
-        if found is None:
-            found = self._writing[message_id] = namespace, call, Writing(message_id)
-        writing = found[2]
-        events = list(writing.add(chunk, call))
-        if chunk.chunk_position == "last":
-            events += self._done(message_id)
-        self._emit_all(events, namespace, call)
-
-    def _done(self, message_id: str) -> Iterator[JsonObject]:
-        self._finished.add(message_id)
-        return self._writing.pop(message_id)[2].finish()
-
-    def _close(self, namespace: Namespace, task: JsonObject) -> None:
-        """End the messages that a task left open: those in its result are complete, nobody will complete the others."""
-        left = [
-            (message_id, call)
-            for message_id, (inside, call, _) in self._writing.items()
-            if inside == namespace and call.get("langgraph_checkpoint_ns", "").endswith(f":{task['id']}")
-        ]
-        if not left:
-            return
-        kept = set(_message_ids(task["result"]))
-        for message_id, call in left:
-            if message_id in kept:
-                self._emit_all(self._done(message_id), namespace, call)
-            elif not task.get("error"):
-                writing = self._writing.pop(message_id)[2]
-                self._emit_all(dropped(message_id, len(writing.blocks), ABANDONED), namespace, call)
-
-    def _emit_all(
-        self, events: Iterator[JsonObject] | list[JsonObject], namespace: Namespace, call: JsonObject
-    ) -> None:
+    def _emit_all(self, events: Iterable[JsonObject], namespace: Namespace, call: JsonObject) -> None:
         node = call.get("langgraph_node")
         self._send([self._frame("messages", data, namespace, node=node) for data in events])
 
@@ -330,18 +259,3 @@ def _state(values: Any) -> Any:
 def _interrupts_of(data: JsonObject) -> list[JsonObject]:
     """Read the interrupts of a chunk; those before or after a node ask nothing, and have none."""
     return [{"id": interrupt.id, "value": interrupt.value} for interrupt in data.get("__interrupt__", ())]
-
-
-def _message_ids(result: Any) -> Iterator[str]:
-    return (message.id for message in _messages(result) if message.id)
-
-
-def _messages(result: Any) -> Iterator[BaseMessage]:
-    if isinstance(result, BaseMessage):
-        yield result
-    elif isinstance(result, dict):
-        for value in cast(JsonObject, result).values():
-            yield from _messages(value)
-    elif isinstance(result, list | tuple):
-        for value in cast(Sequence[Any], result):
-            yield from _messages(value)
