@@ -251,8 +251,12 @@ class Client:
         if not answer:
             return
         if answer["type"] == "success":
-            run = {"run_id": answer["result"]["run_id"], "thread_id": thread_id}
-            self.note(run, {"input": given, "multitask_strategy": strategy})
+            run_id = answer["result"]["run_id"]
+            run = await self.ask("GET", f"/threads/{thread_id}/runs/{run_id}")
+            # Where a question waited, the input has become its answer, and the plan is nobody's.
+            carried_out = run is not None and not run["kwargs"]["command"]
+            named = {"run_id": run_id, "thread_id": thread_id}
+            self.note(named, {"input": given if carried_out else None, "multitask_strategy": strategy})
         elif answer["error"] == "unknown_error" and "unavailable" not in answer["message"]:
             self.ledger.wrong.append(f"run.start: {answer['message']}")
 
