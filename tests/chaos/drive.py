@@ -23,6 +23,7 @@ from tests.receiver import receiving
 from tests.stack import GRAPHS, Stack, running
 
 CONFIG = GRAPHS.parent / "chaos.json"
+QUEUE = "chaos"
 
 
 @dataclass(frozen=True)
@@ -53,37 +54,37 @@ async def server(environment: Mapping[str, str], mix: Mix, logs: Path) -> AsyncG
 
 
 async def chaos(mix: Mix, folder: Path) -> tuple[Verdict, Ledger, Havoc]:
-    """Carry out a chaos run on engines of its own."""
+    """Carry out a chaos run on engines of its own, and judge what is left."""
     async with engines(folder / "engines", ephemeral=True, headless=True) as found:
-        return await chaos_on(found, mix, folder, database=found.database_url)
+        verdict, ledger, havoc = await _carry_out(found, mix, folder / "logs")
+    verdict.noise = noise(sorted((folder / "logs").rglob("*.log")))
+    return verdict, ledger, havoc
 
 
-async def chaos_on(found: Engines, mix: Mix, folder: Path, *, database: str) -> tuple[Verdict, Ledger, Havoc]:
-    """Carry out a chaos run on an empty database."""
-    ledger, logs, queue = Ledger(), folder / "logs", f"chaos-{uuid4()}"
+async def _carry_out(found: Engines, mix: Mix, logs: Path) -> tuple[Verdict, Ledger, Havoc]:
+    ledger, database = Ledger(), found.database_url
     upgrade(database)
-    environment = {**environment_of(found, queue=queue, config=CONFIG), "DATABASE_URL": database}
+    environment = environment_of(found, queue=QUEUE, config=CONFIG)
     async with receiving() as receiver, server(environment, mix, logs) as stacks:
         havoc = Havoc(found, stacks, seed=mix.seed, only=mix.only)
         await _live(mix, havoc, ledger, urls=[stack.url for stack in stacks], webhook=receiver.url("/ended"))
         for stack in stacks:
             await stack.ready()
         temporal = await Temporal.connect(found.temporal_address)
-        swept = await _sweep(temporal, queue)
+        swept = await _sweep(temporal, QUEUE)
         restless = await rest(database, patience=mix.patience)
         verdict = await judge(
             ledger,
             database=database,
             url=stacks[0].url,
             temporal=temporal,
-            task_queue=queue,
+            task_queue=QUEUE,
             redis_url=found.redis_url,
             receiver=receiver,
             lost=havoc.lost,
         )
     verdict.counts["swept"] = swept
     verdict.wrong += [f"after {mix.patience:.0f} s: {what}" for what in restless]
-    verdict.noise = noise(sorted(logs.rglob("*.log")))
     return verdict, ledger, havoc
 
 
