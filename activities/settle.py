@@ -2,19 +2,24 @@
 
 from uuid import UUID
 
+import structlog
 from temporalio import activity
 
 from durathread.activities.deliver import Deliveries
 from durathread.activities.position import position_at
 from durathread.activities.repair import close_ended
 from durathread.activities.resources import Resources
+from durathread.activities.superstep import Position
 from durathread.encode import dumps
+from durathread.errors import Unavailable
 from durathread.records import JsonObject, Run, RunStatus
 from durathread.store import runs, threads
-from durathread.store.pool import connection, transaction
+from durathread.store.pool import OUTAGES, connection, transaction
 from durathread.streams.events import settled
 from durathread.streams.marks import conclude
 from durathread.workflows.messages import FORGET, SETTLE, Settlement
+
+log = structlog.get_logger()
 
 ENDINGS: dict[str, RunStatus] = {"interrupted": "interrupted", "timeout": "timeout", "error": "error"}
 
@@ -63,13 +68,7 @@ class Settlements:
         async with connection(self._resources.pool) as conn:
             checkpoint_id = await runs.last_checkpoint(conn, run)
         # Not the thread's latest: by now that may be its successor's.
-        position = (
-            await position_at(
-                self._resources, run.graph_id, run.thread_id, checkpoint_id=checkpoint_id, kwargs=run.kwargs
-            )
-            if checkpoint_id
-            else None
-        )
+        position = await self._position(run, checkpoint_id) if checkpoint_id else None
         resting = position.resting if position else None
         async with transaction(self._resources.pool) as conn:
             await runs.settle_thread(
@@ -79,3 +78,15 @@ class Settlements:
                 values=position.values if position else None,
                 interrupts=position.interrupts if position else None,
             )
+
+    async def _position(self, run: Run, checkpoint_id: str) -> Position | None:
+        try:
+            return await position_at(
+                self._resources, run.graph_id, run.thread_id, checkpoint_id=checkpoint_id, kwargs=run.kwargs
+            )
+        except (Unavailable, *OUTAGES):
+            raise
+        except Exception:
+            # The graph is not what it was. Better a thread that shows what it showed than one that is busy for ever.
+            log.exception("What a run has left cannot be read", run_id=str(run.run_id))
+            return None

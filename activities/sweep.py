@@ -1,5 +1,7 @@
 """The activity that repairs what crashes have left between Postgres and Temporal."""
 
+import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from uuid import UUID
@@ -21,6 +23,9 @@ from durathread.store import runs
 from durathread.store.pool import connection, transaction
 from durathread.temporal import thread_workflow_id
 from durathread.workflows.messages import HELD, SWEEP_RUNS, Settlement, Sweep
+
+# How many threads are asked at once. One whose workers are gone takes as long to ask as `PATIENCE` says.
+AT_ONCE = 20
 
 log = structlog.get_logger()
 
@@ -46,9 +51,15 @@ class Sweeps:
         while True:
             async with connection(self._resources.pool) as conn:
                 found = await runs.stranded(conn, age=given.age, limit=given.limit, after=after)
-            for thread_id, stranded in groupby(sorted(found, key=_place), key=lambda run: run.thread_id):
-                activity.heartbeat()
-                count += await self._resend(thread_id, list(stranded), given)
+            turn = asyncio.Semaphore(AT_ONCE)
+            count += sum(
+                await asyncio.gather(
+                    *(
+                        self._resend(turn, thread_id, list(stranded), given)
+                        for thread_id, stranded in groupby(sorted(found, key=_place), key=lambda run: run.thread_id)
+                    )
+                )
+            )
             if len(found) < given.limit:
                 return count
             after = found[-1].seq
@@ -65,16 +76,23 @@ class Sweeps:
             async with transaction(self._resources.pool) as conn:
                 await runs.rest_thread(conn, thread_id)
 
-    async def _resend(self, thread_id: UUID, stranded: list[Run], given: Sweep) -> int:
+    async def _resend(self, turn: asyncio.Semaphore, thread_id: UUID, stranded: Sequence[Run], given: Sweep) -> int:
         """Send those runs of a thread that its workflow does not hold, in order of admission: it may be a new one."""
-        client = activity.client()
-        held = await _held(client, thread_id)
-        now = datetime.now(UTC)
-        lost = [run for run in stranded if str(run.run_id) not in held and run.created_at <= now]
-        for run in lost:
-            request = signal_of(run, (), limits=given.limits, nodes=[])
-            await send(client, request, task_queue=activity.info().task_queue)
-        return len(lost)
+        client, count = activity.client(), 0
+        async with turn:
+            activity.heartbeat()
+            try:
+                held = await _held(client, thread_id)
+                now = datetime.now(UTC)
+                for run in stranded:
+                    if str(run.run_id) not in held and run.created_at <= now:
+                        request = signal_of(run, (), limits=given.limits, nodes=[])
+                        await send(client, request, task_queue=activity.info().task_queue)
+                        count += 1
+            except Unavailable as error:
+                # The next sweep asks it again: meanwhile it holds up no other thread.
+                log.warning("A thread cannot be swept", thread_id=str(thread_id), error=str(error))
+        return count
 
 
 def _place(run: Run) -> tuple[UUID, int]:

@@ -158,7 +158,7 @@ async def test_an_app_is_told_when_its_reader_hangs_up(app: App, elsewhere: asyn
             await anext(response.aiter_raw())
 
     await on(elsewhere, hang_up())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await app.left.wait()
 
 
@@ -169,7 +169,7 @@ async def test_an_app_is_told_when_its_caller_is_cancelled(app: App, elsewhere: 
 
     waiting = asyncio.run_coroutine_threadsafe(wait(), elsewhere)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await app.entered.wait()
         waiting.cancel()
         await app.left.wait()

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -19,6 +20,8 @@ from durathread.errors import ConfigError
 from durathread.factories import Access, Factory
 from durathread.graphs import Graphs
 from tests.api.serving import serving
+from tests.eventually import eventually
+from tests.runs.support import is_there, status_becomes
 from tests.stack import Stack
 
 SOURCE = """
@@ -299,6 +302,7 @@ async def test_a_factory_may_refuse_to_work_without_a_user_at_start(tmp_path: Pa
 SERVED = """
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import operator
@@ -331,6 +335,18 @@ class State(TypedDict, total=False):
     log: Annotated[list[str], operator.add]
 
 
+def work(name):
+    async def act(state: State):
+        if name == "asks":
+            return {"log": [interrupt("more?")]}
+        if name == "breaks":
+            open(os.environ["BROKEN"], "w").close()
+            await asyncio.sleep(600)
+        return {"log": [name]}
+
+    return act
+
+
 @contextlib.asynccontextmanager
 async def factory(runtime: ServerRuntime[Context], config: RunnableConfig):
     execution = runtime.execution_runtime
@@ -346,9 +362,11 @@ async def factory(runtime: ServerRuntime[Context], config: RunnableConfig):
     if os.environ.get("TRACE") and user:
         with open(os.environ["TRACE"], "a") as trace:
             trace.write(json.dumps(seen) + chr(10))
+    if runtime.access_context == "threads.read" and os.path.exists(os.environ["BROKEN"]):
+        raise RuntimeError("not what it was")
     name = config["configurable"].get("name", "node")
     graph = StateGraph(State, context_schema=Context)
-    graph.add_node(name, lambda state: {"log": [interrupt("more?")]} if name == "asks" else {"log": [name]})
+    graph.add_node(name, work(name))
     graph.add_edge(START, name)
     graph.add_edge(name, END)
     yield graph.compile()
@@ -368,6 +386,7 @@ async def stack(engine_set: Engines, database: str, tmp_path_factory: pytest.Tem
         auth={"path": "./project_graphs.py:auth"},
         workers=1,
         TRACE=str(folder / "trace"),
+        BROKEN=str(folder / "broken"),
     ) as found:
         yield found
 
@@ -415,3 +434,24 @@ async def test_what_a_run_left_is_read_with_the_graph_that_it_ran(stack: Stack) 
         left: Any = await client.runs.join(thread, first["run_id"])
         assert left["log"] == ["in"]
         assert [item["value"] for item in left["__interrupt__"]] == ["more?"]
+
+
+async def test_a_thread_does_not_stay_busy_because_what_a_run_left_cannot_be_read(stack: Stack) -> None:
+    broken = Path(stack.environment["BROKEN"])
+    config: Any = {"configurable": {"name": "breaks"}}
+    async with get_client(url=stack.url, headers={"authorization": "ann"}) as client:
+        thread = (await client.threads.create())["thread_id"]
+        run = await client.runs.create(thread, "graph", input={"log": ["in"]}, config=config)
+
+        async def is_broken() -> bool:
+            return is_there(broken)
+
+        await eventually(is_broken)
+        try:
+            await client.runs.cancel(thread, run["run_id"], wait=True)
+            await status_becomes(client, thread, "idle")
+        finally:
+            os.unlink(broken)
+        assert "What a run has left cannot be read" in stack.log("worker")
+        after: Any = await client.runs.wait(thread, "graph", input={"log": ["on"]})
+        assert after["log"] == ["in", "on", "node"]

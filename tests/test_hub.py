@@ -24,6 +24,6 @@ async def opened(redis: "Redis", turns: int) -> None:
 async def test_a_hub_that_is_closed_while_it_connects_ends(engine_set: Engines) -> None:
     for turns in range(80):
         redis = Redis.from_url(engine_set.redis_url)
-        ended, _ = await asyncio.wait([asyncio.create_task(opened(redis, turns))], timeout=10)
+        ended, _ = await asyncio.wait([asyncio.create_task(opened(redis, turns))], timeout=30)
         assert ended, f"not after {turns} turns"
         await redis.aclose()

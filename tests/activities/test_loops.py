@@ -202,4 +202,4 @@ async def test_work_that_is_cancelled_while_it_begins_does_not_hang(loops: Graph
         work = loops.submit(wait)
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(asyncio.wrap_future(work.outcome), 5)
+            await asyncio.wait_for(asyncio.wrap_future(work.outcome), 30)

@@ -66,7 +66,7 @@ async def test_openapi_is_right_where_the_reference_is_wrong(server: Stack) -> N
 
 
 async def test_head_answers_wherever_get_does_also_for_what_never_ends(server: Stack) -> None:
-    async with httpx.AsyncClient(base_url=server.url, timeout=5) as http:
+    async with httpx.AsyncClient(base_url=server.url, timeout=30) as http:
         thread = (await http.post("/threads", json={})).json()["thread_id"]
         for path in ("/ok", f"/threads/{thread}", f"/threads/{thread}/stream"):
             response = await http.head(path)

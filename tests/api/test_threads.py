@@ -1,16 +1,17 @@
 """`client.threads`, their states aside."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import orjson
 import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import BadRequestError, ConflictError, NotFoundError, UnprocessableEntityError
 
 from tests.eventually import eventually
+from tests.runs.support import joining
 from tests.stack import Stack
 
 
@@ -125,14 +126,13 @@ async def test_a_deleted_thread_is_gone_with_all_it_had(client: LangGraphClient)
     assert await client.threads.get_history(thread_id) == []
 
 
-async def test_deleting_a_thread_stops_what_runs(client: LangGraphClient, tmp_path: Path) -> None:
+async def test_deleting_a_thread_stops_what_runs(client: LangGraphClient, server: Stack, tmp_path: Path) -> None:
     thread_id = (await client.threads.create())["thread_id"]
     run = await client.runs.create(thread_id, "agent", input=slow(tmp_path))
-    joined = asyncio.create_task(client.runs.join(thread_id, run["run_id"]))
     await begun(tmp_path)
-    await client.threads.delete(thread_id)
-    async with asyncio.timeout(5):
-        await joined
+    async with joining(server.url, thread_id, run["run_id"]) as joined:
+        await client.threads.delete(thread_id)
+        assert orjson.loads(await joined.aread()) == {"log": ["in", "a"], "do": slow(tmp_path)["do"]}
     # The id can be used again, and what still ran leaves no trace on it.
     await client.threads.create(thread_id=thread_id)
     (tmp_path / "go").touch()

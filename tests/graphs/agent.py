@@ -1,6 +1,7 @@
 """a → b → c, each of which appends its name to `log`, and does what the input asks of it."""
 
 import asyncio
+import contextlib
 import operator
 import os
 import signal
@@ -19,18 +20,26 @@ class State(TypedDict, total=False):
     do: dict[str, dict[str, Any]]
 
 
+async def there(path: str) -> None:
+    """Wait until a file exists."""
+    while not Path(path).exists():  # noqa: ASYNC110, ASYNC240
+        await asyncio.sleep(0.01)
+
+
 async def act(what: dict[str, Any], run_id: str) -> None:
     """Carry out an instruction.
 
     `trace`: append a line to a file. `sleep`: that many seconds, cancellable. `until`: wait until a file exists.
-    `block`: block the event loop's thread. `stubborn`: swallow cancellation and go on for that long. `slow_finally`: take
-    that long to clean up. `ended`: create a file at the very end. `kill`: kill the worker's process. `fail`: raise a ValueError with this text.
+    `block_until`: block the event loop's thread until a file exists. `stubborn`: swallow cancellation and go on for that
+    long. `stubborn_until`, `finally_until`: swallow cancellation, or clean up, until a file exists. `ended`: create a file
+    at the very end. `kill`: kill the worker's process. `fail`: raise a ValueError with this text.
     """
     if path := what.get("trace"):
         with Path(path).open("a") as trace:  # noqa: ASYNC230
             trace.write(f"{run_id} {os.getpid()}\n")
-    if seconds := what.get("block"):
-        time.sleep(seconds)  # noqa: ASYNC251
+    if path := what.get("block_until"):
+        while not Path(path).exists():  # noqa: ASYNC240
+            time.sleep(0.01)  # noqa: ASYNC251
     if seconds := what.get("stubborn"):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -38,15 +47,18 @@ async def act(what: dict[str, Any], run_id: str) -> None:
                 await asyncio.sleep(max(end - time.monotonic(), 0))
             except asyncio.CancelledError:
                 continue
+    if path := what.get("stubborn_until"):
+        while not Path(path).exists():  # noqa: ASYNC240
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
     try:
         if path := what.get("until"):
-            while not Path(path).exists():  # noqa: ASYNC110, ASYNC240
-                await asyncio.sleep(0.01)
+            await there(path)
         if seconds := what.get("sleep"):
             await asyncio.sleep(seconds)
     finally:
-        if seconds := what.get("slow_finally"):
-            await asyncio.sleep(seconds)
+        if path := what.get("finally_until"):
+            await there(path)
     if what.get("kill"):
         os.kill(os.getpid(), signal.SIGKILL)
     if text := what.get("fail"):

@@ -22,7 +22,7 @@ JSON_QUERIES = "langgraph-sdk-json-queries"
 PREFIXES = {"react": "react", "controller": "react", "crashes": "crash"}
 NAME = re.compile(r'^ *test\("(.+?)", ', re.MULTILINE)
 REFUSAL = re.compile(r'^  "(.+?)": \[\d+, ', re.MULTILINE)
-SECONDS = 240
+SECONDS = 500
 
 Failures = dict[str, str | None]
 Outcome = Callable[[str, str], Awaitable[Failures]]

@@ -1,8 +1,11 @@
 """What the tests of runs do again and again."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.schema import Run
 
@@ -45,6 +48,17 @@ async def status_becomes(client: LangGraphClient, thread_id: str, status: str) -
         return (await client.threads.get(thread_id))["status"] == status
 
     await eventually(is_it, what=f"thread is {status}")
+
+
+@asynccontextmanager
+async def joining(url: str, thread_id: str, run_id: str) -> AsyncGenerator[httpx.Response]:
+    """Join a run, and know that the server has found it: the body, to be read, is its outcome."""
+    async with (
+        httpx.AsyncClient(base_url=url, timeout=30) as http,
+        http.stream("GET", f"/threads/{thread_id}/runs/{run_id}/join") as response,
+    ):
+        assert response.status_code == 200
+        yield response
 
 
 def lines(path: Path) -> list[str]:

@@ -6,12 +6,13 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import orjson
 import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import BadRequestError, ConflictError, NotFoundError, UnprocessableEntityError
 
 from tests.eventually import eventually
-from tests.runs.support import entered, lines, log_of, start, status_becomes
+from tests.runs.support import entered, joining, lines, log_of, start, status_becomes
 from tests.stack import Stack
 
 AGENT = "fe096781-5601-53d2-b2f6-0d3403f7e9ca"
@@ -161,16 +162,15 @@ async def test_cancelling_a_queued_run_leaves_the_running_one_alone(
 
 @pytest.mark.parametrize("wait", [False, True])
 async def test_a_queued_run_that_is_rolled_back_is_deleted_whoever_waits_for_it(
-    client: LangGraphClient, thread_id: str, tmp_path: Path, wait: bool
+    client: LangGraphClient, server: Stack, thread_id: str, tmp_path: Path, wait: bool
 ) -> None:
     gate, trace = tmp_path / "gate", tmp_path / "b"
     first = await start(client, thread_id, "r1", do={"b": {"trace": str(trace), "until": str(gate)}})
     await entered(trace)
     second = await start(client, thread_id, "r2")
-    joined = asyncio.create_task(client.runs.join(thread_id, second["run_id"]))
-    await client.runs.cancel(thread_id, second["run_id"], action="rollback", wait=wait)
-    async with asyncio.timeout(5):
-        await joined
+    async with joining(server.url, thread_id, second["run_id"]) as joined:
+        await client.runs.cancel(thread_id, second["run_id"], action="rollback", wait=wait)
+        assert orjson.loads(await joined.aread()) == {}
     with pytest.raises(NotFoundError):
         await client.runs.get(thread_id, second["run_id"])
     assert (await client.threads.get(thread_id))["status"] == "busy"

@@ -1,5 +1,6 @@
 """What crashes leave between Postgres and Temporal, and how it is found."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -64,6 +65,26 @@ async def test_a_lost_thread_is_taken_up_in_order_with_the_run_that_works(
     gate.touch()
     result: Any = await client.runs.join(thread_id, last["run_id"])
     assert result["log"] == ["r0", "a", "b", "c", "r1", "a", "b", "c"]
+
+
+async def test_a_thread_that_does_not_answer_holds_up_no_other(
+    client: LangGraphClient, server: Stack, temporal: Client
+) -> None:
+    mute, lost = str(uuid4()), str(uuid4())
+    for thread_id in (mute, lost):
+        await start(client, thread_id, "r", after_seconds=0.5)
+        await temporal.get_workflow_handle(f"thread/{thread_id}").terminate()
+    # Its workflow is there, and nobody works for it.
+    handle = await temporal.start_workflow("Thread", id=f"thread/{mute}", task_queue="nobody")
+    asked = asyncio.get_running_loop().time()
+    while not await sweep(temporal, server):
+        assert asyncio.get_running_loop().time() - asked < 60
+    await status_becomes(client, lost, "idle")
+    assert await log_of(client, lost) == ["r", "a", "b", "c"]
+    assert (await client.threads.get(mute))["status"] == "busy"
+    await handle.terminate()
+    assert await sweep(temporal, server) >= 1
+    await status_becomes(client, mute, "idle")
 
 
 async def test_a_node_stops_although_nobody_told_it_that_its_run_has_ended(

@@ -26,7 +26,7 @@ async def closed(
     temporal: Client,
     workflow_id: str,
     *,
-    timeout: float = 10.0,  # noqa: ASYNC109
+    timeout: float = 30.0,  # noqa: ASYNC109
 ) -> WorkflowExecutionDescription:
     """Wait until a workflow has closed, and describe it."""
 

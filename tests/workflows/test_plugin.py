@@ -177,7 +177,7 @@ async def test_a_worker_whose_graphs_cannot_be_loaded_says_so(
     settings = Settings(database_url=database, redis_url=engine_set.redis_url, config=tmp_path / "langgraph.json")
     client = await Client.connect(engine_set.temporal_address, plugins=[DurathreadPlugin(settings)])
     with pytest.raises(ConfigError, match="broken"):
-        async with asyncio.timeout(10), worker_on(client):
+        async with asyncio.timeout(30), worker_on(client):
             await asyncio.Event().wait()
 
 
