@@ -1,5 +1,6 @@
 """What tests share: the engines, a server on them, and clients of it."""
 
+import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -23,6 +24,8 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 # How many workflows are replayed when the session's server ends.
 REPLAYED = 200
+# In minutes: tests of lifetimes sweep themselves.
+SELDOM = {"sweep_interval_minutes": 100_000}
 # Short, so that crash tests are.
 FAST = {"DURATHREAD_CANCEL_GRACE": "1", "BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS": "1"}
 
@@ -43,6 +46,7 @@ def environment_of(engine_set: Engines, *, queue: str, config: Path = GRAPHS) ->
         "TEMPORAL_NAMESPACE": "default",
         "DURATHREAD_CONFIG": str(config),
         "DURATHREAD_TASK_QUEUE": queue,
+        "LANGGRAPH_THREAD_TTL": json.dumps(SELDOM),
         **FAST,
     }
 

@@ -325,7 +325,8 @@ async def test_what_a_cancelled_run_settles_late_does_not_hide_an_update(
     client: LangGraphClient, temporal: Client, tmp_path: Path
 ) -> None:
     thread_id = (await client.threads.create())["thread_id"]
-    stubborn: Any = {"log": [], "do": {"b": {"trace": str(tmp_path / "begun"), "stubborn": 0.5}}}
+    gate = tmp_path / "gate"
+    stubborn: Any = {"log": [], "do": {"b": {"trace": str(tmp_path / "begun"), "stubborn_until": str(gate)}}}
     run = await client.runs.create(thread_id, "agent", input=stubborn)
 
     async def begun() -> bool:
@@ -334,6 +335,7 @@ async def test_what_a_cancelled_run_settles_late_does_not_hide_an_update(
     await eventually(begun)
     await client.runs.cancel(thread_id, run["run_id"])
     await client.threads.update_state(thread_id, {"log": ["mine"]}, as_node="c")
+    gate.touch()
 
     async def settled() -> bool:
         history = await temporal.get_workflow_handle(thread_workflow_id(thread_id)).fetch_history()

@@ -74,6 +74,7 @@ async def lasting(environment: dict[str, str], tmp_path_factory: pytest.TempPath
         "DURATHREAD_TASK_QUEUE": "lifetimes",
         "DURATHREAD_CONFIG": str(GRAPHS.parent / "ttl.json"),
     }
+    del own["LANGGRAPH_THREAD_TTL"]
     async with running(own, tmp_path_factory.mktemp("lifetimes")) as found:
         yield found
 

@@ -30,9 +30,9 @@ async def act(what: dict[str, Any], run_id: str) -> None:
     """Carry out an instruction.
 
     `trace`: append a line to a file. `sleep`: that many seconds, cancellable. `until`: wait until a file exists.
-    `block_until`: block the event loop's thread until a file exists. `stubborn`: swallow cancellation and go on for that
-    long. `stubborn_until`, `finally_until`: swallow cancellation, or clean up, until a file exists. `ended`: create a file
-    at the very end. `kill`: kill the worker's process. `fail`: raise a ValueError with this text.
+    `block_until`, `stubborn_until`, `finally_until`: block the event loop's thread, swallow cancellation, clean up until a
+    file exists. `ended`: create a file at the very end. `kill`: kill the worker's process. `fail`: raise a ValueError with
+    this text.
     """
     if path := what.get("trace"):
         with Path(path).open("a") as trace:  # noqa: ASYNC230
@@ -40,13 +40,6 @@ async def act(what: dict[str, Any], run_id: str) -> None:
     if path := what.get("block_until"):
         while not Path(path).exists():  # noqa: ASYNC240
             time.sleep(0.01)  # noqa: ASYNC251
-    if seconds := what.get("stubborn"):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            try:
-                await asyncio.sleep(max(end - time.monotonic(), 0))
-            except asyncio.CancelledError:
-                continue
     if path := what.get("stubborn_until"):
         while not Path(path).exists():  # noqa: ASYNC240
             with contextlib.suppress(asyncio.CancelledError):

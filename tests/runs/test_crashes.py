@@ -280,10 +280,10 @@ async def test_a_run_admitted_just_before_the_api_died_is_found(
             (first["run_id"],),
         )
     await temporal.get_workflow_handle(f"thread/{thread_id}").terminate()
-    swept = await temporal.execute_workflow(
+    # Unless the server's own schedule comes first.
+    await temporal.execute_workflow(
         "Sweep", Sweep(age=1), id=f"sweep-{thread_id}", task_queue=stack.environment["DURATHREAD_TASK_QUEUE"]
     )
-    assert swept == 1
 
     async def done() -> bool:
         return (await own_client.runs.get(thread_id, first["run_id"]))["status"] == "success"

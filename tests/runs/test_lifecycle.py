@@ -107,10 +107,11 @@ async def test_errors_found_at_execution_are_the_runs_own(client: LangGraphClien
 async def test_cancel_interrupts_and_a_null_input_goes_on(
     client: LangGraphClient, thread_id: str, tmp_path: Path
 ) -> None:
-    trace = tmp_path / "b"
-    run = await start(client, thread_id, "r1", do={"b": {"trace": str(trace), "sleep": 1}})
+    gate, trace = tmp_path / "gate", tmp_path / "b"
+    run = await start(client, thread_id, "r1", do={"b": {"trace": str(trace), "until": str(gate)}})
     await entered(trace)
     await client.runs.cancel(thread_id, run["run_id"], wait=True)
+    gate.touch()
     thread: Any = await client.threads.get(thread_id)
     assert thread["status"] == "interrupted"
     assert thread["error"]["error"] == "UserInterrupt"
@@ -347,13 +348,14 @@ async def test_a_body_is_read_as_json_whatever_its_type(thread_id: str, server: 
     assert response.json()["log"] == ["nul \ufffd", "a", "b", "c"]
 
 
-async def test_many_threads_run_side_by_side(client: LangGraphClient, thread_id: str) -> None:
+async def test_many_threads_run_side_by_side(client: LangGraphClient, thread_id: str, tmp_path: Path) -> None:
     """A busy thread does not hold up others."""
-    threads = [f"{thread_id[:-2]}{n:02d}" for n in range(10)]
-    busy = [await start(client, threads[0], f"q{n}", do={"b": {"sleep": 0.4}}) for n in range(5)]
+    threads, gate = [f"{thread_id[:-2]}{n:02d}" for n in range(10)], tmp_path / "gate"
+    busy = [await start(client, threads[0], f"q{n}", do={"b": {"until": str(gate)}}) for n in range(5)]
     results: Any = await asyncio.gather(
         *(client.runs.wait(thread, "agent", input={"log": [thread]}, if_not_exists="create") for thread in threads[1:])
     )
     assert [result["log"] for result in results] == [[thread, "a", "b", "c"] for thread in threads[1:]]
     assert (await client.runs.get(threads[0], busy[-1]["run_id"]))["status"] == "pending"
+    gate.touch()
     await client.runs.join(threads[0], busy[-1]["run_id"])

@@ -208,20 +208,21 @@ async def test_a_resumable_stream_replays_from_any_event(client: LangGraphClient
 
 @pytest.mark.parametrize("beyond", ["9999999999999-0", "9" * 30])
 async def test_who_comes_back_behind_what_has_been_hinders_nobody(
-    client: LangGraphClient, thread_id: str, tmp_path: Path, beyond: str
+    client: LangGraphClient, server: Stack, thread_id: str, tmp_path: Path, beyond: str
 ) -> None:
     gate, trace = tmp_path / "gate", tmp_path / "b"
     do = {"b": {"trace": str(trace), "until": str(gate)}}
     run_id = (await start(client, thread_id, "in", do=do, stream_resumable=True))["run_id"]
     await entered(trace)
-    far = client.runs.join_stream(thread_id, run_id, last_event_id=beyond)
-    first = asyncio.ensure_future(anext(far))
-    near = client.runs.join_stream(thread_id, run_id, last_event_id="-1")
-    seen = [await anext(near) for _ in range(3)]
-    gate.touch()
-    seen += await collect(near)
+    path = f"{server.url}/threads/{thread_id}/runs/{run_id}/stream"
+    async with httpx.AsyncClient() as http, http.stream("GET", path, headers={"Last-Event-ID": beyond}) as far:
+        near = client.runs.join_stream(thread_id, run_id, last_event_id="-1")
+        seen = [await anext(near) for _ in range(3)]
+        gate.touch()
+        seen += await collect(near)
+        found = [line.removeprefix("id: ") async for line in far.aiter_lines() if line.startswith("id: ")]
     assert names(seen) == ["metadata", "values", "values", "values", "values", "end"]
-    assert [part.id for part in [await first, *await collect(far)]] == [part.id for part in seen[3:]]
+    assert found == [part.id for part in seen[3:]]
     assert await collect(client.runs.join_stream(thread_id, run_id, last_event_id=beyond)) == []
 
 

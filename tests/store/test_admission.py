@@ -73,6 +73,20 @@ async def test_runs_are_numbered_in_the_order_of_their_admission(pool: Pool, thr
         assert await runs.in_flight(conn, thread) == [run.run_id for run in admitted]
 
 
+async def test_runs_are_created_in_the_order_of_their_admission_whenever_it_began(pool: Pool, thread: UUID) -> None:
+    async with transaction(pool) as slow:
+        # The transaction has its time now, and gets its turn later.
+        await slow.execute("SELECT now()")
+        first = (await admit(pool, new_run(thread))).run
+        second = (await admission.admit(slow, new_run(thread, "interrupt"))).run
+    assert first.seq < second.seq
+    assert first.created_at < second.created_at
+    [interrupted, _] = await listed(pool, thread)
+    assert (interrupted.run_id, interrupted.status) == (first.run_id, "interrupted")
+    assert interrupted.created_at < interrupted.updated_at
+    assert [run.created_at == run.updated_at for run in (first, second)] == [True, True]
+
+
 @pytest.mark.parametrize("strategy", ["interrupt", "rollback"])
 async def test_an_admission_that_fails_has_changed_nothing(pool: Pool, thread: UUID, strategy: Strategy) -> None:
     working = await claimed(pool, thread)

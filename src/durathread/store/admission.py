@@ -25,10 +25,13 @@ Action = Literal["interrupt", "rollback"]
 CREATE_THREAD = """
 INSERT INTO thread (thread_id, metadata, temporary) VALUES (%s, %s, %s) ON CONFLICT (thread_id) DO NOTHING
 """
+# The transaction may have begun long before it got hold of its thread: runs are created in the order of admission.
 INSERT_RUN: LiteralString = f"""
-INSERT INTO run (run_id, thread_id, assistant_id, graph_id, strategy, metadata, kwargs, created_at)
-VALUES (%(run)s, %(thread)s, %(assistant)s, %(graph)s, %(strategy)s, %(metadata)s, %(kwargs)s,
-        now() + make_interval(secs => %(after)s))
+WITH admitted AS MATERIALIZED (SELECT clock_timestamp() AS at)
+INSERT INTO run (run_id, thread_id, assistant_id, graph_id, strategy, metadata, kwargs, created_at, updated_at)
+SELECT %(run)s, %(thread)s, %(assistant)s, %(graph)s, %(strategy)s, %(metadata)s::jsonb, %(kwargs)s::jsonb,
+       at + make_interval(secs => %(after)s), at
+FROM admitted
 RETURNING {runs.COLUMNS}
 """
 BUSY_THREAD = """
@@ -37,7 +40,8 @@ UPDATE thread SET status = 'busy', metadata = %(metadata)s, config = %(config)s,
 WHERE thread_id = %(thread)s
 """
 INTERRUPT_RUNS = """
-UPDATE run SET status = 'interrupted', error = %(error)s, updated_at = now(), ended_at = now() WHERE run_id = ANY(%(runs)s)
+UPDATE run SET status = 'interrupted', error = %(error)s, updated_at = clock_timestamp(), ended_at = clock_timestamp()
+WHERE run_id = ANY(%(runs)s)
 """
 DELETE_RUNS = "DELETE FROM run WHERE run_id = ANY(%(runs)s)"
 THREAD_ERROR = "UPDATE thread SET error = %(error)s, updated_at = now() WHERE thread_id = %(thread)s"
