@@ -70,11 +70,17 @@ class Crons:
                     await crons.mark_lost(conn, cron_id)
             behind = await crons.unpublished(conn, since=since)
             orphans = found - await crons.known(conn, found)
+        count = 0
         for cron_id in (*behind, *orphans):
             activity.heartbeat()
             log.warning("The schedule of a cron is repaired", cron_id=str(cron_id))
-            await self._publish(cron_id)
-        return len(behind) + len(orphans)
+            try:
+                await self._publish(cron_id)
+                count += 1
+            except Error:
+                # The next sweep tries again: meanwhile it holds up no other cron.
+                log.exception("The schedule of a cron cannot be repaired", cron_id=str(cron_id))
+        return count
 
     async def _publish(self, cron_id: UUID) -> None:
         await publish(

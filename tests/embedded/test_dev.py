@@ -1,7 +1,6 @@
 """`durathread dev`, as people run it: in a process of its own, ended by Ctrl-C or worse."""
 
 import asyncio
-import contextlib
 import signal
 import socket
 import sys
@@ -16,6 +15,7 @@ import psutil
 import pytest
 
 from durathread.embedded.ports import free_port
+from tests.embedded.processes import all_gone, command_of, kill
 from tests.eventually import eventually
 
 CONFIG = Path(__file__).parents[2] / "examples" / "weather" / "langgraph.json"
@@ -49,7 +49,7 @@ class Server:
     def child(self, *words: str) -> psutil.Process | None:
         """Find a child by words of its command line."""
         for each in psutil.Process(self.process.pid).children():
-            if all(word in " ".join(each.cmdline()) for word in words):
+            if all(word in command_of(each) for word in words):
                 return each
         return None
 
@@ -90,22 +90,6 @@ async def started(folder: Path, *options: str, port: int | None = None) -> Async
         if process.returncode is None:
             process.kill()
         await process.wait()
-
-
-def kill(processes: list[psutil.Process]) -> None:
-    """Kill processes; some may end by themselves when others do."""
-    for each in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            each.kill()
-
-
-async def all_gone(processes: list[psutil.Process]) -> None:
-    """Wait until processes have ended."""
-
-    async def gone() -> bool:
-        return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes)
-
-    await eventually(gone, what=str(processes))
 
 
 @pytest.fixture(scope="module")

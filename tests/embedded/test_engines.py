@@ -1,7 +1,6 @@
 """The engines start from their packages, keep their data, and leave nothing behind."""
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -21,6 +20,7 @@ from durathread.embedded.engines import Engines, engines
 from durathread.embedded.folder import Folder
 from durathread.embedded.postgres import Postgres
 from durathread.errors import EngineError
+from tests.embedded.processes import all_gone, command_of, kill
 from tests.eventually import eventually
 
 OWNER = """
@@ -81,22 +81,6 @@ async def owner(data: Path) -> psutil.Process:
     return found
 
 
-def kill(processes: list[psutil.Process]) -> None:
-    """Kill processes; some may end by themselves when others do."""
-    for each in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            each.kill()
-
-
-async def all_gone(processes: list[psutil.Process]) -> None:
-    """Wait until processes have ended."""
-
-    async def gone() -> bool:
-        return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes)
-
-    await eventually(gone, what=str(processes))
-
-
 async def test_each_engine_answers_at_the_address_that_is_told(running: Engines) -> None:
     async with Redis.from_url(running.redis_url) as valkey:
         assert await valkey.ping()
@@ -151,7 +135,7 @@ async def test_data_survives_a_restart(tmp_path: Path) -> None:
     async with engines(tmp_path / "data", headless=True) as first:
         await write(first)
         children = psutil.Process().children(recursive=True)
-        mine = [each for each in children if str(tmp_path) in " ".join(each.cmdline())]
+        mine = [each for each in children if str(tmp_path) in command_of(each)]
         assert mine
     await all_gone(mine)
     assert list((tmp_path / "data" / "pids").iterdir()) == []

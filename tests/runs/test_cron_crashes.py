@@ -183,6 +183,22 @@ async def test_a_schedule_that_somebody_has_deleted_is_made_again(
     assert await exists(own_temporal, cron["cron_id"])
 
 
+async def test_a_cron_that_cannot_be_scheduled_holds_up_no_other(
+    own_client: LangGraphClient, own_temporal: Client, conn: Connection
+) -> None:
+    spoilt = (await eventually(lambda: accepted(own_client)))["cron_id"]
+    query: Any = "UPDATE cron SET schedule = 'no schedule', scheduled = false WHERE cron_id = %s"
+    await conn.execute(query, (spoilt,))
+    cron = await eventually(lambda: accepted(own_client))
+    await own_temporal.get_schedule_handle(f"cron/{cron['cron_id']}").delete()
+    await listed(own_temporal, cron["cron_id"], there=False)
+    await sweep(own_temporal, conn)
+    assert await exists(own_temporal, cron["cron_id"])
+    assert await number(conn, "SELECT count(*) FROM cron WHERE NOT scheduled") == 1
+    await conn.execute("DELETE FROM cron WHERE cron_id = %s", (spoilt,))
+    await sweep(own_temporal, conn)
+
+
 async def test_a_schedule_without_a_cron_is_deleted_unless_it_is_anothers(
     own_client: LangGraphClient, own_temporal: Client, conn: Connection
 ) -> None:

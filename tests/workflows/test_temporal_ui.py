@@ -121,10 +121,15 @@ async def test_an_interrupted_run_is_shown_as_canceled(
 
 
 async def test_a_run_that_is_interrupted_right_after_its_creation_is_shown_as_canceled(
-    client: LangGraphClient, thread_id: str, temporal: Client
+    client: LangGraphClient, thread_id: str, temporal: Client, tmp_path: Path
 ) -> None:
     await client.threads.create(thread_id=thread_id)
-    runs = await asyncio.gather(*(start(client, thread_id, f"r{n}", multitask_strategy="interrupt") for n in range(10)))
+    gate = tmp_path / "gate"
+    do = {"b": {"until": str(gate)}}
+    runs = await asyncio.gather(
+        *(start(client, thread_id, f"r{n}", do=do, multitask_strategy="interrupt") for n in range(10))
+    )
+    gate.touch()
     await status_becomes(client, thread_id, "idle")
     outcomes = {run["run_id"]: (await client.runs.get(thread_id, run["run_id"]))["status"] for run in runs}
     assert sorted(outcomes.values()) == ["interrupted"] * 9 + ["success"]
