@@ -1,6 +1,7 @@
 """What clients of a run's stream see: modes, ids, resumption, late joiners."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -206,24 +207,28 @@ async def test_a_resumable_stream_replays_from_any_event(client: LangGraphClient
         assert [part.id for part in replay] == ids
 
 
-@pytest.mark.parametrize("beyond", ["9999999999999-0", "9" * 30])
 async def test_who_comes_back_behind_what_has_been_hinders_nobody(
-    client: LangGraphClient, server: Stack, thread_id: str, tmp_path: Path, beyond: str
+    client: LangGraphClient, server: Stack, thread_id: str, tmp_path: Path
 ) -> None:
     gate, trace = tmp_path / "gate", tmp_path / "b"
     do = {"b": {"trace": str(trace), "until": str(gate)}}
     run_id = (await start(client, thread_id, "in", do=do, stream_resumable=True))["run_id"]
     await entered(trace)
-    path = f"{server.url}/threads/{thread_id}/runs/{run_id}/stream"
-    async with httpx.AsyncClient() as http, http.stream("GET", path, headers={"Last-Event-ID": beyond}) as far:
+    path, ahead = f"{server.url}/threads/{thread_id}/runs/{run_id}/stream", ("9999999999999-0", "9" * 30)
+    async with httpx.AsyncClient(timeout=30) as http, AsyncExitStack() as stack:
+        streams = [http.stream("GET", path, headers={"Last-Event-ID": beyond}) for beyond in ahead]
+        far = [(await stack.enter_async_context(stream)).aiter_lines() for stream in streams]
+        # Who gets a heartbeat waits for events.
+        assert [await anext(lines) for lines in far] == [": heartbeat"] * 2
         near = client.runs.join_stream(thread_id, run_id, last_event_id="-1")
         seen = [await anext(near) for _ in range(3)]
         gate.touch()
         seen += await collect(near)
-        found = [line.removeprefix("id: ") async for line in far.aiter_lines() if line.startswith("id: ")]
+        found = [[line.removeprefix("id: ") async for line in lines if line.startswith("id: ")] for lines in far]
     assert names(seen) == ["metadata", "values", "values", "values", "values", "end"]
-    assert found == [part.id for part in seen[3:]]
-    assert await collect(client.runs.join_stream(thread_id, run_id, last_event_id=beyond)) == []
+    assert found == [[part.id for part in seen[3:]]] * 2
+    for beyond in ahead:
+        assert await collect(client.runs.join_stream(thread_id, run_id, last_event_id=beyond)) == []
 
 
 async def test_a_run_whose_events_are_no_longer_kept_ends_as_it_ended(
