@@ -189,7 +189,8 @@ async def test_a_threads_details_name_what_runs_what_waits_and_what_has_ended(
         waiting.index(run["run_id"]) for run in (queued, later)
     )
     assert f"`{done['run_id']}` success" in over
-    for run_id in (working, queued["run_id"], later["run_id"]):
+    # The last first: none gets its turn meanwhile.
+    for run_id in (later["run_id"], queued["run_id"], working):
         await client.runs.cancel(thread_id, run_id, wait=True)
 
     async def settled() -> bool:
