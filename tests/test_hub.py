@@ -2,11 +2,18 @@
 
 import asyncio
 from collections.abc import Collection
+from pathlib import Path
+from uuid import uuid4
 
 from redis.asyncio import Redis
 
+from durathread.embedded import folder as folders
 from durathread.embedded.engines import Engines
-from durathread.streams.hub import open_hub
+from durathread.embedded.ports import free_port
+from durathread.embedded.valkey import Valkey
+from durathread.streams.connection import connect
+from durathread.streams.events import stream_key
+from durathread.streams.hub import PAGE, open_hub
 
 
 async def statuses(subjects: Collection[str]) -> dict[str, str | None]:
@@ -27,3 +34,32 @@ async def test_a_hub_that_is_closed_while_it_connects_ends(engine_set: Engines) 
         ended, _ = await asyncio.wait([asyncio.create_task(opened(redis, turns))], timeout=30)
         assert ended, f"not after {turns} turns"
         await redis.aclose()
+
+
+async def test_marks_wait_while_valkey_is_away(tmp_path: Path) -> None:
+    subject = str(uuid4())
+    with folders.opened(tmp_path) as folder:
+        valkey = Valkey(folder, port=free_port())
+        await valkey.start()
+        async with connect(valkey.url) as redis, open_hub(redis, statuses) as hub:
+            for number in range(1, PAGE + 11):
+                await redis.xadd(stream_key(subject), {"e": f"e{number}", "d": "{}"}, id=f"{number}-0")
+            marks = hub.marks(subject, after="0-0")
+            seen = [(await anext(marks)).name for _ in range(PAGE)]
+            # What is behind the first page has yet to be read, and there is nobody to ask.
+            valkey.kill()
+            await valkey.wait()
+            coming = asyncio.ensure_future(anext(marks))
+            await asyncio.wait([coming], timeout=1)
+            assert not coming.done()
+            await valkey.start()
+            await redis.xadd(stream_key(subject), {"e": "after", "d": "{}"}, id="1000-0")
+            seen.append((await coming).name)
+            while seen[-1] != "after":
+                seen.append((await anext(marks)).name)
+            await marks.aclose()
+        await valkey.stop()
+    kept = [f"e{number}" for number in range(1, PAGE + 11)]
+    assert seen[:PAGE] == kept[:PAGE]
+    # As much as Valkey has kept, each once, in order.
+    assert seen[PAGE:-1] == kept[PAGE : len(seen) - 1]

@@ -131,27 +131,30 @@ class Hub:
 
     async def marks(
         self, subject: str, *, after: str, lost: Callable[[str], Awaitable[bool]] | None = None
-    ) -> AsyncIterator[Event]:
-        """Follow a thread's marks from just behind one, until the thread is deleted.
+    ) -> AsyncGenerator[Event]:
+        """Follow a thread's marks from just behind one, until the thread is deleted. While Valkey is away, they wait.
 
         Args:
             subject: whose marks.
             after: the last one that the client has.
             lost: says of a mark's id whether Valkey has forgotten it, and counts anew: the client then sees all there is.
-
-        Raises:
-            RedisError: Valkey is unavailable.
         """
         with self._watch(subject) as watch:
             while True:
                 grown, over = watch.grown, watch.ended.is_set()
                 before = after
-                async for event in self._replay(subject, after=after):
-                    after = event.event_id
-                    yield event
-                if before == after and lost is not None and await lost(after):
-                    after = START
-                    continue
+                try:
+                    async for event in self._replay(subject, after=after):
+                        after = event.event_id
+                        yield event
+                    if before == after and lost is not None and await lost(after):
+                        after = START
+                        continue
+                except (RedisError, OSError) as error:
+                    log.warning("A thread's stream waits", subject=subject, error=str(error))
+                    if not over:
+                        await asyncio.sleep(RETRY)
+                        continue
                 if over:
                     return
                 await grown.wait()
