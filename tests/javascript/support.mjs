@@ -35,7 +35,7 @@ export async function first(stream, found) {
   throw new Error("the stream ended before what was looked for");
 }
 
-export async function eventually(check, { what = String(check), timeout = 20_000 } = {}) {
+export async function eventually(check, { what = String(check), timeout = 60_000 } = {}) {
   const end = Date.now() + timeout;
   for (;;) {
     const found = await check();

@@ -10,7 +10,7 @@ import orjson
 
 ALL = ["values", "updates", "messages", "tools", "lifecycle", "input", "checkpoints", "tasks", "custom"]
 # How long a test waits for the next event, in seconds.
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 Event = dict[str, Any]
 
