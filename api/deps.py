@@ -193,13 +193,14 @@ async def final_statuses(pool: Pool, subjects: Collection[str]) -> dict[str, str
             {run.thread_id for run in found.values()} if any(s.startswith(SETTLED) for s in ids) else set[UUID]()
         )
         asked = unsettled | set(watched.values())
-        shown = await threads.ended_seqs(conn, asked) if asked else {}
+        shown = await threads.turns(conn, asked) if asked else {}
     statuses: dict[str, str | None] = {
         subject: None if thread_id in shown else "deleted" for subject, thread_id in watched.items()
     }
     for subject, run_id in ids.items():
         run = found.get(run_id)
         statuses[subject] = "deleted" if run is None else None if run.in_flight else run.status
-        if run and subject.startswith(SETTLED) and run.attempt and shown.get(run.thread_id, run.seq) < run.seq:
-            statuses[subject] = None
+        if run and subject.startswith(SETTLED) and run.started_at and run.thread_id in shown:
+            turn = shown[run.thread_id]
+            statuses[subject] = None if turn is None or turn < run.started_at else statuses[subject]
     return statuses

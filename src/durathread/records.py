@@ -48,7 +48,7 @@ class Thread:
     values: Json
     interrupts: JsonObject | None
     error: JsonObject | None
-    ended_seq: int
+    ended_started_at: datetime | None
     ended_run_id: UUID | None
     temporary: bool
     hidden: bool

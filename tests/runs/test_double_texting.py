@@ -221,3 +221,28 @@ async def test_a_rolled_back_answer_leaves_the_question_open(
     assert (await client.threads.get(thread_id))["status"] == "interrupted"
     result: Any = await client.runs.wait(thread_id, "twice", command={"resume": "two"})
     assert result["log"] == ["i", "one,two"]
+
+
+@pytest.mark.parametrize(("durability", "how"), [("async", "cancel"), ("exit", "cancel"), ("exit", "interrupt")])
+async def test_a_run_that_was_overtaken_keeps_what_it_did_when_it_is_stopped(
+    client: LangGraphClient, thread_id: str, tmp_path: Path, durability: Any, how: str
+) -> None:
+    trace = tmp_path / "b"
+    do = {"b": {"trace": str(trace), "sleep": 60}}
+    delayed = await start(client, thread_id, "d", do=do, after_seconds=4, durability=durability)
+    before = await start(client, thread_id, "o")
+    await client.runs.join(thread_id, before["run_id"])
+    await entered(trace)
+    if how == "cancel":
+        await client.runs.cancel(thread_id, delayed["run_id"], wait=True)
+    else:
+        after = await start(client, thread_id, "n", multitask_strategy="interrupt")
+        result: Any = await client.runs.join(thread_id, after["run_id"])
+        assert result["log"] == ["o", "a", "b", "c", "d", "a", "n", "a", "b", "c"]
+    thread: Any = await client.threads.get(thread_id)
+    state = await client.threads.get_state(thread_id)
+    assert (await client.runs.get(thread_id, delayed["run_id"]))["status"] == "interrupted"
+    assert thread["status"] == ("interrupted" if how == "cancel" else "idle")
+    assert thread["values"] == state["values"]
+    if how == "cancel":
+        assert (thread["values"]["log"], state["next"]) == (["o", "a", "b", "c", "d", "a"], ["b"])

@@ -24,7 +24,7 @@ ORDER BY created_at DESC, seq DESC LIMIT %(limit)s OFFSET %(offset)s
 """
 # Tokens grow with each attempt that Temporal starts, so an attempt that comes late finds a larger one and stops.
 CLAIM: LiteralString = f"""
-UPDATE run SET attempt = %(token)s, status = 'running', started_at = coalesce(started_at, now()), step = %(step)s,
+UPDATE run SET attempt = %(token)s, status = 'running', started_at = coalesce(started_at, clock_timestamp()), step = %(step)s,
     repeated = step >= %(step)s, retries = retries + (step >= %(step)s)::int
 WHERE run_id = %(run)s AND status IN ('pending', 'running') AND attempt < %(token)s
 RETURNING {COLUMNS}
@@ -50,7 +50,7 @@ WITH ended AS (
     UPDATE run SET status = 'error', error = %(error)s, updated_at = now(), ended_at = now()
     WHERE run_id = %(run)s AND attempt = %(token)s AND status = 'running' RETURNING *
 )
-UPDATE thread t SET ended_seq = e.seq, updated_at = now(), status = CASE WHEN EXISTS (
+UPDATE thread t SET ended_started_at = e.started_at, updated_at = now(), status = CASE WHEN EXISTS (
         SELECT 1 FROM run o WHERE o.thread_id = t.thread_id AND o.run_id <> e.run_id AND o.status IN ('pending', 'running')
     ) THEN 'busy' ELSE t.resting END
 FROM ended e WHERE t.thread_id = e.thread_id
@@ -65,17 +65,20 @@ LAST_CHECKPOINT = """
 SELECT max(checkpoint_id) AS id FROM checkpoints
 WHERE thread_id = %s AND checkpoint_ns = '' AND metadata ->> 'run_id' = %s
 """
-SETTLE_THREAD = """
+# When a run had its turn on its thread. It has ended, or has started; one that is delayed may be overtaken.
+TURN: LiteralString = "coalesce(r.started_at, r.ended_at)"
+LATER: LiteralString = f"(t.ended_started_at IS NULL OR t.ended_started_at < {TURN})"
+SETTLE_THREAD = f"""
 UPDATE thread t SET
     resting = coalesce(%(resting)s, t.resting),
     status = CASE WHEN EXISTS (SELECT 1 FROM run o WHERE o.thread_id = t.thread_id AND o.status IN ('pending', 'running'))
              THEN 'busy' ELSE coalesce(%(resting)s, t.resting) END,
     "values" = CASE WHEN %(known)s THEN %(values)s::jsonb ELSE t."values" END,
-    interrupts = CASE WHEN %(known)s THEN %(interrupts)s::jsonb ELSE coalesce(t.interrupts, '{}') END,
-    error = r.error, ended_seq = r.seq, ended_run_id = r.run_id, hidden = t.temporary,
+    interrupts = CASE WHEN %(known)s THEN %(interrupts)s::jsonb ELSE coalesce(t.interrupts, '{{}}') END,
+    error = r.error, ended_started_at = {TURN}, ended_run_id = r.run_id, hidden = t.temporary,
     updated_at = now(), state_updated_at = now()
 FROM run r
-WHERE r.run_id = %(run)s AND t.thread_id = r.thread_id AND t.ended_seq < r.seq
+WHERE r.run_id = %(run)s AND t.thread_id = r.thread_id AND {LATER}
 """
 # A thread whose superseded run was deleted has nothing to settle but its status.
 REST_THREAD = """
@@ -89,9 +92,9 @@ SELECT {COLUMNS} FROM run WHERE status IN ('pending', 'running') AND seq > %(aft
 ORDER BY seq LIMIT %(limit)s
 """
 # A busy thread without a run in flight waits for what its last run has left to be settled; or that run is gone.
-UNSETTLED = """
-SELECT t.thread_id, (SELECT r.run_id FROM run r WHERE r.thread_id = t.thread_id AND r.seq > t.ended_seq
-                     ORDER BY r.seq DESC LIMIT 1) AS run_id
+UNSETTLED = f"""
+SELECT t.thread_id, (SELECT r.run_id FROM run r WHERE r.thread_id = t.thread_id AND {LATER}
+                     ORDER BY r.started_at DESC NULLS LAST, r.ended_at DESC LIMIT 1) AS run_id
 FROM thread t
 WHERE t.status = 'busy' AND t.updated_at < now() - make_interval(secs => %(age)s)
   AND NOT EXISTS (SELECT 1 FROM run o WHERE o.thread_id = t.thread_id

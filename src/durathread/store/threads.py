@@ -1,6 +1,7 @@
 """Threads: what reads and changes their rows."""
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any, Literal, LiteralString
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from durathread.store.searching import Searched
 SortBy = Literal["thread_id", "status", "created_at", "updated_at", "state_updated_at"]
 
 COLUMNS: LiteralString = (
-    'thread_id, status, resting, metadata, config, "values", interrupts, error, ended_seq, ended_run_id, temporary, hidden, '
+    'thread_id, status, resting, metadata, config, "values", interrupts, error, ended_started_at, ended_run_id, temporary, hidden, '
     "created_at, updated_at, state_updated_at"
 )
 # The values of a thread can be large: a search that does not show them does not read them.
@@ -25,7 +26,7 @@ GET: LiteralString = f"SELECT {COLUMNS} FROM thread WHERE thread_id = %(thread)s
 GET_VISIBLE: LiteralString = f"{GET} AND NOT hidden"
 LOCK: LiteralString = f"{GET} FOR UPDATE"
 LOCK_VISIBLE: LiteralString = f"{GET_VISIBLE} FOR UPDATE"
-ENDED_SEQS = "SELECT thread_id, ended_seq FROM thread WHERE thread_id = ANY(%s)"
+TURNS = "SELECT thread_id, ended_started_at FROM thread WHERE thread_id = ANY(%s)"
 INSERT: LiteralString = f"""
 INSERT INTO thread (thread_id, metadata) VALUES (%(thread)s, %(metadata)s)
 ON CONFLICT (thread_id) DO NOTHING RETURNING {COLUMNS}
@@ -48,7 +49,7 @@ IN_FLIGHT = "EXISTS (SELECT 1 FROM run r WHERE r.thread_id = thread.thread_id AN
 PUT_STATE: LiteralString = f"""
 UPDATE thread SET resting = %(resting)s, status = CASE WHEN {IN_FLIGHT} THEN 'busy' ELSE %(resting)s END,
     "values" = %(values)s, interrupts = %(interrupts)s, error = NULL, ended_run_id = NULL,
-    ended_seq = greatest(ended_seq, (SELECT max(r.seq) FROM run r WHERE r.thread_id = thread.thread_id)),
+    ended_started_at = clock_timestamp(),
     updated_at = now(), state_updated_at = now()
 WHERE thread_id = %(thread)s RETURNING {COLUMNS}
 """
@@ -169,10 +170,10 @@ async def count(conn: Connection, filters: Mapping[str, Any], *, at_most: int | 
     return await SEARCHED.count(conn, filters, at_most=at_most)
 
 
-async def ended_seqs(conn: Connection, thread_ids: Collection[UUID]) -> dict[UUID, int]:
-    """Return, by thread, the admission number of the last run whose end it shows."""
-    rows = await (await conn.execute(ENDED_SEQS, (list(thread_ids),))).fetchall()
-    return {row["thread_id"]: row["ended_seq"] for row in rows}
+async def turns(conn: Connection, thread_ids: Collection[UUID]) -> dict[UUID, datetime | None]:
+    """Return, by thread, when the last run started whose end it shows."""
+    rows = await (await conn.execute(TURNS, (list(thread_ids),))).fetchall()
+    return {row["thread_id"]: row["ended_started_at"] for row in rows}
 
 
 async def has_checkpoint(conn: Connection, thread_id: UUID, checkpoint_id: str) -> bool:
