@@ -55,7 +55,7 @@ class Settlements:
         else:
             if settlement.status != "interrupted":
                 self._resources.publisher.publish(run_id, "error", dumps(error))
-            await conclude(self._resources.publisher, ended, settlement.status, error=settlement.message)
+            await conclude(self._resources.publisher, ended, settlement.status, error=settlement.message, alone=True)
 
     @activity.defn(name=FORGET)
     async def forget(self, thread_id: str) -> None:

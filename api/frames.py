@@ -98,7 +98,7 @@ def _history(server: Server, thread: Thread) -> list[Frame]:
     event = "failed" if failed else "interrupted" if interrupts else "completed"
     return [
         replace(running(run, graph), kind="history"),
-        frame(run, "history", f"{run.run_id}-values", method="values", data=thread.values),
+        frame(run, "history", f"{run.run_id}-values", method="values", data=thread.values or {}),
         *(requested(run, interrupt, kind="history") for interrupt in interrupts),
         over(run, event, graph_name=graph, kind="history", error=error),
     ]

@@ -17,7 +17,7 @@ from durathread.errors import Unavailable
 from durathread.graphs import system_assistant_id
 from durathread.preparation import RunCreate, assistant_id_of, find_assistant, prepare, signal_of
 from durathread.records import IN_FLIGHT, Assistant, Json, JsonObject, NewRun, Run, RunStatus
-from durathread.store import admission, threads
+from durathread.store import admission, runs, threads
 from durathread.store.admission import Action, Admission
 from durathread.store.filters import Filter
 from durathread.store.pool import connection, transaction
@@ -177,6 +177,7 @@ async def cancel(
             conn, thread_id, run_ids=run_ids, action=action, reason=reason, statuses=statuses, only=only
         )
         thread = await threads.get(conn, thread_id, hidden=True)
+        alone = not await runs.in_flight(conn, thread_id)
     if not ended:
         return []
     word = "rollback" if action == "rollback" else "interrupted"
@@ -184,7 +185,7 @@ async def cancel(
     signal = dispatch.stop(server.temporal, thread_id, run_ids=run_ids, reason=f"{word}: {reason}")
     before = thread.values if thread else None
     try:
-        await _replace(server, ended, action=action, before=before, signal=signal)
+        await _replace(server, ended, action=action, before=before, signal=signal, alone=alone)
     except Unavailable as error:
         # The fence stops what works at its next write.
         log.warning("A cancelled run could not be told", thread_id=str(thread_id), error=str(error))
@@ -192,16 +193,25 @@ async def cancel(
 
 
 async def _replace(
-    server: Server, ended: Sequence[Run], *, action: Action, before: Json, signal: Coroutine[Any, Any, None]
+    server: Server,
+    ended: Sequence[Run],
+    *,
+    action: Action,
+    before: Json,
+    signal: Coroutine[Any, Any, None],
+    alone: bool = False,
 ) -> None:
     """End the streams of runs, then send a signal: what ends comes before what begins, on their thread's stream too.
 
-    It is sent although the caller is cancelled, and although Valkey is slow.
+    It is sent although the caller is cancelled, and although Valkey is slow. If no run takes their place, they are `alone`:
+    the first of them, whose turn it was, is then seen to end though it never began.
     """
     status = "rollback" if action == "rollback" else "interrupted"
 
     async def deliver_both() -> None:
-        announced = asyncio.gather(*(conclude(server.publisher, run, status, before=before) for run in ended))
+        announced = asyncio.gather(
+            *(conclude(server.publisher, run, status, before=before, alone=alone and run is ended[0]) for run in ended)
+        )
         await asyncio.wait([announced], timeout=MOMENT)
         try:
             await signal

@@ -231,3 +231,29 @@ async def test_a_run_that_rests_without_a_question_is_complete(
     async with watching(server.url, thread_id, ["lifecycle"]) as watch:
         await client.runs.create(thread_id, "agent", input={"log": []}, interrupt_before=["b"], if_not_exists="create")
         assert kinds(await watch.ended()) == ["lifecycle running", "lifecycle completed"]
+
+
+@pytest.mark.parametrize("action", ["interrupt", "rollback"])
+async def test_the_sdk_does_not_wait_for_a_run_that_was_cancelled_before_it_began(
+    lonely: Stack, thread_id: str, action: Action
+) -> None:
+    await lonely.kill("worker")
+    async with (
+        get_client(url=lonely.url) as client,
+        watching(lonely.url, thread_id, ["lifecycle"]) as watch,
+        client.threads.stream(thread_id, assistant_id="chat") as thread,
+        asyncio.timeout(PATIENCE),
+    ):
+        first = await thread.run.start(input=asked("one"))
+        queued = await thread.run.start(input=asked("two"))
+        # Another has its turn, and will speak for itself: of this one there is nothing to say.
+        await client.runs.cancel(thread_id, queued["run_id"], action=action)
+        await client.runs.cancel(thread_id, first["run_id"], action=action)
+        output = await thread.output
+        events = await watch.ended()
+    assert messages_of(output or {}) == []
+    assert [(data["event"], data.get("status")) for data in data_of(events, "lifecycle")] == [
+        ("running", None),
+        ("completed", CUT[action]),
+    ]
+    assert all(is_of(event["event_id"], first["run_id"]) for event in events)

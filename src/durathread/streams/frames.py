@@ -197,7 +197,7 @@ def speaks_protocol(run: Run) -> bool:
     return bool(run.kwargs.get("protocol"))
 
 
-def ending(run: Run, status: str, *, asks: bool = False, error: str | None = None) -> list[Frame]:
+def ending(run: Run, status: str, *, asks: bool = False, error: str | None = None, alone: bool = False) -> list[Frame]:
     """Say how a run has ended.
 
     Args:
@@ -205,6 +205,7 @@ def ending(run: Run, status: str, *, asks: bool = False, error: str | None = Non
         status: its final status.
         asks: whether it has left questions.
         error: its text.
+        alone: whether no other run of its thread says anything instead of one that never began.
     """
     name = Named.of(run)
     if status in ("error", "timeout"):
@@ -212,6 +213,11 @@ def ending(run: Run, status: str, *, asks: bool = False, error: str | None = Non
         # Also if it never began: who has started it waits for its end.
         return [running(name, run.graph_id), said] if speaks_protocol(run) else [replace(said, kind="end")]
     cut = status if status != "success" else None
+    if cut and alone and speaks_protocol(run):
+        return [
+            running(name, run.graph_id),
+            over(name, "completed", graph_name=run.graph_id, kind="finish", status=cut),
+        ]
     return [over(name, "interrupted" if asks else "completed", graph_name=run.graph_id, status=cut)]
 
 

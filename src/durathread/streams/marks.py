@@ -77,7 +77,13 @@ def mark_state(publisher: Publisher, thread_id: UUID, checkpoint_id: str) -> Non
 
 
 async def conclude(
-    publisher: Publisher, run: Run, status: str, *, before: Json = None, error: str | None = None
+    publisher: Publisher,
+    run: Run,
+    status: str,
+    *,
+    before: Json = None,
+    error: str | None = None,
+    alone: bool = False,
 ) -> None:
     """End the streams of a run that others than its own step have ended: the step may not be there to do it.
 
@@ -87,8 +93,9 @@ async def conclude(
         status: how it has ended.
         before: the state of its thread, if the run was rolled back.
         error: its text.
+        alone: whether it was this run's turn, and no other takes its place.
     """
-    frames = ending(run, status, error=error)
+    frames = ending(run, status, error=error, alone=alone)
     with contextlib.suppress(RedisError, OSError):
         if not publisher.away and (left := await halted(publisher.redis, Named.of(run))):
             frames = [*closing(Named.of(run), left, status, before=before, error=error), *frames]
