@@ -12,6 +12,7 @@ from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from durathread.errors import Error
+from durathread.logs import configure
 from durathread.plugin import DurathreadPlugin
 from durathread.settings import Settings
 from durathread.temporal import START_PATIENCE, connect
@@ -54,7 +55,9 @@ def main(settings: Settings | None = None) -> None:
     """Run a worker as this process. Does not return."""
     code = 0
     try:
-        uvloop.run(serve(settings or Settings()))
+        settings = settings or Settings()
+        configure(settings.log_level, json=settings.log_json)
+        uvloop.run(serve(settings))
     except Error as error:
         log.error(str(error))
         code = 1

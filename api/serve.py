@@ -11,6 +11,7 @@ import uvloop
 from durathread.api.app import create_app
 from durathread.errors import Error
 from durathread.graphs import Graphs
+from durathread.logs import configure
 from durathread.settings import Settings
 
 log = structlog.get_logger()
@@ -38,7 +39,9 @@ def main(settings: Settings | None = None) -> None:
     """Run the API as this process. Does not return."""
     code = 0
     try:
-        code = uvloop.run(serve(settings or Settings()))
+        settings = settings or Settings()
+        configure(settings.log_level, json=settings.log_json)
+        code = uvloop.run(serve(settings))
     except Error as error:
         log.error(str(error))
         code = 1
