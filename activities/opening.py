@@ -13,6 +13,7 @@ from typing import Any, LiteralString
 
 from langgraph.types import Command, Send
 
+from durathread.activities.standing import standing
 from durathread.graphs import Graph
 from durathread.records import JsonObject, Run
 from durathread.store.pool import Connection
@@ -61,7 +62,7 @@ async def relayed(graph: Graph, run: Run) -> JsonObject | None:
 
     None if the thread has nothing to go on with: then the run's input is a new one.
     """
-    state = await graph.aget_state({"configurable": {"thread_id": str(run.thread_id)}})
+    state = await standing(graph, {"configurable": {"thread_id": str(run.thread_id)}})
     if not state.next:
         return None
     waiting = {interrupt.id for interrupt in state.interrupts}

@@ -23,6 +23,7 @@ from typing_extensions import is_typeddict
 
 from durathread.activities.emitter import Emitter
 from durathread.activities.failures import describe
+from durathread.activities.standing import standing
 from durathread.encode import jsonable
 from durathread.errors import Fenced, Unavailable
 from durathread.graphs import Graph
@@ -183,7 +184,7 @@ async def locate(
         found = checkpoint["config"]["configurable"].get("checkpoint_id")
         return Position("idle", jsonable(checkpoint["values"]), {}, found)
     address = {"thread_id": thread_id, **({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
-    state = await graph.aget_state({"configurable": address})
+    state = await standing(graph, {"configurable": address})
     found = state.config.get("configurable", {}).get("checkpoint_id")
     if found is None:
         return Position("idle", None, {}, None)

@@ -6,6 +6,7 @@ from uuid import UUID
 import orjson
 
 from durathread.activities.position import reading_config
+from durathread.activities.standing import standing
 from durathread.api.deps import Server
 from durathread.errors import Unavailable
 from durathread.records import JsonObject, Run
@@ -58,7 +59,7 @@ async def _at_its_end(server: Server, run: Run) -> JsonValue:
     async with server.graphs.open(
         run.graph_id, config=config, checkpointer=Saver(server.pool), store=server.store, why="threads.read"
     ) as graph:
-        state = await graph.aget_state({"configurable": address})
+        state = await standing(graph, {"configurable": address})
     interrupts = {task.id: list(task.interrupts) for task in state.tasks if task.interrupts}
     return _with_interrupts(state.values, interrupts)
 

@@ -10,6 +10,7 @@ from langgraph.types import StateSnapshot
 from pydantic import AfterValidator, Field
 from starlette.responses import Response
 
+from durathread.activities.standing import standing
 from durathread.api.authorization import Caller, CallerDep
 from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread, listed
 from durathread.api.described import SELECT, parameters
@@ -186,7 +187,7 @@ async def read(
         graph_id, config=config, checkpointer=Saver(server.pool), store=server.store, why="threads.read"
     ) as graph:
         try:
-            snapshot = await graph.aget_state(_reading(thread, address), subgraphs=subgraphs)
+            snapshot = await standing(graph, _reading(thread, address), subgraphs=subgraphs)
         except ValueError as error:
             raise BadRequest(str(error)) from error
     return state_json(snapshot, echo=echo)
@@ -219,7 +220,7 @@ async def history(server: Server, thread: Thread, body: HistoryRead) -> list[Jso
         try:
             snapshots = [snapshot async for snapshot in found]
             if snapshots and _answered_in_part(snapshots[0]):
-                now = await graph.aget_state(_reading(thread, address))
+                now = await standing(graph, _reading(thread, address))
                 if address_json(now.config) == address_json(snapshots[0].config):
                     snapshots[0] = now
         except ValueError as error:
