@@ -15,6 +15,7 @@ from langgraph.types import Command, Send
 
 from durathread.activities.standing import standing
 from durathread.graphs import Graph
+from durathread.preparation import said
 from durathread.records import JsonObject, Run
 from durathread.store.pool import Connection
 from durathread.store.saver import Saver
@@ -54,7 +55,8 @@ def given_by(run: Run, command: JsonObject | None) -> Any:
     """Return what a graph gets: a command, None for one that says nothing, or the run's input if there is none."""
     if command is None:
         return run.kwargs.get("input")
-    return command_of(command) if command else None
+    spoken = said(command)
+    return command_of(spoken) if spoken else None
 
 
 async def relayed(graph: Graph, run: Run) -> JsonObject | None:

@@ -182,7 +182,7 @@ def prepare(
     config["configurable"] = {**config.get("configurable", {}), **_address(body), **(server or {})}
     kwargs: JsonObject = {
         "input": body.input,
-        "command": body.command.model_dump(exclude_none=True) if body.command else None,
+        "command": said(body.command.model_dump(exclude_none=True)) if body.command else None,
         "config": config,
         "context": context,
         "stream_mode": [body.stream_mode] if isinstance(body.stream_mode, str) else body.stream_mode,
@@ -251,6 +251,11 @@ def signal_of(run: Run, superseded: tuple[Run, ...], *, limits: Limits, nodes: l
         calls=run.attempt // 1000,
         limits=limits,
     )
+
+
+def said(command: JsonObject) -> JsonObject:
+    """Return what a command says: an empty `goto` or `update` is nothing, but LangGraph fails over it; any answer is one."""
+    return {key: value for key, value in command.items() if value or key == "resume"}
 
 
 def strip_reserved(values: Mapping[str, Any]) -> JsonObject:

@@ -90,6 +90,11 @@ def around(remote: Remote, name: str) -> Any:
     return outer.compile(checkpointer=InMemorySaver())
 
 
+async def test_a_command_that_says_nothing_does_nothing(agent: RemoteGraph, thread_id: str) -> None:
+    await agent.ainvoke({"log": ["in"]}, config_of(thread_id))
+    assert (await agent.ainvoke(Command(), config_of(thread_id)))["log"] == ["in", "a", "b", "c"]
+
+
 async def test_it_is_a_node_of_another_graph(remote: Remote, thread_id: str) -> None:
     stream = around(remote, "agent").astream(
         {"log": ["in"]}, config_of(thread_id), stream_mode=["updates"], subgraphs=True

@@ -130,6 +130,41 @@ async def test_a_command_may_update_and_go_elsewhere(client: LangGraphClient, th
     assert result["log"][-3:] == ["after", "updated", "after"]
 
 
+NOTHING: list[Any] = [
+    {"goto": []},
+    {"update": {}},
+    {"update": []},
+    {"goto": [], "update": None},
+    {"goto": [], "resume": None},
+]
+
+
+@pytest.mark.parametrize("command", NOTHING, ids=str)
+async def test_a_command_that_says_nothing_does_nothing(client: LangGraphClient, thread_id: str, command: Any) -> None:
+    await client.runs.wait(thread_id, "agent", input={"log": ["in"]}, if_not_exists="create")
+    result: Any = await client.runs.wait(thread_id, "agent", command=command)
+    assert result["log"] == ["in", "a", "b", "c"]
+    assert (await client.threads.get(thread_id))["status"] == "idle"
+    given: Any = await client.runs.wait(thread_id, "agent", input={"log": ["more"]}, command=command)
+    assert given["log"] == ["in", "a", "b", "c", "more", "a", "b", "c"]
+
+
+async def test_a_command_that_says_nothing_keeps_the_question(client: LangGraphClient, thread_id: str) -> None:
+    await client.runs.wait(thread_id, "hitl", input={"log": ["in"]}, if_not_exists="create")
+    nothing: Any = {"goto": [], "update": {}}
+    again: Any = await client.runs.wait(thread_id, "hitl", command=nothing)
+    assert [item["value"] for item in again["__interrupt__"]] == ["ask?"]
+    assert (await client.threads.get(thread_id))["status"] == "interrupted"
+
+
+@pytest.mark.parametrize("answer", [False, 0, "", [], {}], ids=repr)
+async def test_an_answer_may_be_nothing_much(client: LangGraphClient, thread_id: str, answer: Any) -> None:
+    asked: Any = await client.runs.wait(thread_id, "hitl", input={"log": ["in"]}, if_not_exists="create")
+    command: Any = {"goto": [], "update": {}, "resume": {asked["__interrupt__"][0]["id"]: answer}}
+    result: Any = await client.runs.wait(thread_id, "hitl", command=command)
+    assert result["log"] == ["in", f"ask={answer}", "after"]
+
+
 async def test_a_question_of_a_subgraph_is_answered(client: LangGraphClient, thread_id: str) -> None:
     asked: Any = await client.runs.wait(thread_id, "nested_hitl", input={"log": ["in"]}, if_not_exists="create")
     assert asked["log"] == ["in"]
