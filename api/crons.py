@@ -227,8 +227,7 @@ def _new(caller: Caller, body: CronCreate, run: NewRun, *, thread_id: UUID | Non
 
 def _stamp(body: CronCreate, run: NewRun) -> JsonObject:
     """Return what a handler has put into the metadata of a run and its thread: all of a cron's get it."""
-    config: JsonObject = body.config.model_extra or {}
-    own = {**(config.get("metadata") or {}), **body.metadata, "graph_id": run.assistant.graph_id}
+    own = {**(body.config.metadata or {}), **body.metadata, "graph_id": run.assistant.graph_id}
     own["assistant_id"] = str(run.assistant.assistant_id)
     return {key: value for key, value in run.thread_metadata.items() if key not in own or own[key] != value}
 

@@ -174,7 +174,10 @@ def _require_waiting(thread: Thread, latest: Sequence[Run], answers: JsonObject)
 
 def _as_before(run: Run, params: JsonObject) -> JsonObject:
     """Describe a run like the one before, with what the parameters say over its config."""
-    before: JsonObject = run.kwargs.get("config") or {}
+    before: JsonObject = dict(run.kwargs.get("config") or {})
+    # Of an assistant's config, which runs do not look at.
+    if not isinstance(before.get("metadata"), dict):
+        before.pop("metadata", None)
     over = _object(params, "config")
     configurable = {
         key: value for key, value in strip_reserved(before.get("configurable") or {}).items() if key not in ADDRESS

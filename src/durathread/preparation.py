@@ -79,6 +79,7 @@ class ConfigBody(BaseModel):
 
     tags: list[str] | None = None
     recursion_limit: int | None = None
+    metadata: dict[str, Any] | None = None
     configurable: dict[str, Any] = Field(default_factory=dict[str, Any])
 
 

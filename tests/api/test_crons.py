@@ -332,6 +332,7 @@ async def test_a_deleted_assistant_takes_its_crons_along(client: LangGraphClient
         (422, {"assistant_id": "agent", "schedule": YEARLY, "multitask_strategy": "x"}),
         (422, {"assistant_id": "agent", "schedule": YEARLY, "metadata": []}),
         (422, {"assistant_id": "agent", "schedule": YEARLY, "config": {"configurable": {"\x00": 1}}}),
+        (422, {"assistant_id": "agent", "schedule": YEARLY, "config": {"metadata": "x"}}),
         (400, {"assistant_id": "agent", "schedule": YEARLY, "context": {"a": 1}, "config": {"configurable": {"a": 1}}}),
         (404, {"assistant_id": "nobody", "schedule": YEARLY}),
         (404, {"assistant_id": NOBODY, "schedule": YEARLY}),

@@ -76,6 +76,7 @@ CASES = [
     post(422, "/assistants", {"graph_id": "agent", "assistant_id": "x"}),
     post(422, "/assistants", {"graph_id": "agent", "config": []}),
     post(422, "/assistants", {"graph_id": "agent", "config": {"recursion_limit": "many"}}),
+    post(422, "/assistants", {"graph_id": "agent", "config": {"metadata": [1]}}),
     post(422, "/assistants", {"graph_id": "agent", "context": "x"}),
     post(422, "/assistants", {"graph_id": "agent", "context": {"\x00": 1}}),
     post(422, "/assistants", {"graph_id": "agent", "metadata": []}),

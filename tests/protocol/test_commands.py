@@ -269,6 +269,7 @@ async def test_the_tree_of_a_run_has_its_subgraphs(server: Stack, thread_id: str
         ("run.start", {"assistant_id": "agent", "config": []}, "invalid_argument"),
         ("run.start", {"assistant_id": "agent", "config": {"recursion_limit": "x"}}, "invalid_argument"),
         ("run.start", {"assistant_id": "agent", "metadata": "x"}, "invalid_argument"),
+        ("run.start", {"assistant_id": "agent", "config": {"metadata": "x"}}, "invalid_argument"),
         ("input.respond", {}, "invalid_argument"),
         ("input.respond", {"responses": []}, "invalid_argument"),
         ("input.respond", {"responses": [1]}, "invalid_argument"),
