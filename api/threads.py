@@ -16,7 +16,7 @@ from durathread.api.errors import problems
 from durathread.api.json import Json, selected, thread_json
 from durathread.api.removal import remove
 from durathread.api.schemas import Pruned, ThreadModel, selection_of
-from durathread.api.searching import Page, SortOrder, page
+from durathread.api.searching import Page, SortOrder, Text, page
 from durathread.errors import BadRequest, Conflict, Invalid, NotFound, ThreadBusy
 from durathread.lifetimes import LONGEST
 from durathread.preparation import Body, UuidText
@@ -35,7 +35,6 @@ Shown = Literal[
     "state_updated_at",
     "metadata",
     "config",
-    "context",
     "status",
     "values",
     "interrupts",
@@ -106,7 +105,7 @@ class ThreadSearch(ThreadFilter, Page):
     sort_by: threads.SortBy = "updated_at"
     sort_order: SortOrder = "desc"
     select: list[Shown] | None = None
-    extract: Annotated[dict[str, str], AfterValidator(_extracts)] | None = Field(
+    extract: Annotated[dict[Text, Text], AfterValidator(_extracts)] | None = Field(
         None, description="Paths such as `values.messages[-1].content`, by the name to show what is there under."
     )
 

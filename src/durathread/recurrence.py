@@ -1,22 +1,29 @@
 """From the body of a cron to the run of each of its firings."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from durathread.preparation import RunCreate, prepare
 from durathread.records import Assistant, Cron, JsonObject, NewRun, OnRunCompleted
 from durathread.terms import Terms
 
 
+def _text(value: Any) -> Any:
+    if isinstance(value, str) and re.match(r"\d{4}-", value):
+        return value
+    raise ValueError("must be a date and time as ISO 8601 writes them, such as 2030-01-31T12:00:00Z")
+
+
 def _with_zone(value: datetime) -> datetime:
     return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
-# JSON has moments as text only.
-Moment = Annotated[datetime, Field(strict=False), AfterValidator(_with_zone)]
+# JSON has moments as text only. A number would be taken for seconds since 1970, in quotes too.
+Moment = Annotated[datetime, Field(strict=False), BeforeValidator(_text), AfterValidator(_with_zone)]
 
 
 class CronCreate(RunCreate):

@@ -232,6 +232,18 @@ async def test_a_change_that_contradicts_itself_changes_nothing(client: LangGrap
     assert await client.http.get(f"/runs/crons/{cron['cron_id']}") == cron
 
 
+async def test_the_end_of_a_cron_is_no_number(client: LangGraphClient, server: Stack) -> None:
+    cron = await create(client)
+    path = f"/runs/crons/{cron['cron_id']}"
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        for wrong in (5, 4102444800.5, "4102444800", True, []):
+            answer = await http.patch(path, json={"end_time": wrong})
+            assert answer.status_code == 422
+            assert "ISO 8601" in answer.json()["detail"]
+        for right in ("2030-01-31", "2030-01-31T12:00:00+02:00", None):
+            assert (await http.patch(path, json={"end_time": right})).status_code == 200
+
+
 async def test_crons_are_found_by_what_they_are(client: LangGraphClient) -> None:
     assistant, thread_id = await new_assistant(client), await existing_thread(client)
     one = await create(client, "0 1 * * *", assistant, metadata={"k": {"deep": 1}, "n": 1})
@@ -327,6 +339,8 @@ async def test_a_deleted_assistant_takes_its_crons_along(client: LangGraphClient
         (422, {"assistant_id": "agent", "schedule": YEARLY, "timezone": "Mars/Olympus"}),
         (422, {"assistant_id": "agent", "schedule": YEARLY, "timezone": "\x00"}),
         (422, {"assistant_id": "agent", "schedule": YEARLY, "end_time": "tomorrow"}),
+        (422, {"assistant_id": "agent", "schedule": YEARLY, "end_time": 5}),
+        (422, {"assistant_id": "agent", "schedule": YEARLY, "end_time": "4102444800"}),
         (422, {"assistant_id": "agent", "schedule": YEARLY, "enabled": "maybe"}),
         (422, {"assistant_id": "agent", "schedule": YEARLY, "on_run_completed": "burn"}),
         (422, {"assistant_id": "agent", "schedule": YEARLY, "multitask_strategy": "x"}),

@@ -112,6 +112,9 @@ CASES = [
     post(422, "/threads/search", {"ids": ["x"]}),
     post(422, "/threads/search", {"values": "x"}),
     post(422, "/threads/search", {"extract": {"a": "secrets"}}),
+    post(422, "/threads/search", b'{"extract": {"a": "\\ud800"}}'),
+    post(422, "/threads/search", b'{"extract": {"\\ud800": "values"}}'),
+    post(422, "/threads/search", {"select": ["context"]}),
     # States.
     get(422, "/threads/THREAD/state?select=beauty"),
     get(422, "/threads/THREAD/state?select=[1"),
