@@ -6,6 +6,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from psycopg import OperationalError
+from psycopg.errors import ProgramLimitExceeded
 from pydantic import BaseModel
 from redis.exceptions import ConnectionError as RedisConnectionError
 from starlette.exceptions import HTTPException
@@ -41,6 +42,7 @@ def register(app: FastAPI) -> None:
     app.add_exception_handler(Error, _expected)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, refused)
+    app.add_exception_handler(ProgramLimitExceeded, _too_large)
     app.add_exception_handler(OperationalError, _engine_down)
     app.add_exception_handler(RedisConnectionError, _engine_down)
     app.add_exception_handler(Exception, unexpected)
@@ -69,6 +71,12 @@ async def refused(_: Request, error: Exception) -> Json:
         return problem(422, "Invalid JSON in request body")
     headers = dict(failure.headers) if failure.headers else None
     return problem(failure.status_code, str(failure.detail), headers)
+
+
+async def _too_large(_: Request, error: Exception) -> Json:
+    """Refuse what Postgres has no room for: it never will have."""
+    log.info("Too large to be stored", error=str(error))
+    return problem(422, "Too large to be stored")
 
 
 async def _engine_down(_: Request, error: Exception) -> Json:

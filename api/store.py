@@ -28,6 +28,8 @@ log = structlog.get_logger()
 router = APIRouter(prefix="/store", tags=["Store"])
 
 RESERVED = "langgraph"
+# The namespace, its labels joined by dots, and the key together, in bytes: what an index of Postgres surely takes.
+LONGEST_NAME = 2000
 TRUE = ("true", "yes", "1")
 # Minutes: what Postgres' intervals read back, and a hundred years.
 SHORTEST, LONGEST = 0.001, 100 * 365 * 1440
@@ -84,7 +86,7 @@ class NamespaceSearch(Body):
 
 @router.put("/items", status_code=204, responses=problems(400))
 async def put(body: ItemPut, server: ServerDep, caller: CallerDep) -> Response:
-    """Keep an item, in place of one of the same key."""
+    """Keep an item, in place of one of the same key. Namespace and key together have at most 2,000 bytes."""
     value: JsonObject = {"namespace": tuple(body.namespace), "key": body.key, "value": body.value, "index": body.index}
     await _ask(caller, "put", value)
     namespace = _allowed(value)
@@ -92,6 +94,7 @@ async def put(body: ItemPut, server: ServerDep, caller: CallerDep) -> Response:
         raise BadRequest("Namespace cannot be empty.")
     if namespace[0] == RESERVED:
         raise BadRequest(f"The first label of a namespace cannot be '{RESERVED}'.")
+    _require_short(*namespace, value["key"])
     ttl: JsonObject = {} if body.ttl is None else {"ttl": body.ttl}
     await server.store.aput(namespace, value["key"], value["value"], value["index"], **ttl)
     return Response(status_code=204)
@@ -164,9 +167,12 @@ async def namespaces(body: NamespaceSearch, server: ServerDep, caller: CallerDep
         "offset": body.offset,
     }
     await _ask(caller, "list_namespaces", value)
+    prefix, suffix = _allowed(value), tuple(value["suffix"] or ())
+    _require_short(*prefix)
+    _require_short(*suffix)
     found = await server.store.alist_namespaces(
-        prefix=_path(_allowed(value)),
-        suffix=_path(value["suffix"]),
+        prefix=_path(prefix),
+        suffix=_path(suffix),
         max_depth=value["max_depth"],
         limit=value["limit"],
         offset=value["offset"],
@@ -194,6 +200,16 @@ def _allowed(value: JsonObject) -> tuple[str, ...]:
         return tuple(_label(label) for label in labels)
     except ValueError as error:
         raise Invalid(f"namespace: {error}") from error
+
+
+def _require_short(*parts: str) -> None:
+    """Refuse what would be too long for an index, or too long to be searched for.
+
+    Raises:
+        Invalid: it is.
+    """
+    if len(".".join(parts).encode(errors="replace")) > LONGEST_NAME:
+        raise Invalid(f"namespace and key must not have more than {LONGEST_NAME} bytes together")
 
 
 def _path(labels: Sequence[str] | None) -> NamespacePath | None:

@@ -1,6 +1,7 @@
 """Items of the store, through the SDK's client and, where that refuses by itself, by plain HTTP."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -235,6 +236,39 @@ async def test_a_query_without_an_index_is_ignored(client: LangGraphClient, spac
     await client.store.put_item([space], key="k", value={"text": "a cat"})
     found: Any = await client.store.search_items([space], query="a train")
     assert [(item["key"], item["score"]) for item in found["items"]] == [("k", None)]
+
+
+def noise(length: int) -> str:
+    """Build what does not get shorter when it is compressed."""
+    return secrets.token_hex(length)[:length]
+
+
+async def test_a_name_that_no_index_takes_is_refused(http: httpx.AsyncClient, space: str) -> None:
+    longest = noise(2000 - len(space) - 1)
+    kept = await http.put("/store/items", json={"namespace": [space], "key": longest, "value": {}})
+    assert kept.status_code == 204
+    for namespace, key in (
+        ([space], longest + "x"),
+        ([space], noise(2800)),
+        ([space, *(noise(8) for _ in range(400))], "k"),
+        ([space, noise(1500)], noise(1500)),
+    ):
+        answer = await http.put("/store/items", json={"namespace": namespace, "key": key, "value": {}})
+        assert answer.status_code == 422
+        assert "2000 bytes" in answer.json()["detail"]
+    for part in ("prefix", "suffix"):
+        listed = await http.post("/store/namespaces", json={part: [space, "x" * 100_000]})
+        assert listed.status_code == 422
+        assert "2000 bytes" in listed.json()["detail"]
+
+
+async def test_what_an_index_has_no_room_for_is_no_outage(semantic: Stack, space: str) -> None:
+    """Vectors are found by the path to what they are of, too."""
+    async with httpx.AsyncClient(base_url=semantic.url) as http:
+        path = noise(3000)
+        item = {"namespace": [space], "key": "k", "value": {path: "text"}, "index": [path]}
+        answer = await http.put("/store/items", json=item)
+    assert (answer.status_code, answer.json()) == (422, {"detail": "Too large to be stored"})
 
 
 async def test_namespaces_are_listed_by_prefix_suffix_and_depth(client: LangGraphClient, space: str) -> None:
