@@ -48,8 +48,11 @@ class Protocol:
         self._ids = (f"{run.run_id}-{run.attempt}-{number}" for number in itertools.count(1))
         self._send = send
         self._echoing = resumed
-        # Whether what was shown before may have been undone for this run.
-        self._anew = run.strategy == "rollback" and not resumed
+        # Whether this run may have less than was shown before: it goes back, or what went before it was undone.
+        self._forked = _forks(run)
+        self._anew = self._forked or (run.strategy == "rollback" and not resumed)
+        # Checkpoints that wait for the state that goes before them.
+        self._ahead: list[JsonObject] = []
         self._lineage = Lineage()
         self._values: Any = None
         # Whether somebody came within this step: LangGraph may not have been asked for all that they want.
@@ -122,6 +125,7 @@ class Protocol:
         if not self.wanted:
             return
         self._release()
+        self._follow()
         self._messages.finish()
         self._interrupts((), interrupts)
 
@@ -130,6 +134,7 @@ class Protocol:
         if not self.wanted:
             return
         self._release()
+        self._follow()
         self._messages.fail(error["message"])
 
     def drop(self, left: Unfinished) -> None:
@@ -158,6 +163,11 @@ class Protocol:
             if self._late:
                 self._messages.catch_up(data, before=self._values)
             self._values = data
+            if self._ahead:
+                # Without a checkpoint: next to one, JavaScript's readers take this for older than what was undone.
+                self._emit("values", _state(data))
+                self._follow()
+                self._anew = self._forked
         self._emit("values", _state(data), namespace)
         if isinstance(data, dict):
             self._interrupts(namespace, _interrupts_of(cast(JsonObject, data)))
@@ -176,12 +186,17 @@ class Protocol:
             shown["parent_id"] = parent
         if self._late and not namespace and self._held is None:
             self._held = (), data["values"]
-        if self._anew and not namespace and self._held is not None:
-            self._anew = False
-            # Without a checkpoint of its own: next to one, JavaScript's readers would take this for older than what was undone.
-            self._emit("values", _state(self._held[1]))
-        self._emit("checkpoints", shown, namespace)
+        if self._anew and not namespace:
+            self._ahead.append(shown)
+        else:
+            self._emit("checkpoints", shown, namespace)
         self._release()
+
+    def _follow(self) -> None:
+        """Emit the checkpoints that waited."""
+        for shown in self._ahead:
+            self._emit("checkpoints", shown)
+        self._ahead.clear()
 
     def _updates(self, namespace: Namespace, data: Any) -> None:
         if CACHED in data:
@@ -247,6 +262,11 @@ class Protocol:
             node=node,
             channel=channel,
         )
+
+
+def _forks(run: Run) -> bool:
+    asked: JsonObject = run.kwargs.get("config") or {}
+    return (asked.get("configurable") or {}).get("checkpoint_id") is not None
 
 
 def _state(values: Any) -> Any:

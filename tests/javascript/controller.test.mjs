@@ -5,8 +5,8 @@ import { test } from "node:test";
 import { StreamController } from "@langchain/langgraph-sdk/stream";
 import { client, eventually, held, newThread } from "./support.mjs";
 
-async function controller(threadId) {
-  const made = new StreamController({ client, assistantId: "agent", threadId });
+async function controller(threadId, assistantId = "agent") {
+  const made = new StreamController({ client, assistantId, threadId });
   await made.hydrate(threadId);
   return made;
 }
@@ -32,4 +32,22 @@ test("a run is waited for to its own end, though those of others are told again"
   await waitsFor(second, "two");
   await waitsFor(first, "three");
   for (const page of [first, second]) page.dispose();
+});
+
+test("a fork leaves nothing of what came after it, while it runs and when it is told again", async () => {
+  const threadId = await newThread();
+  const page = await controller(threadId, "chat");
+  const shown = (each) => each.rootStore.getSnapshot().messages.map(({ text }) => text).join("|");
+  const says = (content) => ({ messages: [{ type: "human", content }] });
+  for (const text of ["one", "two", "three"]) await page.submit(says(text));
+  const history = await client.threads.getHistory(threadId, { limit: 50 });
+  const { checkpoint } = history.findLast(({ values }) => values.messages?.length === 2);
+  await page.submit(says("TWO"), { forkFrom: checkpoint.checkpoint_id });
+  await eventually(() => shown(page) === "one|one |TWO|TWO ", { what: "the fork" });
+  const late = await controller(threadId, "chat");
+  await late.submit(says("four"));
+  for (const each of [page, late]) {
+    await eventually(() => shown(each) === "one|one |TWO|TWO |four|four ", { what: "what came next" });
+    each.dispose();
+  }
 });

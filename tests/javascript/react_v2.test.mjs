@@ -260,6 +260,67 @@ test("a message is edited by a fork from before it", async () => {
   page.unmount();
 });
 
+/** Show a thread with these turns; return the page, and what goes on from where the thread first had so many messages. */
+async function turns(threadId, ...messages) {
+  const page = use("chat", { threadId });
+  await loaded(page);
+  for (const text of messages) {
+    await page.current.submit(said(text));
+    await eventually(() => texts(page).at(-1) === `${text} `, { what: `the answer to ${text}` });
+  }
+  const from = async (count, input) => {
+    const history = await client.threads.getHistory(threadId, { limit: 50 });
+    const at = history.findLast(({ values }) => (values.messages?.length ?? 0) === count);
+    await page.current.submit(input, { forkFrom: at.checkpoint.checkpoint_id });
+  };
+  return { page, from };
+}
+
+/** See that a page shows what its thread has, and so does one that is opened now. */
+async function showsAll(page, threadId, expected) {
+  await shows(page, expected);
+  await ended(page);
+  const { messages } = (await client.threads.getState(threadId)).values;
+  assert.deepEqual([messages.map(({ content }) => content), texts(page)], [expected, expected]);
+  const late = use("chat", { threadId });
+  await loaded(late);
+  await shows(late, expected);
+  late.unmount();
+}
+
+test("an edit of the message before the last, and of that again, leaves nothing of what came after it", async () => {
+  const threadId = await newThread();
+  const { page, from } = await turns(threadId, "one", "two", "three");
+  await from(2, said("TWO"));
+  await showsAll(page, threadId, ["one", "one ", "TWO", "TWO "]);
+  await from(2, said("2"));
+  await showsAll(page, threadId, ["one", "one ", "2", "2 "]);
+  await from(0, said("ONE"));
+  await showsAll(page, threadId, ["ONE", "ONE "]);
+  page.unmount();
+});
+
+test("an answer before the last is given again, and nothing is left of what came after it", async () => {
+  const threadId = await newThread();
+  const { page, from } = await turns(threadId, "one", "two", "three");
+  const old = page.current.messages[3].id;
+  await from(3, null);
+  await showsAll(page, threadId, ["one", "one ", "two", "two "]);
+  assert.notEqual(page.current.messages[3].id, old);
+  page.unmount();
+});
+
+test("an edit of a message whose answer took more steps than the new one leaves nothing of it", async () => {
+  const threadId = await newThread();
+  await client.runs.wait(threadId, "chat", { input: said("one") });
+  await client.runs.wait(threadId, "stages", { input: said("two") });
+  const { page, from } = await turns(threadId);
+  await shows(page, ["one", "one ", "two", "Well. ", "two", "two "]);
+  await from(2, said("TWO"));
+  await showsAll(page, threadId, ["one", "one ", "TWO", "TWO "]);
+  page.unmount();
+});
+
 test("a failing run is told with its reason, by the protocol", async () => {
   const page = use("agent");
   await loaded(page);

@@ -142,6 +142,32 @@ async def test_a_run_that_is_cut(
             check(event)
 
 
+async def test_a_fork(server: Stack, thread_id: str) -> None:
+    async with watching(server.url, thread_id) as watch:
+        for word in ("one", "two"):
+            await run_start(server.url, thread_id, "chat", input=asked(word))
+            await watch.ended()
+        found = (await command(server.url, thread_id, "state.listCheckpoints"))["result"]["checkpoints"]
+        (after_one,) = [item["id"] for item in found if item["step"] == 1]
+        before = len(watch.events)
+        config = {"configurable": {"checkpoint_id": after_one}}
+        await run_start(server.url, thread_id, "chat", input=asked("TWO"), config=config)
+        events = (await watch.ended())[before:]
+    for event in events:
+        check(event)
+    assert len({event["event_id"] for event in events}) == len(events)
+    told = [event for event in events if event["method"] in ("values", "checkpoints")]
+    # What the thread has now goes ahead of each checkpoint, alone: readers forget then what it has not.
+    shapes = [
+        [message["content"] for message in event["params"]["data"]["messages"]]
+        if event["method"] == "values"
+        else event["params"]["data"]["source"]
+        for event in told
+    ]
+    asked_again, answered = ["one", "one ", "TWO"], ["one", "one ", "TWO", "TWO "]
+    assert shapes == [asked_again, "input", "loop", asked_again, answered, "loop", answered]
+
+
 async def test_every_answer(server: Stack, thread_id: str) -> None:
     send = functools.partial(command, server.url, thread_id)
     valid(protocol.RunResult, await send("run.start", assistant_id="both", input={"log": []}))

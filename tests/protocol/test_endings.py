@@ -138,10 +138,10 @@ async def test_a_late_joiner_of_a_rollback_is_told_to_drop_the_same(
     assert {is_of(event["event_id"], second) for event in events[: end + 1]} == {False}
     assert {is_of(event["event_id"], second) for event in events[end + 1 :]} == {True}
     assert not open_messages(events)
-    # There was nothing before; the state with the new question is shown for itself, before its checkpoint.
+    # There was nothing before; the state with the new question is shown for itself, before the checkpoints.
     rest = events[end:]
     methods = [event["method"] for event in rest if event["method"] in ("checkpoints", "values")]
-    assert methods[:4] == ["checkpoints", "values", "checkpoints", "values"]
+    assert methods[:4] == ["values", "checkpoints", "checkpoints", "values"]
     assert messages_of(data_of(rest, "values")[0]) == messages_of(data_of(rest, "values")[1]) == ["two"]
     assert data_of(events[:end], "values")[-1] == {}
 
