@@ -5,7 +5,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
@@ -19,7 +19,7 @@ from durathread.api.commands import carry_out, refusal_of
 from durathread.api.deps import Server, ServerDep, parse_uuid
 from durathread.api.envelopes import Command, Malformed, Refused, failed, succeeded
 from durathread.api.frames import between, follow, newest, prepare
-from durathread.api.state_commands import current_namespaces
+from durathread.api.state_commands import current_namespaces, strings
 from durathread.api.subscriptions import Subscription, number
 from durathread.encode import dumps
 from durathread.errors import Error, Forbidden, Unavailable
@@ -102,6 +102,8 @@ class Conversation:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 if not listening.done():
                     await self._close(ENDED if pump.exception() is None else FAILED)
+                elif listening.exception() is not None:
+                    await self._close(FAILED)
         except (RedisError, OSError, Unavailable):
             await self._close(FAILED)
         finally:
@@ -184,18 +186,16 @@ class Conversation:
 
     async def _unsubscribe(self, asked: Command) -> None:
         subscription_id = asked.params.get("subscription_id")
-        if self._subscriptions.pop(cast(str, subscription_id), None) is None:
+        if not isinstance(subscription_id, str) or self._subscriptions.pop(subscription_id, None) is None:
             raise Refused("no_such_subscription", f"There is no subscription {subscription_id}")
         await self._send(succeeded(asked.command_id, {}, seq=self._position))
 
     async def _reconnect(self, asked: Command) -> None:
         """Say what a client has missed. Subscriptions live as long as their connection: of another, none is restored."""
-        wanted = asked.params.get("subscriptions") or []
-        if not isinstance(wanted, list):
-            raise Refused("invalid_argument", "Invalid subscriptions: must be a list of ids")
+        wanted = strings(asked.params, "subscriptions")
         current = await current_namespaces(self._server, self._caller, self._thread_id, asked.params)
         result: JsonObject = {
-            "restored": bool(wanted) and all(item in self._subscriptions for item in cast(list[Any], wanted)),
+            "restored": bool(wanted) and all(item in self._subscriptions for item in wanted),
             "current_namespaces": current,
         }
         if (missed := await self._behind(asked.params.get("last_event_id"))) is not None:

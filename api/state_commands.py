@@ -22,10 +22,8 @@ STATUSES = {"pending": "started", "running": "running", "success": "completed", 
 
 async def state_get(server: Server, caller: Caller, thread_id: UUID, params: JsonObject) -> JsonObject:
     """Read the state of a thread, or of a subgraph of it."""
-    namespace = _namespace(params)
-    keys = params.get("keys")
-    if keys is not None and not isinstance(keys, list):
-        raise Refused("invalid_argument", "Invalid keys: must be a list of strings")
+    namespace = strings(params, "namespace")
+    keys = None if params.get("keys") is None else strings(params, "keys")
     thread = await _thread(server, thread_id, only=await caller.may_read(thread_id))
     address = {"checkpoint_ns": "|".join(namespace)} if namespace else {}
     state = await read(server, thread, address) if thread else {"checkpoint": None}
@@ -35,22 +33,23 @@ async def state_get(server: Server, caller: Caller, thread_id: UUID, params: Jso
         return {"values": {}}
     values = state["values"]
     if keys is not None and isinstance(values, dict):
-        values = {key: cast(JsonObject, values)[key] for key in cast(list[Any], keys) if key in values}
+        values = {key: cast(JsonObject, values)[key] for key in keys if key in values}
     checkpoint = {"id": state["checkpoint"]["checkpoint_id"], "ns": state["checkpoint"]["checkpoint_ns"]}
     return {"values": values, "checkpoint": checkpoint}
 
 
 async def state_list_checkpoints(server: Server, caller: Caller, thread_id: UUID, params: JsonObject) -> JsonObject:
     """List the checkpoints of a thread, the newest first."""
-    namespace = _namespace(params)
+    namespace = strings(params, "namespace")
     before = params.get("before")
-    if before is not None and not (isinstance(before, str) and UUID_FORM.fullmatch(before)):
-        raise Refused("no_such_checkpoint", f"Thread {thread_id} has no checkpoint {before}")
     limit = number(params, "limit")
-    body: JsonObject = {"limit": 10 if limit is None else max(1, min(limit, 1000)), "before": before}
-    if namespace:
-        body["checkpoint"] = {"checkpoint_ns": "|".join(namespace)}
+    address = {"checkpoint_ns": "|".join(namespace)} if namespace else {}
     thread = await _thread(server, thread_id, only=await caller.may_read(thread_id))
+    if before is not None and not (thread and await _exists(server, thread, {**address, "checkpoint_id": before})):
+        raise Refused("no_such_checkpoint", f"Thread {thread_id} has no checkpoint {before}")
+    body: JsonObject = {"limit": 10 if limit is None else max(1, min(limit, 1000)), "before": before}
+    if address:
+        body["checkpoint"] = address
     states = await history(server, thread, HistoryRead(**body)) if thread else []
     return {"checkpoints": [_summary(state) for state in states]}
 
@@ -96,11 +95,24 @@ def _summary(state: JsonObject) -> JsonObject:
     return summary
 
 
-def _namespace(params: JsonObject) -> list[str]:
-    found = params.get("namespace") or []
+def strings(params: JsonObject, name: str) -> list[str]:
+    """Read a list of strings that need not be there.
+
+    Raises:
+        Refused: it is none.
+    """
+    found = params.get(name)
+    if found is None:
+        return []
     if not isinstance(found, list) or not all(isinstance(part, str) for part in cast(list[Any], found)):
-        raise Refused("invalid_argument", "Invalid namespace: must be a list of strings")
+        raise Refused("invalid_argument", f"Invalid {name}: must be a list of strings")
     return cast(list[str], found)
+
+
+async def _exists(server: Server, thread: Thread, address: JsonObject) -> bool:
+    """Whether there is a checkpoint."""
+    named = isinstance(address["checkpoint_id"], str) and UUID_FORM.fullmatch(address["checkpoint_id"])
+    return bool(named) and (await read(server, thread, address))["created_at"] is not None
 
 
 async def _thread(server: Server, thread_id: UUID, *, only: Filter | None) -> Thread | None:

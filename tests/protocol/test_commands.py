@@ -216,6 +216,8 @@ async def test_checkpoints_are_listed_page_by_page(server: Stack, thread_id: str
     rest = await command(server.url, thread_id, "state.listCheckpoints", before=first[-1]["id"])
     assert [item["step"] for item in rest["result"]["checkpoints"]] == [1, 0, -1]
     assert all("T" in item["timestamp"] for item in first)
+    missing = await command(server.url, thread_id, "state.listCheckpoints", before=str(uuid4()))
+    assert missing["error"] == "no_such_checkpoint"
 
 
 async def test_a_state_is_read_whole_or_by_keys(server: Stack, thread_id: str, client: LangGraphClient) -> None:
@@ -282,8 +284,11 @@ async def test_the_tree_of_a_run_has_its_subgraphs(server: Stack, thread_id: str
         ("state.fork", {"checkpoint_id": "x"}, "no_such_checkpoint"),
         ("state.get", {"namespace": [1]}, "invalid_argument"),
         ("state.get", {"keys": "log"}, "invalid_argument"),
+        ("state.get", {"keys": [{}]}, "invalid_argument"),
         ("state.listCheckpoints", {"limit": -1}, "invalid_argument"),
         ("state.listCheckpoints", {"before": "x"}, "no_such_checkpoint"),
+        ("state.listCheckpoints", {"before": ["x"]}, "no_such_checkpoint"),
+        ("state.listCheckpoints", {"before": "deadbeef-0000-4000-8000-000000000000"}, "no_such_checkpoint"),
         ("agent.getTree", {"run_id": "x"}, "invalid_argument"),
         ("subscription.subscribe", {"channels": ALL}, "not_supported"),
         ("run.stop", {}, "unknown_command"),

@@ -137,6 +137,16 @@ async def test_what_is_no_command_is_answered(server: Stack, thread_id: str) -> 
         assert (await talk.ask("state.get", namespace=[]))["result"] == {"values": {}}
 
 
+async def test_ids_of_subscriptions_that_are_none_are_refused(server: Stack, thread_id: str) -> None:
+    async with talking(server, thread_id) as talk:
+        kept = (await talk.ask("subscription.subscribe", channels=ALL))["result"]["subscription_id"]
+        broken = await talk.ask("subscription.reconnect", subscriptions=[{}])
+        assert broken["error"] == "invalid_argument"
+        missing = await talk.ask("subscription.unsubscribe", subscription_id=[kept])
+        assert missing["error"] == "no_such_subscription"
+        assert (await talk.ask("subscription.unsubscribe", subscription_id=kept))["result"] == {}
+
+
 async def test_the_stream_of_a_deleted_thread_ends(server: Stack, thread_id: str, client: LangGraphClient) -> None:
     await client.threads.create(thread_id=thread_id)
     async with talking(server, thread_id) as talk:

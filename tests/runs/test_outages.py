@@ -11,6 +11,8 @@ from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import InternalServerError, NotFoundError
 from temporalio.client import Client, WorkflowExecutionStatus
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosedError
 
 from durathread.embedded.child import Child
 from durathread.embedded.engines import Engines, engines
@@ -184,6 +186,25 @@ async def test_an_end_that_nobody_heard_of_is_told_by_the_next_attempt(
         events = await watch.ended()
     assert kinds(events)[-1] == "lifecycle completed"
     assert (await own_client.threads.get(thread_id))["status"] == "idle"
+
+
+async def test_a_socket_whose_commands_find_no_valkey_is_closed_with_a_reason(
+    own_engines: Engines, stack: Stack, thread_id: str
+) -> None:
+    async with watching(stack.url, thread_id) as watch:
+        await run_start(stack.url, thread_id, "agent", input={"log": ["in"]})
+        await watch.ended()
+    async with connect(f"{stack.url.replace('http', 'ws', 1)}/threads/{thread_id}/stream/events") as socket:
+        await socket.send('{"id": 1, "method": "subscription.reconnect", "params": {}}')
+        assert '"success"' in str(await socket.recv())
+        await kill(own_engines.valkey)
+        await socket.send('{"id": 2, "method": "subscription.subscribe", "params": {"channels": ["values"]}}')
+        assert "the event stream is unavailable" in str(await socket.recv())
+        with pytest.raises(ConnectionClosedError) as gone:
+            await socket.recv()
+    await own_engines.valkey.start()
+    assert gone.value.rcvd is not None
+    assert (gone.value.rcvd.code, gone.value.rcvd.reason) == (1011, "the event stream is unavailable")
 
 
 async def test_roles_that_start_before_their_engines_wait_for_them(
