@@ -95,6 +95,8 @@ class Emitter:
         """Emit an event of LangChain's `astream_events`. The graph begins once, not with each of its steps."""
         begins_again = self._goes_on and event["event"] == "on_chain_start" and not event.get("parent_ids")
         if not begins_again and HIDDEN not in (event.get("tags") or ()):
+            if event["event"] == "on_tool_error":
+                event = {**event, "data": {**event["data"], "error": masked(event["data"]["error"])}}
             self._emit("events", dumps(event))
 
     def raw_chunk(self, event: dict[str, Any], namespace: tuple[str, ...], mode: str, data: Any) -> None:

@@ -3,6 +3,7 @@
 import operator
 from typing import Annotated, TypedDict
 
+from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
 
 
@@ -10,8 +11,14 @@ class Secret(Exception):
     """An exception whose text nobody may read."""
 
 
+@tool
+def leak() -> str:
+    """Fail."""
+    raise Secret("the password is swordfish")
+
+
 class State(TypedDict, total=False):
-    """`log` decides: `lost` fails on the way, `secret` in the second node."""
+    """`log` decides: `lost` fails on the way, `secret` in the second node, `tool` in a tool that it calls."""
 
     log: Annotated[list[str], operator.add]
 
@@ -25,6 +32,8 @@ def second(state: State) -> dict[str, list[str]]:
     """Fail if asked to."""
     if "secret" in state.get("log", []):
         raise Secret("the password is swordfish")
+    if "tool" in state.get("log", []):
+        leak.invoke({})
     return {"log": ["second"]}
 
 

@@ -123,9 +123,12 @@ async def test_the_events_of_a_graph_have_one_beginning_and_one_end(client: Lang
     ]
 
 
-async def test_no_mode_shows_the_text_of_a_failure_that_is_masked(client: LangGraphClient, thread_id: str) -> None:
+@pytest.mark.parametrize("where", ["secret", "tool"])
+async def test_no_mode_shows_the_text_of_a_failure_that_is_masked(
+    client: LangGraphClient, thread_id: str, where: str
+) -> None:
     modes: Any = ["tasks", "debug", "checkpoints", "events", "updates", "values"]
-    inputs: list[Any] = [{"log": ["secret"]}, None]
+    inputs: list[Any] = [{"log": [where]}, None]
     for given in inputs:
         parts = await collect(
             client.runs.stream(thread_id, "failing", input=given, if_not_exists="create", stream_mode=modes)
@@ -133,6 +136,9 @@ async def test_no_mode_shows_the_text_of_a_failure_that_is_masked(client: LangGr
         assert "swordfish" not in str([part.data for part in parts])
         ends = [part.data for part in parts if part.event == "tasks" and part.data.get("error")]
         assert [(end["name"], end["error"]) for end in ends] == [("second", "An internal error occurred")]
+        of_tools = [part.data for part in parts if part.event == "events" and part.data["event"] == "on_tool_error"]
+        told = ["Secret('An internal error occurred')"] if where == "tool" else []
+        assert [event["data"]["error"] for event in of_tools] == told
 
 
 async def test_tools_tell_of_their_calls(client: LangGraphClient, thread_id: str) -> None:
