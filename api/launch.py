@@ -13,14 +13,14 @@ from durathread.api.authorization import Caller
 from durathread.api.deps import Server
 from durathread.api.headers import forwarded
 from durathread.api.removal import remove
-from durathread.errors import Unavailable
+from durathread.errors import NotFound, Unavailable
 from durathread.graphs import system_assistant_id
 from durathread.preparation import RunCreate, assistant_id_of, find_assistant, prepare, signal_of
 from durathread.records import IN_FLIGHT, Assistant, Json, JsonObject, NewRun, Run, RunStatus
 from durathread.store import admission, runs, threads
 from durathread.store.admission import Action, Admission
 from durathread.store.filters import Filter
-from durathread.store.pool import connection, transaction
+from durathread.store.pool import Connection, connection, transaction
 from durathread.streams.marks import conclude
 from durathread.workflows.messages import RunRequest
 
@@ -45,12 +45,15 @@ async def launch(
 
     Raises:
         Error: the run is refused; see `prepare`, `find_assistant` and `admission.admit`.
+        NotFound: its thread does not have the checkpoint to start from.
         Unavailable: an engine is away; nothing is left behind.
     """
     await server.require_temporal()
     allowed = await allow(server, caller, body, thread_id=thread_id, given=given)
     async with transaction(server.pool) as conn:
         admitted = await admission.admit(conn, allowed.new, only=allowed.only)
+        if thread_id and (missing := await missing_start(conn, allowed.new)):
+            raise NotFound(f"Checkpoint {missing} not found")
     await deliver(server, admitted)
     return admitted.run
 
@@ -115,6 +118,18 @@ async def allow(
         thread_metadata={**stamped, **own},
     )
     return Allowed(new, only)
+
+
+async def missing_start(conn: Connection, new: NewRun) -> str | None:
+    """Return the checkpoint that a run asks to start from, if it is one of the root graph and its thread does not have it.
+
+    Those that the run's strategy has deleted are missing too: ask in the transaction of its admission, afterwards.
+    """
+    configurable: JsonObject = (new.kwargs.get("config") or {}).get("configurable") or {}
+    checkpoint_id: str | None = configurable.get("checkpoint_id")
+    if not checkpoint_id or configurable.get("checkpoint_ns"):
+        return None
+    return None if await threads.has_checkpoint(conn, new.thread_id, checkpoint_id) else checkpoint_id
 
 
 async def chosen_assistant(server: Server, caller: Caller, name: str) -> Assistant:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from durathread.api.authorization import Caller
 from durathread.api.deps import Server
 from durathread.api.envelopes import Refused
-from durathread.api.launch import allow, deliver
+from durathread.api.launch import allow, deliver, missing_start
 from durathread.preparation import ADDRESS, UUID_FORM, RunCreate, strip_reserved
 from durathread.records import STRATEGIES, JsonObject, Run, Thread
 from durathread.store import admission, runs, threads
@@ -37,7 +37,7 @@ async def run_start(server: Server, caller: Caller, thread_id: UUID, params: Jso
         "langsmith_tracer": _object(params, "langsmith_tracer") or None,
         "multitask_strategy": strategy if strategy in STRATEGIES else "enqueue",
     }
-    forks = (config.get("configurable") or {}).get("checkpoint_id") is not None
+    forks = _object(config, "configurable").get("checkpoint_id") is not None
 
     def decide(thread: Thread | None, _: Sequence[Run]) -> JsonObject:
         given = params.get("input")
@@ -90,7 +90,7 @@ async def state_fork(server: Server, caller: Caller, thread_id: UUID, params: Js
     if not UUID_FORM.fullmatch(checkpoint_id):
         raise Refused("no_such_checkpoint", f"Thread {thread_id} has no checkpoint {checkpoint_id}")
     config = _object(params, "config")
-    config["configurable"] = {**(config.get("configurable") or {}), "checkpoint_id": checkpoint_id}
+    config["configurable"] = {**_object(config, "configurable"), "checkpoint_id": checkpoint_id}
 
     def decide(thread: Thread | None, latest: Sequence[Run]) -> JsonObject:
         if thread is None or not latest:
@@ -121,6 +121,8 @@ async def _start(server: Server, caller: Caller, thread_id: UUID, decide: Decide
             thread = await threads.lock(conn, thread_id, only=only)
             if decide(thread, await _latest(conn, thread)) == asked:
                 admitted = await admission.admit(conn, new, only=allowed.only)
+                if missing := await missing_start(conn, new):
+                    raise Refused("no_such_checkpoint", f"Thread {thread_id} has no checkpoint {missing}")
     await deliver(server, admitted)
     return admitted.run
 
@@ -182,7 +184,7 @@ def _as_before(run: Run, params: JsonObject) -> JsonObject:
     configurable = {
         key: value for key, value in strip_reserved(before.get("configurable") or {}).items() if key not in ADDRESS
     }
-    merged = {**before, **over, "configurable": {**configurable, **(over.get("configurable") or {})}}
+    merged = {**before, **over, "configurable": {**configurable, **_object(over, "configurable")}}
     return {"assistant_id": str(run.assistant_id), "config": merged, "metadata": _object(params, "metadata")}
 
 

@@ -170,7 +170,7 @@ def prepare(
 
     Raises:
         BadRequest: the body contradicts itself.
-        Invalid: a key cannot be stored, or the webhook is refused.
+        Invalid: a key cannot be stored, the checkpoint's id is none, or the webhook is refused.
     """
     if body.webhook is not None:
         terms.webhooks.check(body.webhook)
@@ -181,6 +181,7 @@ def prepare(
     metadata = {key: value for key, value in body.metadata.items() if key not in RESERVED_METADATA}
     config, context = _settings_of(body, assistant)
     config["configurable"] = {**config.get("configurable", {}), **_address(body), **(server or {})}
+    _check_address(config["configurable"])
     kwargs: JsonObject = {
         "input": body.input,
         "command": said(body.command.model_dump(exclude_none=True)) if body.command else None,
@@ -302,3 +303,10 @@ def _address(body: RunCreate) -> JsonObject:
         if given.get("checkpoint_id") or given.get("checkpoint_ns"):
             return given
     return {"checkpoint_id": body.checkpoint_id} if body.checkpoint_id else {}
+
+
+def _check_address(configurable: JsonObject) -> None:
+    checkpoint_id = configurable.get("checkpoint_id") or ""
+    # Empty, it is the latest.
+    if not isinstance(checkpoint_id, str) or (checkpoint_id and not UUID_FORM.fullmatch(checkpoint_id)):
+        raise Invalid("config.configurable.checkpoint_id: must be a UUID")

@@ -9,8 +9,10 @@ from langgraph_sdk.client import LangGraphClient
 
 from durathread.streams.frames import is_of
 from tests.protocol.support import ALL, command, data_of, kinds, run_start, watching
-from tests.runs.support import entered, status_becomes
+from tests.runs.support import entered, log_of, status_becomes
 from tests.stack import Stack
+
+NOBODY = "deadbeef-0000-4000-8000-000000000000"
 
 
 async def asked(server: Stack, thread_id: str, graph: str, **given: Any) -> list[str]:
@@ -192,6 +194,20 @@ async def test_a_run_forks_from_a_checkpoint(server: Stack, thread_id: str, clie
     assert values["log"] == ["other"]
 
 
+async def test_a_run_from_an_unknown_checkpoint_is_refused(
+    server: Stack, thread_id: str, client: LangGraphClient
+) -> None:
+    await run_start(server.url, thread_id, "agent", input={"log": ["in"]})
+    log = await log_after(server, client, thread_id, 1)
+    config = {"configurable": {"checkpoint_id": NOBODY}}
+    answer = await command(
+        server.url, thread_id, "run.start", assistant_id="agent", input={"log": ["other"]}, config=config
+    )
+    assert answer["error"] == "no_such_checkpoint"
+    assert len(await client.runs.list(thread_id)) == 1
+    assert await log_of(client, thread_id) == log
+
+
 async def test_a_fork_is_a_command_of_its_own(server: Stack, thread_id: str, client: LangGraphClient) -> None:
     await run_start(server.url, thread_id, "agent", input={"log": ["in"]})
     await log_after(server, client, thread_id, 1)
@@ -272,6 +288,13 @@ async def test_the_tree_of_a_run_has_its_subgraphs(server: Stack, thread_id: str
         ("run.start", {"assistant_id": "agent", "config": {"recursion_limit": "x"}}, "invalid_argument"),
         ("run.start", {"assistant_id": "agent", "metadata": "x"}, "invalid_argument"),
         ("run.start", {"assistant_id": "agent", "config": {"metadata": "x"}}, "invalid_argument"),
+        ("run.start", {"assistant_id": "agent", "config": {"configurable": 5}}, "invalid_argument"),
+        ("run.start", {"assistant_id": "agent", "config": {"configurable": {"checkpoint_id": 5}}}, "invalid_argument"),
+        (
+            "run.start",
+            {"assistant_id": "agent", "config": {"configurable": {"checkpoint_id": NOBODY}}},
+            "no_such_checkpoint",
+        ),
         ("input.respond", {}, "invalid_argument"),
         ("input.respond", {"responses": []}, "invalid_argument"),
         ("input.respond", {"responses": [1]}, "invalid_argument"),

@@ -12,7 +12,7 @@ from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import BadRequestError, ConflictError, NotFoundError, UnprocessableEntityError
 
 from tests.eventually import eventually
-from tests.runs.support import entered, joining, lines, log_of, start, status_becomes
+from tests.runs.support import entered, joining, lines, log_of, start, status_becomes, statuses
 from tests.stack import Stack
 
 AGENT = "fe096781-5601-53d2-b2f6-0d3403f7e9ca"
@@ -309,6 +309,44 @@ async def test_requests_that_contradict_themselves_are_refused(client: LangGraph
 
 
 @pytest.mark.parametrize(
+    "given",
+    [
+        {"checkpoint_id": AGENT},
+        {"checkpoint": {"checkpoint_id": AGENT}},
+        {"config": {"configurable": {"checkpoint_id": AGENT}}},
+    ],
+    ids=str,
+)
+async def test_a_run_from_an_unknown_checkpoint_is_refused(
+    client: LangGraphClient, thread_id: str, given: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(NotFoundError, match=f"Checkpoint {AGENT} not found"):
+        await client.runs.create(thread_id, "agent", input={"log": ["in"]}, if_not_exists="create", **given)
+    # The thread was not made either.
+    with pytest.raises(NotFoundError):
+        await client.threads.get(thread_id)
+    gate = tmp_path / "gate"
+    run = await start(client, thread_id, "in", do={"b": {"until": str(gate)}})
+    with pytest.raises(NotFoundError, match=f"Checkpoint {AGENT} not found"):
+        await client.runs.create(thread_id, "agent", input={"log": ["new"]}, multitask_strategy="rollback", **given)
+    gate.touch()
+    await client.runs.join(thread_id, run["run_id"])
+    # Nor was the run in flight rolled back.
+    assert await log_of(client, thread_id) == ["in", "a", "b", "c"]
+    assert await statuses(client, thread_id) == ["success"]
+
+
+@pytest.mark.parametrize("nowhere", [None, ""])
+async def test_a_run_from_no_checkpoint_goes_on_from_the_latest(
+    client: LangGraphClient, thread_id: str, nowhere: str | None
+) -> None:
+    await client.runs.wait(thread_id, "agent", input={"log": ["in"]}, if_not_exists="create")
+    config: Any = {"configurable": {"checkpoint_id": nowhere}}
+    result: Any = await client.runs.wait(thread_id, "agent", input={"log": ["more"]}, config=config)
+    assert result["log"] == ["in", "a", "b", "c", "more", "a", "b", "c"]
+
+
+@pytest.mark.parametrize(
     ("body", "status"),
     [
         (b"{", 422),
@@ -320,6 +358,9 @@ async def test_requests_that_contradict_themselves_are_refused(client: LangGraph
         (b'{"assistant_id": "agent", "multitask_strategy": "maybe"}', 422),
         (b'{"assistant_id": "agent", "interrupt_before": "b"}', 422),
         (b'{"assistant_id": "agent", "checkpoint_id": "x"}', 422),
+        (b'{"assistant_id": "agent", "config": {"configurable": {"checkpoint_id": "x"}}}', 422),
+        (b'{"assistant_id": "agent", "config": {"configurable": {"checkpoint_id": 5}}}', 422),
+        (b'{"assistant_id": "agent", "context": {"checkpoint_id": "x"}}', 422),
         (b'{"assistant_id": "agent", "stream_mode": ["nonsense"]}', 422),
         (b'{"assistant_id": "agent", "after_seconds": "1"}', 422),
         (b'{"assistant_id": "agent", "stream_resumable": "true"}', 422),
