@@ -13,14 +13,13 @@ from typing import Any, LiteralString
 
 from langgraph.types import Command, Send
 
-from durathread.activities.standing import standing
+from durathread.activities.standing import NULL_TASK, standing
 from durathread.graphs import Graph
 from durathread.preparation import said
 from durathread.records import JsonObject, Run
 from durathread.store.pool import Connection
 from durathread.store.saver import Saver
 
-NULL_TASK = "00000000-0000-0000-0000-000000000000"
 PENDING: LiteralString = """
 SELECT w.checkpoint_ns, w.checkpoint_id, w.task_id, w.channel, w.idx, w.type, w.blob FROM checkpoint_writes w
 WHERE w.thread_id = %(thread)s AND (w.channel IN ('__resume__', '__interrupt__') OR w.task_id = %(null)s)

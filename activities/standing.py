@@ -2,15 +2,23 @@
 
 LangGraph reads the latest checkpoint as if the step after it had ended: it applies what the tasks of that step have written.
 When that is what failed, because two tasks wrote a key that takes one value or a reducer raised, reading fails the same way.
-Then the checkpoint is read as the history shows it, with what its tasks came to beside it.
+Then the checkpoint is read as the history shows it, with what its tasks came to beside it. The history itself applies what
+a command has written, which may fail too: then without that.
 """
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, cast
 
 import psycopg
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple, DeltaChannelHistory
 from langgraph.types import PregelTask, StateSnapshot
 
 from durathread.errors import Error
 from durathread.graphs import Graph
+
+# Whose writes are those of commands.
+NULL_TASK = "00000000-0000-0000-0000-000000000000"
 
 
 async def standing(graph: Graph, config: RunnableConfig, *, subgraphs: bool = False) -> StateSnapshot:
@@ -20,9 +28,45 @@ async def standing(graph: Graph, config: RunnableConfig, *, subgraphs: bool = Fa
     except (Error, psycopg.Error):
         raise
     except Exception:
-        async for snapshot in graph.aget_state_history(config, limit=1):
+        for snapshot in await past(graph, config, limit=1):
             return await _current(graph, snapshot, subgraphs=subgraphs)
         raise
+
+
+async def past(graph: Graph, config: RunnableConfig, **options: Any) -> list[StateSnapshot]:
+    """Read the history of a thread, or of a subgraph of it, newest first; the options are LangGraph's."""
+    try:
+        return [snapshot async for snapshot in graph.aget_state_history(config, **options)]
+    except (Error, psycopg.Error):
+        raise
+    except Exception:  # noqa: BLE001, whatever users' reducers raise; what is wrong otherwise is raised again
+        bare = graph.copy({"checkpointer": _Uncommanded(cast(BaseCheckpointSaver[Any], graph.checkpointer))})
+        return [snapshot async for snapshot in bare.aget_state_history(config, **options)]
+
+
+class _Uncommanded(BaseCheckpointSaver[Any]):
+    """Reads checkpoints without what commands have written to them."""
+
+    def __init__(self, saver: BaseCheckpointSaver[Any]) -> None:
+        super().__init__(serde=saver.serde)
+        self._saver = saver
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        found = await self._saver.aget_tuple(config)
+        return found and _uncommanded(found)
+
+    async def alist(self, config: RunnableConfig | None, **options: Any) -> AsyncIterator[CheckpointTuple]:
+        async for found in self._saver.alist(config, **options):
+            yield _uncommanded(found)
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        return await self._saver.aget_delta_channel_history(config=config, channels=channels)
+
+
+def _uncommanded(found: CheckpointTuple) -> CheckpointTuple:
+    return found._replace(pending_writes=[write for write in found.pending_writes or [] if write[0] != NULL_TASK])
 
 
 async def _current(graph: Graph, snapshot: StateSnapshot, *, subgraphs: bool) -> StateSnapshot:

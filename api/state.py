@@ -10,7 +10,7 @@ from langgraph.types import StateSnapshot
 from pydantic import AfterValidator, Field
 from starlette.responses import Response
 
-from durathread.activities.standing import standing
+from durathread.activities.standing import past, standing
 from durathread.api.authorization import Caller, CallerDep
 from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread, listed
 from durathread.api.described import SELECT, parameters
@@ -214,11 +214,10 @@ async def history(server: Server, thread: Thread, body: HistoryRead) -> list[Jso
     async with server.graphs.open(
         graph_id, config=config, checkpointer=Saver(server.pool), store=server.store, why="threads.read"
     ) as graph:
-        found = graph.aget_state_history(
-            _reading(thread, address), filter=body.metadata or None, before=before, limit=body.limit
-        )
         try:
-            snapshots = [snapshot async for snapshot in found]
+            snapshots = await past(
+                graph, _reading(thread, address), filter=body.metadata or None, before=before, limit=body.limit
+            )
             if snapshots and _answered_in_part(snapshots[0]):
                 now = await standing(graph, _reading(thread, address))
                 if address_json(now.config) == address_json(snapshots[0].config):

@@ -11,10 +11,12 @@ CLASH = "At key 'key': Can receive only one value per step."
 NOT_A_NUMBER = {"calm": True, "term": "a word"}
 
 
-async def streamed(client: LangGraphClient, thread_id: str, **kwargs: Any) -> list[tuple[str, Any]]:
+async def streamed(
+    client: LangGraphClient, thread_id: str, graph: str = "clashing", **kwargs: Any
+) -> list[tuple[str, Any]]:
     """Run to the end, and return the events."""
     given: dict[str, Any] = {"stream_mode": ["values", "updates"], **kwargs}
-    return [(part.event, part.data) async for part in client.runs.stream(thread_id, "clashing", **given)]
+    return [(part.event, part.data) async for part in client.runs.stream(thread_id, graph, **given)]
 
 
 async def clashed(client: LangGraphClient, graph: str = "clashing", **values: Any) -> str:
@@ -94,3 +96,24 @@ async def test_a_question_beside_a_clash_waits_until_it_is_answered(client: Lang
     assert (answered["interrupts"], (await client.threads.get(thread_id))["status"]) == ([], "error")
     (latest,) = await client.threads.get_history(thread_id, limit=1)
     assert latest["interrupts"] == []
+
+
+async def test_a_command_that_cannot_be_applied_leaves_a_thread_that_can_be_read_and_updated(
+    client: LangGraphClient,
+) -> None:
+    thread_id = (await client.threads.create())["thread_id"]
+    first = await client.runs.create(thread_id, "hitl", input={"log": ["in"]})
+    await client.runs.join(thread_id, first["run_id"])
+    asked = await state_of(client, thread_id)
+    events = await streamed(client, thread_id, graph="hitl", command={"update": {"log": 5}})
+    assert [data["attempt"] for event, data in events if event == "metadata"] == [1]
+    assert dict(events)["error"]["error"] == "TypeError"
+    assert (await client.threads.get(thread_id))["status"] == "error"
+    assert await state_of(client, thread_id) == asked
+    assert await state_of(client, thread_id, checkpoint_id=asked["checkpoint_id"]) == asked
+    assert [dict(state) for state in await client.threads.get_history(thread_id, limit=1)] == [asked]
+    joined: Any = await client.runs.join(thread_id, first["run_id"])
+    assert joined["log"] == ["in"]
+    await client.threads.update_state(thread_id, {"log": ["updated"]}, as_node="ask")
+    values: Any = await client.runs.wait(thread_id, "hitl", input=None)
+    assert values["log"] == ["in", "updated", "after"]
