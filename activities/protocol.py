@@ -49,8 +49,9 @@ class Protocol:
         self._send = send
         self._echoing = resumed
         # Whether this run may have less than was shown before: it goes back, or what went before it was undone.
-        self._forked = _forks(run)
+        self._forked = forks(run)
         self._anew = self._forked or (run.strategy == "rollback" and not resumed)
+        self._undone: Any = None
         # Checkpoints that wait for the state that goes before them.
         self._ahead: list[JsonObject] = []
         self._lineage = Lineage()
@@ -137,6 +138,10 @@ class Protocol:
         self._follow()
         self._messages.fail(error["message"])
 
+    def undoes(self, values: Any) -> None:
+        """Take the state that this run goes back behind, if readers may not have taken note of all of it."""
+        self._undone = values
+
     def drop(self, left: Unfinished) -> None:
         """Take back what an attempt before this has left open."""
         for method, data, namespace, node in retracted(left, RETRIED):
@@ -165,6 +170,9 @@ class Protocol:
             self._values = data
             if self._ahead:
                 # Without a checkpoint: next to one, JavaScript's readers take this for older than what was undone.
+                if self._undone is not None:
+                    self._emit("values", self._undone)
+                    self._undone = None
                 self._emit("values", _state(data))
                 self._follow()
                 self._anew = self._forked
@@ -264,7 +272,8 @@ class Protocol:
         )
 
 
-def _forks(run: Run) -> bool:
+def forks(run: Run) -> bool:
+    """Whether a run begins at a checkpoint that was named."""
     asked: JsonObject = run.kwargs.get("config") or {}
     return (asked.get("configurable") or {}).get("checkpoint_id") is not None
 

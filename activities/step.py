@@ -18,7 +18,7 @@ from durathread.activities.deliver import Deliveries
 from durathread.activities.emitter import Emitter
 from durathread.activities.loops import Work
 from durathread.activities.opening import baseline, given_by, relayed, remaining
-from durathread.activities.protocol import Protocol
+from durathread.activities.protocol import Protocol, forks
 from durathread.activities.repair import close_before
 from durathread.activities.resources import Resources
 from durathread.activities.superstep import Result, run_config, superstep
@@ -167,10 +167,20 @@ class Steps:
             wanted=wanted,
             resumed=resumed,
         )
+        if wanted and forks(run) and not resumed:
+            protocol.undoes(await self._on_main(lambda: self._undone(run)))
         if run.repeated and wanted:
             with contextlib.suppress(RedisError):
                 protocol.drop(await self._on_main(lambda: unfinished(self._resources.redis, Named.of(run))))
         return protocol
+
+    async def _undone(self, run: Run) -> Any:
+        """Return the state that a run goes back behind, if its thread had gone back before."""
+        async with connection(self._resources.pool) as conn:
+            if not await threads.went_back(conn, run.thread_id):
+                return None
+            thread = await threads.get(conn, run.thread_id, hidden=True)
+        return thread and thread.values
 
     def _emitter(self, run: Run, protocol: Protocol, *, resumed: bool) -> Emitter:
         run_id = str(run.run_id)

@@ -300,6 +300,18 @@ test("an edit of the message before the last, and of that again, leaves nothing 
   page.unmount();
 });
 
+test("an edit of what was edited before leaves nothing of what was said since", async () => {
+  const threadId = await newThread();
+  const { page, from } = await turns(threadId, "one", "two", "three", "four");
+  await from(2, said("TWO"));
+  await showsAll(page, threadId, ["one", "one ", "TWO", "TWO "]);
+  await page.current.submit(said("next"));
+  await showsAll(page, threadId, ["one", "one ", "TWO", "TWO ", "next", "next "]);
+  await from(2, said("2"));
+  await showsAll(page, threadId, ["one", "one ", "2", "2 "]);
+  page.unmount();
+});
+
 test("an answer before the last is given again, and nothing is left of what came after it", async () => {
   const threadId = await newThread();
   const { page, from } = await turns(threadId, "one", "two", "three");

@@ -55,6 +55,13 @@ WHERE thread_id = %(thread)s RETURNING {COLUMNS}
 """
 BUSY: LiteralString = f"SELECT 1 AS busy FROM thread WHERE thread_id = %s AND {IN_FLIGHT}"
 HAS_CHECKPOINT = "SELECT 1 FROM checkpoints WHERE thread_id = %s AND checkpoint_ns = '' AND checkpoint_id = %s"
+WENT_BACK = """
+WITH step AS (
+    SELECT checkpoint_id, (metadata ->> 'step')::int AS number FROM checkpoints
+    WHERE thread_id = %s AND checkpoint_ns = ''
+)
+SELECT 1 FROM step WHERE number > (SELECT number FROM step ORDER BY checkpoint_id DESC LIMIT 1) LIMIT 1
+"""
 DELETE = "DELETE FROM thread WHERE thread_id = %s"
 DELETE_CHECKPOINTS: tuple[LiteralString, ...] = (
     "DELETE FROM checkpoints WHERE thread_id = %s",
@@ -179,6 +186,11 @@ async def turns(conn: Connection, thread_ids: Collection[UUID]) -> dict[UUID, da
 async def has_checkpoint(conn: Connection, thread_id: UUID, checkpoint_id: str) -> bool:
     """Whether a thread's root graph has a checkpoint."""
     return (await conn.execute(HAS_CHECKPOINT, (str(thread_id), checkpoint_id))).rowcount > 0
+
+
+async def went_back(conn: Connection, thread_id: UUID) -> bool:
+    """Whether a thread has had checkpoints of later steps than its newest: one that came after an earlier one."""
+    return (await conn.execute(WENT_BACK, (str(thread_id),))).rowcount > 0
 
 
 async def delete(conn: Connection, thread_id: UUID) -> bool:
