@@ -4,11 +4,12 @@ from typing import Any, cast
 from uuid import UUID
 
 import orjson
+from redis.exceptions import RedisError
 
 from durathread.activities.position import reading_config
 from durathread.activities.standing import standing
+from durathread.activities.superstep import pending_interrupts
 from durathread.api.deps import Server
-from durathread.errors import Unavailable
 from durathread.records import JsonObject, Run
 from durathread.store import runs, threads
 from durathread.store.pool import connection
@@ -45,7 +46,7 @@ async def _seen(server: Server, run_id: UUID) -> JsonValue:
     """Return the last values that a run which was rolled back had shown."""
     try:
         event = await server.hub.last(str(run_id), "values")
-    except Unavailable:
+    except (RedisError, OSError):
         event = None
     return orjson.loads(event.data) if event else {}
 
@@ -60,8 +61,7 @@ async def _at_its_end(server: Server, run: Run) -> JsonValue:
         run.graph_id, config=config, checkpointer=Saver(server.pool), store=server.store, why="threads.read"
     ) as graph:
         state = await standing(graph, {"configurable": address})
-    interrupts = {task.id: list(task.interrupts) for task in state.tasks if task.interrupts}
-    return _with_interrupts(state.values, interrupts)
+    return _with_interrupts(state.values, pending_interrupts(state))
 
 
 def _with_interrupts(values: JsonValue, interrupts: JsonObject) -> JsonValue:

@@ -1,11 +1,17 @@
 """Runs that wait for a human, or stop at a breakpoint."""
 
+import asyncio
+import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
+from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
-from tests.runs.support import log_of
+from tests.eventually import eventually
+from tests.runs.support import log_of, status_becomes
+from tests.stack import Stack
 
 
 async def test_an_interrupt_shows_everywhere(client: LangGraphClient, thread_id: str) -> None:
@@ -276,3 +282,30 @@ async def test_the_thread_of_a_refused_answer_takes_the_next_run(client: LangGra
     state: Any = await client.threads.get_state(thread_id)
     assert state["values"]["log"] == ["ask=yes", "after"]
     assert (await client.threads.get(thread_id))["status"] == "idle"
+
+
+async def test_who_waits_is_asked_although_somebody_else_has_answered_meanwhile(
+    client: LangGraphClient, server: Stack, thread_id: str, tmp_path: Path
+) -> None:
+    beside = Stack(server.environment, tmp_path)
+    try:
+        api = await beside.start("api")
+        await beside.ready()
+        async with get_client(url=beside.url) as slow:
+            await slow.threads.create(thread_id=thread_id)
+            waiting = asyncio.create_task(slow.runs.wait(thread_id, "hitl", input={"log": ["in"]}, after_seconds=2))
+
+            async def admitted() -> bool:
+                return bool(await client.runs.list(thread_id))
+
+            await eventually(admitted)
+            # This API hears of nothing until another run has ended.
+            api.send_signal(signal.SIGSTOP)
+            await status_becomes(client, thread_id, "interrupted")
+            await client.runs.wait(thread_id, "hitl", command={"resume": "yes"})
+            api.send_signal(signal.SIGCONT)
+            asked: Any = await waiting
+    finally:
+        await beside.kill("api")
+    assert asked["log"] == ["in"]
+    assert [(each["value"], each["response_schema"]) for each in asked["__interrupt__"]] == [("ask?", None)]

@@ -20,7 +20,7 @@ from durathread.store.migrate import upgrade
 from tests.conftest import environment_of
 from tests.eventually import eventually
 from tests.protocol.support import kinds, run_start, watching
-from tests.runs.support import entered, lines, log_of, start
+from tests.runs.support import entered, joining, lines, log_of, start
 from tests.stack import Stack, free_port, running
 from tests.workflows.support import closed, shown
 
@@ -158,6 +158,21 @@ async def test_runs_do_not_wait_for_a_frozen_valkey(
         own_engines.valkey.send(signal.SIGCONT)
     log = await log_of(own_client, thread_id)
     assert log == [entry for number in range(8) for entry in (f"r{number}", "a", "b", "c")]
+
+
+async def test_who_waits_for_a_run_that_is_rolled_back_is_answered_without_valkey(
+    own_engines: Engines, stack: Stack, own_client: LangGraphClient, thread_id: str, tmp_path: Path
+) -> None:
+    trace = tmp_path / "b"
+    run = await start(own_client, thread_id, "in", do={"b": {"trace": str(trace), "sleep": 600}})
+    await entered(trace)
+    async with joining(stack.url, thread_id, run["run_id"]) as joined:
+        await kill(own_engines.valkey)
+        try:
+            await own_client.runs.cancel(thread_id, run["run_id"], action="rollback")
+            assert (await joined.aread()).strip() == b"{}"
+        finally:
+            await own_engines.valkey.start()
 
 
 async def test_an_end_that_nobody_heard_of_is_told_by_the_next_attempt(
