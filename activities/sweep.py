@@ -47,11 +47,10 @@ class Sweeps:
         """
         await self._deliveries.resume(age=given.age, limit=given.limit)
         await self._settle(given)
-        count, after = 0, 0
+        count, after, turn = 0, 0, asyncio.Semaphore(AT_ONCE)
         while True:
             async with connection(self._resources.pool) as conn:
                 found = await runs.stranded(conn, age=given.age, limit=given.limit, after=after)
-            turn = asyncio.Semaphore(AT_ONCE)
             count += sum(
                 await asyncio.gather(
                     *(

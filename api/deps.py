@@ -202,5 +202,6 @@ async def final_statuses(pool: Pool, subjects: Collection[str]) -> dict[str, str
         statuses[subject] = "deleted" if run is None else None if run.in_flight else run.status
         if run and subject.startswith(SETTLED) and run.started_at and run.thread_id in shown:
             turn = shown[run.thread_id]
-            statuses[subject] = None if turn is None or turn < run.started_at else statuses[subject]
+            if turn is None or turn < run.started_at:
+                statuses[subject] = None
     return statuses
