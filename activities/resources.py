@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from durathread.activities.loops import GraphLoops
 from durathread.graphs import Graphs
 from durathread.indexing import store_config
+from durathread.lifecycle import Owner
 from durathread.registration import names_of, register
 from durathread.settings import Settings
 from durathread.store.items import LoopStore, StoreConfig, open_store
@@ -38,6 +39,7 @@ class Resources:
         self._redis: Redis | None = None
         self._interest: Interest | None = None
         self._loops: GraphLoops | None = None
+        self._owner: Owner | None = None
         self.store: BaseStore | None = None
         self.ready = asyncio.Event()
         self._lock = asyncio.Lock()
@@ -89,6 +91,12 @@ class Resources:
         assert self._loops is not None, "the worker is not running"
         return self._loops
 
+    @property
+    def owner(self) -> Owner:
+        """The owner of the background parts."""
+        assert self._owner is not None, "the worker is not running"
+        return self._owner
+
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator["Resources"]:
         """Open everything for as long as the block lasts. Blocks that overlap, of several workers, share it."""
@@ -111,22 +119,21 @@ class Resources:
         # A configuration that cannot be used shows before anything is opened.
         _ = self.terms, self.dress
         async with AsyncExitStack() as stack:
+            owner = self._owner = Owner()
             self._pool = await stack.enter_async_context(open_pool(settings.database_url, size=settings.pool_size))
             await wait_for_database(self._pool, patience=START_PATIENCE)
             redis = self._redis = connect(settings.redis_url)
             stack.push_async_callback(redis.aclose)
             self._interest = Interest(redis)
-            listening = asyncio.create_task(self._interest.run(), name="interest")
-            stack.callback(listening.cancel)
+            await stack.enter_async_context(owner.keeping(self._interest.run(), name="interest"))
             self._publisher = await stack.enter_async_context(
-                open_publisher(redis, max_events=settings.stream_max_events, ttl=settings.stream_ttl)
+                open_publisher(redis, owner, max_events=settings.stream_max_events, ttl=settings.stream_ttl)
             )
             self._loops = GraphLoops()
             stack.callback(self._loops.close)
             items = await stack.enter_async_context(open_store(self._pool, self._store_config(self._loops)))
             store = self.store = LoopStore(items, at_once=settings.pool_size // 2)
-            watch = asyncio.create_task(self._loops.watch(), name="loop watch")
-            stack.callback(watch.cancel)
+            await stack.enter_async_context(owner.keeping(self._loops.watch(), name="loop watch"))
             await self._loops.run(lambda: self.graphs.check(store=store))
             await register(self._pool, self.graphs, await self._loops.run(lambda: names_of(self.graphs, store)))
             return stack.pop_all()

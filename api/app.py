@@ -1,5 +1,7 @@
 """The FastAPI application."""
 
+from collections.abc import Callable
+
 from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 from starlette.types import Scope
@@ -33,13 +35,23 @@ from durathread.api.entrance import Entrance, Located, MountPrefix
 from durathread.api.headers import Forwarding, RequestIds
 from durathread.api.lifespan import lifespan_of
 from durathread.api.middleware import BodyLimit, HeadRequests, JsonBodies
+from durathread.errors import PartEnded
 from durathread.graphs import Graphs
 from durathread.http import Http, http_config
 from durathread.settings import Settings
 
 
-def create_app(settings: Settings, graphs: Graphs) -> FastAPI:
+def _ignore(_: PartEnded) -> None:
+    """Do nothing: `/ok` says it."""
+
+
+def create_app(settings: Settings, graphs: Graphs, *, on_failure: Callable[[PartEnded], object] = _ignore) -> FastAPI:
     """Build the application that serves graphs, with the custom app that langgraph.json may name.
+
+    Args:
+        settings: where the engines are.
+        graphs: what is served.
+        on_failure: is told when a background part of the app has ended: the process is to be restarted.
 
     Raises:
         ConfigError: the `http` of langgraph.json cannot be used.
@@ -47,7 +59,9 @@ def create_app(settings: Settings, graphs: Graphs) -> FastAPI:
     http = http_config(graphs.config, settings)
     authority, theirs = Authority.load(graphs), custom_app(graphs, http)
     app = create_routes(settings, http)
-    app.router.lifespan_context = lifespan_of(settings, graphs, authority=authority, custom=theirs)
+    app.router.lifespan_context = lifespan_of(
+        settings, graphs, on_failure=on_failure, authority=authority, custom=theirs
+    )
     custom = Custom(theirs, app) if theirs else None
     if custom:
         app.exception_handlers |= custom.exception_handlers

@@ -17,6 +17,7 @@ from temporalio.service import RPCError
 from durathread.api.authority import Authority
 from durathread.errors import Invalid, NotFound, Unavailable
 from durathread.graphs import Graphs
+from durathread.lifecycle import Owner
 from durathread.preparation import UUID_FORM, limits_of
 from durathread.records import Run, Thread
 from durathread.settings import Settings
@@ -53,7 +54,7 @@ class Server:
     publisher: Publisher
     watchers: Watchers
     terms: Terms
-    background: set["asyncio.Task[Any]"] = field(default_factory=set["asyncio.Task[Any]"])
+    owner: Owner
     temporal_seen: float = 0
     sending: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SENT_AT_ONCE))
     authority: Authority | None = None
@@ -63,11 +64,9 @@ class Server:
         """The bounds that runs are started with."""
         return limits_of(self.settings)
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> None:
         """Do something that outlives the request."""
-        task = asyncio.create_task(work)
-        self.background.add(task)
-        task.add_done_callback(self.background.discard)
+        self.owner.spawn(work, name=name)
 
     async def require_temporal(self) -> None:
         """Refuse work that could not be started.

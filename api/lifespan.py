@@ -1,7 +1,7 @@
 """Opens what the API process holds, and closes it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -27,8 +27,10 @@ from durathread.api.authority import Authority
 from durathread.api.deps import Server, final_statuses
 from durathread.api.in_process import in_process
 from durathread.bridge import Bridge
+from durathread.errors import PartEnded
 from durathread.graphs import Graphs
 from durathread.indexing import store_config
+from durathread.lifecycle import Owner
 from durathread.lifetimes import Expiry
 from durathread.registration import names_of, register
 from durathread.settings import Settings
@@ -51,13 +53,19 @@ RETRY = 5.0
 
 @asynccontextmanager
 async def open_server(
-    settings: Settings, graphs: Graphs, *, authority: Authority | None = None, temporal: Client | None = None
+    settings: Settings,
+    graphs: Graphs,
+    *,
+    owner: Owner,
+    authority: Authority | None = None,
+    temporal: Client | None = None,
 ) -> AsyncGenerator[Server]:
     """Connect to the engines and load the graphs, for as long as the block lasts.
 
     Args:
         settings: where the engines are.
         graphs: what is served.
+        owner: of the background parts.
         authority: decides what callers may do; without one, everybody may do everything.
         temporal: a client of the running loop, if there is one.
     """
@@ -70,9 +78,9 @@ async def open_server(
         async def statuses(subjects: Collection[str]) -> dict[str, str | None]:
             return await final_statuses(pool, subjects)
 
-        hub = await stack.enter_async_context(open_hub(redis, statuses))
+        hub = await stack.enter_async_context(open_hub(redis, owner, statuses))
         publisher = await stack.enter_async_context(
-            open_publisher(redis, max_events=settings.stream_max_events, ttl=settings.stream_ttl)
+            open_publisher(redis, owner, max_events=settings.stream_max_events, ttl=settings.stream_ttl)
         )
         watchers = Watchers(redis)
         items = await stack.enter_async_context(open_store(pool, store_config(graphs)))
@@ -82,27 +90,44 @@ async def open_server(
         await register(pool, graphs, await names_of(graphs, store))
         first_nodes = {graph_id: await graphs.first_nodes(graph_id, store=store) for graph_id in graphs}
         terms = terms_of(graphs.config, thread_ttl=settings.thread_ttl)
-        server = Server(settings, graphs, first_nodes, pool, store, temporal, redis, hub, publisher, watchers, terms)
+        server = Server(
+            settings, graphs, first_nodes, pool, store, temporal, redis, hub, publisher, watchers, terms, owner
+        )
         server.authority = authority
-        server.spawn(watchers.run())
+        await stack.enter_async_context(owner.keeping(watchers.run(), name="watchers"))
         for schedule in (_sweep(settings, server), _expiry(settings, terms.expiry)):
-            server.spawn(_keep_scheduled(temporal, *schedule))
+            keeper = _keep_scheduled(temporal, *schedule)
+            await stack.enter_async_context(owner.keeping(keeper, name=f"keeper of {schedule[0]}"))
+        stack.push_async_callback(owner.close)
         yield server
-        for task in server.background:
-            task.cancel()
-        await asyncio.gather(*server.background, return_exceptions=True)
 
 
 def lifespan_of(
-    settings: Settings, graphs: Graphs, *, authority: Authority | None = None, custom: Starlette | None = None
+    settings: Settings,
+    graphs: Graphs,
+    *,
+    on_failure: Callable[[PartEnded], object],
+    authority: Authority | None = None,
+    custom: Starlette | None = None,
 ):
-    """Build the app's lifespan. That of the custom app is around it."""
+    """Build the app's lifespan. That of the custom app is around it.
+
+    Args:
+        settings: where the engines are.
+        graphs: what is served.
+        on_failure: is told when a background part has ended: the app can do no more.
+        authority: decides what callers may do.
+        custom: the app that langgraph.json names.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[Mapping[str, Any]]:
         async with AsyncExitStack() as stack:
             state = await stack.enter_async_context(custom.router.lifespan_context(custom)) if custom else None
-            server = await stack.enter_async_context(open_server(settings, graphs, authority=authority))
+            owner = Owner()
+            opening = open_server(settings, graphs, owner=owner, authority=authority)
+            server = await stack.enter_async_context(opening)
+            await stack.enter_async_context(_reported(owner, on_failure))
             app.state.server = server
             inside = Bridge(in_process(app))
             clients.serve(inside)
@@ -111,6 +136,20 @@ def lifespan_of(
             yield dict(state or {})
 
     return lifespan
+
+
+@asynccontextmanager
+async def _reported(owner: Owner, on_failure: Callable[[PartEnded], object]) -> AsyncGenerator[None]:
+    """Report the end of a part."""
+
+    async def report() -> None:
+        on_failure(await owner.failed())
+
+    task = asyncio.create_task(report(), name="report of a failure")
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 def _sweep(settings: Settings, server: Server) -> tuple[str, Schedule]:
@@ -144,7 +183,7 @@ def _every(interval: timedelta, action: ScheduleActionStartWorkflow) -> Schedule
 
 
 async def _keep_scheduled(temporal: Client, schedule_id: str, schedule: Schedule) -> None:
-    """Create a schedule, or make it what is set now; as often as it takes."""
+    """Create a schedule, or make it what is set now; as often as it takes. Then there is nothing left to do."""
     while True:
         try:
             try:
@@ -155,4 +194,4 @@ async def _keep_scheduled(temporal: Client, schedule_id: str, schedule: Schedule
             log.warning("A schedule could not be made", schedule=schedule_id, error=str(error))
             await asyncio.sleep(RETRY)
         else:
-            return
+            await asyncio.get_running_loop().create_future()

@@ -211,7 +211,7 @@ def canceller(server: Server, run: Run) -> Any:
         reason = "the client disconnected"
         await cancel_runs(server, run.thread_id, run_ids=[run.run_id], action="interrupt", reason=reason)
 
-    return lambda: server.spawn(cancel_later())
+    return lambda: server.spawn(cancel_later(), name="the cancellation of a run whose client has left")
 
 
 async def _ending(server: Server, caller: Caller, run: Run) -> Any:

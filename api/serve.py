@@ -9,7 +9,7 @@ import uvicorn
 import uvloop
 
 from durathread.api.app import create_app
-from durathread.errors import Error
+from durathread.errors import Error, PartEnded
 from durathread.graphs import Graphs
 from durathread.logs import configure
 from durathread.settings import Settings
@@ -21,8 +21,14 @@ async def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
     graphs = Graphs.load(settings.config)
     await graphs.check()
+    lost: list[PartEnded] = []
+
+    def give_up(failure: PartEnded) -> None:
+        lost.append(failure)
+        server.should_exit = True
+
     config = uvicorn.Config(
-        create_app(settings, graphs),
+        create_app(settings, graphs, on_failure=give_up),
         host=settings.host,
         port=settings.port,
         log_level="warning",
@@ -32,7 +38,7 @@ async def serve(settings: Settings) -> int:
     )
     server = uvicorn.Server(config)
     await server.serve()
-    return 0 if server.started else 1
+    return 0 if server.started and not lost else 1
 
 
 def main(settings: Settings | None = None) -> None:

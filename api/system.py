@@ -5,7 +5,7 @@ from importlib.metadata import version
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from durathread.api.deps import ServerDep
+from durathread.api.deps import Server, ServerDep
 from durathread.api.errors import problems
 from durathread.api.json import Json
 from durathread.api.schemas import Health, Info
@@ -25,14 +25,16 @@ YES, NO = ("1", "true"), ("0", "false", "")
 @health.get("/ok", response_model=Health)
 @health.get("/", response_model=Health)
 @router.get("/", response_model=Health)
-async def root() -> Response:
-    """Say that the server answers."""
+async def root(server: ServerDep) -> Response:
+    """Say that the server answers, and that none of its parts has ended."""
+    _require_all(server)
     return Json({"ok": True})
 
 
 @router.get("/ok", response_model=Health, responses=problems(400))
 async def ok(server: ServerDep, check_db: str = "0") -> Response:
-    """Say that the server answers; with `check_db=1`, also that its database does."""
+    """Say that the server answers, and that none of its parts has ended; with `check_db=1`, also that its database does."""
+    _require_all(server)
     if check_db.lower() not in YES + NO:
         raise BadRequest("check_db must be 0 or 1")
     if check_db.lower() in YES:
@@ -61,3 +63,8 @@ async def info(server: ServerDep) -> Response:
             "host": {},
         }
     )
+
+
+def _require_all(server: Server) -> None:
+    if server.owner.failure is not None:
+        raise server.owner.failure

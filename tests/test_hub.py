@@ -11,6 +11,7 @@ from durathread.embedded import folder as folders
 from durathread.embedded.engines import Engines
 from durathread.embedded.ports import free_port
 from durathread.embedded.valkey import Valkey
+from durathread.lifecycle import Owner
 from durathread.streams.connection import connect
 from durathread.streams.events import stream_key
 from durathread.streams.hub import PAGE, open_hub
@@ -23,7 +24,7 @@ async def statuses(subjects: Collection[str]) -> dict[str, str | None]:
 
 async def opened(redis: "Redis", turns: int) -> None:
     """Open a hub for so many turns of the event loop."""
-    async with open_hub(redis, statuses):
+    async with open_hub(redis, Owner(), statuses):
         for _ in range(turns):
             await asyncio.sleep(0)
 
@@ -41,7 +42,7 @@ async def test_marks_wait_while_valkey_is_away(tmp_path: Path) -> None:
     with folders.opened(tmp_path) as folder:
         valkey = Valkey(folder, port=free_port())
         await valkey.start()
-        async with connect(valkey.url) as redis, open_hub(redis, statuses) as hub:
+        async with connect(valkey.url) as redis, open_hub(redis, Owner(), statuses) as hub:
             for number in range(1, PAGE + 11):
                 await redis.xadd(stream_key(subject), {"e": f"e{number}", "d": "{}"}, id=f"{number}-0")
             marks = hub.marks(subject, after="0-0")

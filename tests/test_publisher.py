@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from durathread.embedded import folder as folders
 from durathread.embedded.ports import free_port
 from durathread.embedded.valkey import Valkey
+from durathread.lifecycle import Owner
 from durathread.streams.connection import connect
 from durathread.streams.events import Said, state_key, stream_key
 from durathread.streams.frames import Named, frame, frames_subject, running
@@ -37,7 +38,7 @@ async def redis(valkey: Valkey) -> AsyncIterator["Redis"]:
 
 @pytest.fixture
 async def publisher(redis: "Redis") -> AsyncIterator[Publisher]:
-    async with open_publisher(redis, max_events=1000, ttl=60) as opened:
+    async with open_publisher(redis, Owner(), max_events=1000, ttl=60) as opened:
         yield opened
 
 

@@ -12,7 +12,8 @@ Error (500)
 ├── Unavailable (503)
 ├── Fenced              a write or a step came from an attempt that no longer owns its run
 ├── ConfigError         langgraph.json, or a graph that it names, cannot be used
-└── EngineError         an embedded engine, or a role of the server, cannot be started
+├── EngineError         an embedded engine, or a role of the server, cannot be started
+└── PartEnded           a background part of a process has ended
 """
 
 
@@ -86,3 +87,9 @@ class ConfigError(Error):
 
 class EngineError(Error):
     """An embedded engine, or a role of the server, cannot be started."""
+
+
+class PartEnded(Error):
+    """A background part of this process has ended."""
+
+    status = 503

@@ -24,6 +24,7 @@ from durathread.api.lifespan import open_server
 from durathread.bridge import Bridge
 from durathread.graphs import Graphs
 from durathread.http import http_config
+from durathread.lifecycle import Owner
 from durathread.settings import Settings
 from durathread.temporal import connect_as
 
@@ -57,17 +58,18 @@ class Home:
 
     async def _serve(self) -> None:
         temporal = await connect_as(self._client)
-        async with open_server(self._settings, self._graphs, temporal=temporal) as server:
+        owner = Owner()
+        async with open_server(self._settings, self._graphs, owner=owner, temporal=temporal) as server:
             app = create_routes(self._settings, http_config(self._graphs.config, self._settings))
             app.state.server = server
             self.app.set_result(Bridge(in_process(app)))
             log.info("The API answers clients in this worker")
-            await self._stop.wait()
+            await owner.during(self._stop.wait())
 
     @property
     def is_lost(self) -> bool:
-        """Whether it could not be opened."""
-        return self.app.done() and self.app.exception() is not None
+        """Whether it could not be opened, or has ended since."""
+        return self.app.done() and (self.app.exception() is not None or not self._thread.is_alive())
 
     def close(self) -> None:
         """Close it, and wait for that."""

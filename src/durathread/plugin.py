@@ -111,7 +111,7 @@ class DurathreadPlugin(SimplePlugin):
                 worker._shutdown_complete_event.set()  # pyright: ignore[reportPrivateUsage]
                 raise
             await stack.enter_async_context(self._messenger(worker))
-            await next(worker)
+            await self._resources.owner.during(next(worker))
 
     def _messenger(self, worker: Worker) -> Worker:
         """Build the worker that delivers webhooks beside another: their slots and their queue are their own."""

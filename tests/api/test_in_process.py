@@ -20,6 +20,7 @@ from durathread.api.in_process import KEY, in_process
 from durathread.api.lifespan import open_server
 from durathread.embedded.engines import Engines
 from durathread.graphs import Graphs
+from durathread.lifecycle import Owner
 from durathread.settings import Settings
 from tests.api.auth import OWNERS
 
@@ -115,7 +116,10 @@ async def test_the_sdks_client_without_a_url_passes_and_no_other(
     settings = Settings(database_url=database, redis_url=engine_set.redis_url, config=OWNERS, task_queue="tests")
     graphs = Graphs.load(OWNERS)
     app = create_app(settings, graphs)
-    async with get_client() as within, open_server(settings, graphs, authority=Authority.load(graphs)) as server:
+    async with (
+        get_client() as within,
+        open_server(settings, graphs, owner=Owner(), authority=Authority.load(graphs)) as server,
+    ):
         app.state.server = server
         inside = in_process(app)
         clients.serve(inside)
@@ -137,7 +141,7 @@ async def test_a_route_that_nobody_was_asked_for_is_refused(
     settings = Settings(database_url=database, redis_url=engine_set.redis_url, config=OWNERS, task_queue="tests")
     graphs = Graphs({}, {}, Path())
     app = create_app(settings, graphs)
-    async with open_server(settings, graphs, authority=Authority(an_auth())) as server:
+    async with open_server(settings, graphs, owner=Owner(), authority=Authority(an_auth())) as server:
         app.state.server = server
         async with client_of(app) as http:
             answer = await http.post("/threads", json={})

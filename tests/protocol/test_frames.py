@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from durathread.embedded.engines import Engines
+from durathread.lifecycle import Owner
 from durathread.streams.closing import halted, left_open
 from durathread.streams.connection import connect
 from durathread.streams.events import state_key, stream_key
@@ -23,7 +24,7 @@ async def redis(engine_set: Engines) -> AsyncIterator["Redis"]:
 
 @pytest.fixture
 async def publisher(redis: "Redis") -> AsyncIterator[Publisher]:
-    async with open_publisher(redis, max_events=1000, ttl=60) as opened:
+    async with open_publisher(redis, Owner(), max_events=1000, ttl=60) as opened:
         yield opened
 
 

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from durathread.encode import dumps
 from durathread.errors import Unavailable
+from durathread.lifecycle import Owner
 from durathread.streams.cancellation import stop_if_cancelled
 from durathread.streams.events import END, NEWS, Event, News, end_data, stream_key
 
@@ -48,6 +49,7 @@ class _Watch:
     reader: "asyncio.Task[None] | None" = None
     base: str = START
     closed: bool = False
+    failure: BaseException | None = None
 
     def grow(self) -> None:
         self.grown.set()
@@ -56,6 +58,12 @@ class _Watch:
     def wake(self) -> None:
         self.news.set()
         if self.reader is None:
+            self.grow()
+
+    def read(self, reader: "asyncio.Task[None]") -> None:
+        """Let those who watch fail with the reader."""
+        if not reader.cancelled() and (error := reader.exception()) is not None:
+            self.failure = error
             self.grow()
 
     def end(self, status: str) -> None:
@@ -100,6 +108,7 @@ class Hub:
             if watch.reader is None:
                 watch.base = base
                 watch.reader = asyncio.create_task(self._read(watch), name=f"reader {run_id}")
+                watch.reader.add_done_callback(watch.read)
             elif _order(after) < _order(watch.base):
                 async for event in self._replay(run_id, after=after, until=watch.base):
                     yield event
@@ -117,6 +126,8 @@ class Hub:
                     if (end := await self._lost_end(watch)) is not None:
                         yield end
                     return
+                if watch.failure is not None:
+                    raise watch.failure
                 await grown.wait()
 
     async def _place(self, run_id: str, after: str) -> tuple[str, str]:
@@ -273,12 +284,20 @@ class Hub:
                     self._deaf = False
                     self._wake_all()
                     async for message in pubsub.listen():
-                        self._tell(News.decode(message["data"]))
+                        self._hear(message["data"])
             except (RedisError, OSError) as error:
                 if not self._deaf:
                     log.warning("Valkey is unavailable, streams wait", error=str(error))
                 self._deaf = True
                 await asyncio.sleep(RETRY)
+
+    def _hear(self, data: bytes) -> None:
+        try:
+            news = News.decode(data)
+        except (ValueError, LookupError, TypeError):
+            log.warning("Somebody else writes to our channel", channel=NEWS)
+        else:
+            self._tell(news)
 
     def _tell(self, news: News) -> None:
         for run_id in news.runs:
@@ -326,12 +345,8 @@ def _order(event_id: str) -> tuple[int, int]:
 
 
 @asynccontextmanager
-async def open_hub(redis: "Redis", statuses: Statuses) -> AsyncGenerator[Hub]:
+async def open_hub(redis: "Redis", owner: Owner, statuses: Statuses) -> AsyncGenerator[Hub]:
     """Run a hub for as long as the block lasts."""
     hub = Hub(redis, statuses)
-    task = asyncio.create_task(hub.run(), name="hub")
-    try:
+    async with owner.keeping(hub.run(), name="hub"):
         yield hub
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
+from uuid import UUID
 
 import orjson
 import structlog
@@ -69,12 +70,20 @@ class Interest:
                     self._note([thread_id.decode() for thread_id in known])
                     self._deaf = False
                     async for message in pubsub.listen():
-                        self._note(orjson.loads(message["data"]))
+                        self._hear(message["data"])
             except (RedisError, OSError) as error:
                 if not self._deaf:
                     log.warning("Valkey is unavailable, who watches is not known", error=str(error))
                 self._deaf = True
                 await asyncio.sleep(RETRY)
+
+    def _hear(self, data: bytes) -> None:
+        try:
+            thread_ids = [str(UUID(thread_id)) for thread_id in orjson.loads(data)]
+        except (ValueError, TypeError, AttributeError):
+            log.warning("Somebody else writes to our channel", channel=CHANNEL)
+        else:
+            self._note(thread_ids)
 
     def _note(self, thread_ids: list[str]) -> None:
         now = time.monotonic()

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from durathread.encode import dumps
+from durathread.lifecycle import Owner
 from durathread.streams.events import (
     END,
     FRAMES,
@@ -70,6 +71,7 @@ class Publisher:
         self._batch = _Batch()
         self._wake = asyncio.Event()
         self._failing = False
+        self._closed = False
 
     def publish(self, subject: UUID | str, name: str, data: bytes) -> None:
         """Queue an event. Call on the publisher's loop."""
@@ -110,7 +112,7 @@ class Publisher:
         """Wait until all that is queued has been written, unless Valkey is away."""
         # Nothing may be queued, but a batch be on its way: an empty one follows it.
         self._wake.set()
-        if self._failing:
+        if self._failing or self._closed:
             return
         if self._batch.done is None:
             self._batch.done = self.loop.create_future()
@@ -128,7 +130,7 @@ class Publisher:
 
     async def room(self) -> None:
         """Wait until Valkey is not too far behind, unless it is away."""
-        while self.backlog > MAX_BACKLOG and not self._failing:
+        while self.backlog > MAX_BACKLOG and not self._failing and not self._closed:
             await self.flush()
 
     def _extend(self, events: Iterable[Said]) -> None:
@@ -138,17 +140,21 @@ class Publisher:
         self._wake.set()
 
     async def run(self) -> None:
-        """Write batches until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            batch, self._batch = self._batch, _Batch()
-            self._number += 1
-            try:
-                if batch.size or batch.ended:
-                    await self._deliver(batch)
-            finally:
-                batch.release()
+        """Write batches until cancelled. From then on nobody waits for it."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                batch, self._batch = self._batch, _Batch()
+                self._number += 1
+                try:
+                    if batch.size or batch.ended:
+                        await self._deliver(batch)
+                finally:
+                    batch.release()
+        finally:
+            self._closed = True
+            self._batch.release()
 
     async def _deliver(self, batch: _Batch) -> None:
         """Write a batch: again and again while Valkey is away, as long as what gathers meanwhile can be kept."""
@@ -191,13 +197,9 @@ class Publisher:
 
 
 @asynccontextmanager
-async def open_publisher(redis: "Redis", *, max_events: int, ttl: int) -> AsyncGenerator[Publisher]:
+async def open_publisher(redis: "Redis", owner: Owner, *, max_events: int, ttl: int) -> AsyncGenerator[Publisher]:
     """Run a publisher for as long as the block lasts, and write what is left at its end."""
     publisher = Publisher(redis, max_events=max_events, ttl=ttl)
-    task = asyncio.create_task(publisher.run(), name="publisher")
-    try:
+    async with owner.keeping(publisher.run(), name="publisher"):
         yield publisher
         await asyncio.wait_for(publisher.flush(), 5)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
