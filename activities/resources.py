@@ -3,20 +3,18 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from functools import cached_property
 
-from langchain_core.embeddings import Embeddings
 from langgraph.store.base import BaseStore
 from redis.asyncio import Redis
 
+from durathread.activities.embedding import store_config_on
 from durathread.activities.loops import GraphLoops
 from durathread.graphs import Graphs
-from durathread.indexing import store_config
 from durathread.lifecycle import Owner
 from durathread.registration import names_of, register
 from durathread.settings import Settings
-from durathread.store.items import LoopStore, StoreConfig, open_store
+from durathread.store.items import LoopStore, open_store
 from durathread.store.pool import Pool, open_pool, wait_for_database
 from durathread.streams.connection import connect
 from durathread.streams.interest import Interest
@@ -131,36 +129,9 @@ class Resources:
             )
             self._loops = GraphLoops()
             stack.callback(self._loops.close)
-            items = await stack.enter_async_context(open_store(self._pool, self._store_config(self._loops)))
+            items = await stack.enter_async_context(open_store(self._pool, store_config_on(self.graphs, self._loops)))
             store = self.store = LoopStore(items, at_once=settings.pool_size // 2)
             await stack.enter_async_context(owner.keeping(self._loops.watch(), name="loop watch"))
             await self._loops.run(lambda: self.graphs.check(store=store))
             await register(self._pool, self.graphs, await self._loops.run(lambda: names_of(self.graphs, store)))
             return stack.pop_all()
-
-    def _store_config(self, loops: GraphLoops) -> StoreConfig:
-        config = store_config(self.graphs)
-        if config.index is None:
-            return config
-        return replace(config, index=replace(config.index, embed=OnGraphsLoop(config.index.embed, loops)))
-
-
-class OnGraphsLoop(Embeddings):
-    """Embeds where users' code runs."""
-
-    def __init__(self, inner: Embeddings, loops: GraphLoops) -> None:
-        """Wrap what the user has written."""
-        self._inner = inner
-        self._loops = loops
-
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Embed texts."""
-        return self._inner.embed_documents(texts)
-
-    def embed_query(self, text: str) -> list[float]:
-        """Embed a query."""
-        return self._inner.embed_query(text)
-
-    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Embed texts on the graphs' loop."""
-        return await self._loops.run(lambda: self._inner.aembed_documents(texts))

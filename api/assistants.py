@@ -15,7 +15,7 @@ from durathread.api.deps import AssistantId, Server, ServerDep
 from durathread.api.errors import problems
 from durathread.api.graph_schemas import schemas_of
 from durathread.api.headers import forwarded
-from durathread.api.json import Json, assistant_json, selected
+from durathread.api.json import Encoded, Json, assistant_json, selected
 from durathread.api.launch import cancel
 from durathread.api.removal import remove
 from durathread.api.schemas import (
@@ -27,6 +27,7 @@ from durathread.api.schemas import (
     selection_of,
 )
 from durathread.api.searching import Page, SortOrder, Text, page
+from durathread.encode import dumps
 from durathread.errors import BadRequest, Conflict, Invalid, NotFound
 from durathread.graphs import system_assistant_id
 from durathread.preparation import Body, ConfigBody, UuidText, assistant_id_of, find_assistant, strip_reserved
@@ -206,7 +207,7 @@ async def delete(
     return Response(status_code=204)
 
 
-@router.get("/{assistant_id}/graph", response_model=DrawnGraph, responses=problems(404))
+@router.get("/{assistant_id}/graph", response_model=DrawnGraph, responses=problems(404, 504))
 async def get_graph(assistant_id: str, server: ServerDep, caller: CallerDep, xray: str = "false") -> Response:
     """Draw an assistant's graph: its nodes and edges. `assistant_id` may be the name of a graph."""
     depth = _xray(xray)
@@ -214,23 +215,32 @@ async def get_graph(assistant_id: str, server: ServerDep, caller: CallerDep, xra
     async with connection(server.pool) as conn:
         assistant = await find_assistant(conn, server.graphs, assistant_id, only=only)
     config = _config(assistant)
-    async with server.graphs.open(assistant.graph_id, config=config, store=server.store) as graph:
-        try:
-            drawn = (await graph.aget_graph(config, xray=depth)).to_json()
-        except Exception as error:
-            raise Invalid(f"Graph '{assistant.graph_id}' cannot be drawn: {type(error).__name__}") from error
-    return Json({**drawn, "nodes": [_node(node) for node in drawn["nodes"]]})
+
+    async def draw() -> bytes:
+        async with server.graphs.open(assistant.graph_id, config=config, store=server.store) as graph:
+            try:
+                drawn = (await graph.aget_graph(config, xray=depth)).to_json()
+            except Exception as error:
+                raise Invalid(f"Graph '{assistant.graph_id}' cannot be drawn: {type(error).__name__}") from error
+        return dumps({**drawn, "nodes": [_node(node) for node in drawn["nodes"]]})
+
+    return Encoded(await server.apart(draw))
 
 
-@router.get("/{assistant_id}/schemas", response_model=GraphSchemaModel, responses=problems(404))
+@router.get("/{assistant_id}/schemas", response_model=GraphSchemaModel, responses=problems(404, 504))
 async def get_schemas(assistant_id: AssistantId, server: ServerDep, caller: CallerDep) -> Response:
     """Describe what an assistant's graph takes, gives and keeps, as JSON schemas."""
     assistant = await _existing(server, caller, assistant_id)
-    async with server.graphs.open(assistant.graph_id, config=_config(assistant), store=server.store) as graph:
-        return Json({"graph_id": assistant.graph_id, **schemas_of(graph)})
+    config = _config(assistant)
+
+    async def describe() -> bytes:
+        async with server.graphs.open(assistant.graph_id, config=config, store=server.store) as graph:
+            return dumps({"graph_id": assistant.graph_id, **schemas_of(graph)})
+
+    return Encoded(await server.apart(describe))
 
 
-@router.get("/{assistant_id}/subgraphs", response_model=dict[str, SubgraphSchemas], responses=problems(404))
+@router.get("/{assistant_id}/subgraphs", response_model=dict[str, SubgraphSchemas], responses=problems(404, 504))
 async def get_subgraphs(
     assistant_id: AssistantId, server: ServerDep, caller: CallerDep, recurse: str = "false"
 ) -> Response:
@@ -239,7 +249,9 @@ async def get_subgraphs(
 
 
 @router.get(
-    "/{assistant_id}/subgraphs/{namespace:path}", response_model=dict[str, SubgraphSchemas], responses=problems(404)
+    "/{assistant_id}/subgraphs/{namespace:path}",
+    response_model=dict[str, SubgraphSchemas],
+    responses=problems(404, 504),
 )
 async def get_subgraph(
     assistant_id: AssistantId, namespace: str, server: ServerDep, caller: CallerDep, recurse: str = "false"
@@ -357,6 +369,11 @@ async def _subgraphs(
     server: Server, caller: Caller, assistant_id: UUID, *, namespace: str | None, recurse: bool
 ) -> Response:
     assistant = await _existing(server, caller, assistant_id)
-    async with server.graphs.open(assistant.graph_id, config=_config(assistant), store=server.store) as graph:
-        found = graph.aget_subgraphs(namespace=namespace, recurse=recurse)
-        return Json({name: schemas_of(subgraph) async for name, subgraph in found})
+    config = _config(assistant)
+
+    async def describe() -> bytes:
+        async with server.graphs.open(assistant.graph_id, config=config, store=server.store) as graph:
+            found = graph.aget_subgraphs(namespace=namespace, recurse=recurse)
+            return dumps({name: schemas_of(subgraph) async for name, subgraph in found})
+
+    return Encoded(await server.apart(describe))

@@ -1,9 +1,10 @@
 """What routes depend on, as annotated aliases."""
 
 import asyncio
-from collections.abc import Collection, Coroutine
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 from uuid import UUID
 
 import orjson
@@ -14,8 +15,9 @@ from starlette.requests import HTTPConnection
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from durathread.activities.loops import GraphLoops
 from durathread.api.authority import Authority
-from durathread.errors import Invalid, NotFound, Unavailable
+from durathread.errors import Error, Invalid, NotFound, TimedOut, Unavailable
 from durathread.graphs import Graphs
 from durathread.lifecycle import Owner
 from durathread.preparation import UUID_FORM, limits_of
@@ -31,6 +33,8 @@ from durathread.streams.publisher import Publisher
 from durathread.terms import Terms
 from durathread.workflows.messages import Limits
 
+T = TypeVar("T")
+
 SETTLED = settled("")
 # A Temporal that answered this recently is taken to be there, in seconds.
 FRESH = 1.0
@@ -40,11 +44,20 @@ SENT_AT_ONCE = 32
 
 
 @dataclass
+class _Turn:
+    """Those who edit one thread."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: int = 0
+
+
+@dataclass
 class Server:
     """What the API process holds open."""
 
     settings: Settings
     graphs: Graphs
+    loops: GraphLoops
     first_nodes: dict[str, list[str]]
     pool: Pool
     store: BaseStore
@@ -58,11 +71,56 @@ class Server:
     temporal_seen: float = 0
     sending: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SENT_AT_ONCE))
     authority: Authority | None = None
+    edited: dict[UUID, "_Turn"] = field(default_factory=dict[UUID, "_Turn"])
 
     @property
     def limits(self) -> Limits:
         """The bounds that runs are started with."""
         return limits_of(self.settings)
+
+    async def apart(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine that calls users' code where such code runs, and wait for it.
+
+        Raises:
+            TimedOut: it takes longer than `graph_timeout`.
+        """
+        work = self.loops.submit(make)
+        outcome = asyncio.wrap_future(work.outcome)
+        # Also what nobody waits for any more has been looked at.
+        outcome.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        try:
+            await asyncio.wait([outcome], timeout=self.settings.graph_timeout)
+        finally:
+            if not outcome.done():
+                work.cancel()
+        if not outcome.done():
+            raise TimedOut(f"The graph's own code took longer than {self.settings.graph_timeout:g} seconds.")
+        if outcome.cancelled():
+            raise Error("The graph's own code was cancelled.")
+        return outcome.result()
+
+    @asynccontextmanager
+    async def editing(self, thread_id: UUID) -> AsyncGenerator[None]:
+        """Let those who edit a thread do so one after the other: each would else undo what the others have thought out.
+
+        Raises:
+            TimedOut: those before take longer than `graph_timeout`.
+        """
+        turn = self.edited.setdefault(thread_id, _Turn())
+        turn.waiting += 1
+        try:
+            try:
+                await asyncio.wait_for(turn.lock.acquire(), self.settings.graph_timeout)
+            except TimeoutError:
+                raise TimedOut("Others edit the thread, and take too long.") from None
+            try:
+                yield
+            finally:
+                turn.lock.release()
+        finally:
+            turn.waiting -= 1
+            if not turn.waiting:
+                self.edited.pop(thread_id, None)
 
     def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> None:
         """Do something that outlives the request."""

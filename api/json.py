@@ -22,6 +22,12 @@ class Json(Response):
         return dumps(content)
 
 
+class Encoded(Response):
+    """A response of what is JSON already."""
+
+    media_type = "application/json"
+
+
 def assistant_json(assistant: Assistant) -> JsonObject:
     """Show an assistant."""
     return {

@@ -23,16 +23,17 @@ from temporalio.client import (
 from temporalio.service import RPCError
 
 from durathread import clients
+from durathread.activities.embedding import store_config_on
+from durathread.activities.loops import GraphLoops
 from durathread.api.authority import Authority
 from durathread.api.deps import Server, final_statuses
 from durathread.api.in_process import in_process
 from durathread.bridge import Bridge
 from durathread.errors import PartEnded
 from durathread.graphs import Graphs
-from durathread.indexing import store_config
 from durathread.lifecycle import Owner
 from durathread.lifetimes import Expiry
-from durathread.registration import names_of, register
+from durathread.registration import first_nodes_of, names_of, register
 from durathread.settings import Settings
 from durathread.store.items import LoopStore, open_store
 from durathread.store.pool import open_pool, wait_for_database
@@ -83,15 +84,18 @@ async def open_server(
             open_publisher(redis, owner, max_events=settings.stream_max_events, ttl=settings.stream_ttl)
         )
         watchers = Watchers(redis)
-        items = await stack.enter_async_context(open_store(pool, store_config(graphs)))
+        loops = GraphLoops()
+        stack.callback(loops.close)
+        await stack.enter_async_context(owner.keeping(loops.watch(), name="loop watch"))
+        items = await stack.enter_async_context(open_store(pool, store_config_on(graphs, loops)))
         await items.start_ttl_sweeper()
         store = LoopStore(items, at_once=settings.pool_size // 2)
         temporal = temporal or await connect(patience=START_PATIENCE)
-        await register(pool, graphs, await names_of(graphs, store))
-        first_nodes = {graph_id: await graphs.first_nodes(graph_id, store=store) for graph_id in graphs}
+        await register(pool, graphs, await loops.run(lambda: names_of(graphs, store)))
+        first_nodes = await loops.run(lambda: first_nodes_of(graphs, store))
         terms = terms_of(graphs.config, thread_ttl=settings.thread_ttl)
         server = Server(
-            settings, graphs, first_nodes, pool, store, temporal, redis, hub, publisher, watchers, terms, owner
+            settings, graphs, loops, first_nodes, pool, store, temporal, redis, hub, publisher, watchers, terms, owner
         )
         server.authority = authority
         await stack.enter_async_context(owner.keeping(watchers.run(), name="watchers"))

@@ -10,6 +10,7 @@ from durathread.activities.position import reading_config
 from durathread.activities.standing import standing
 from durathread.activities.superstep import pending_interrupts
 from durathread.api.deps import Server
+from durathread.encode import jsonable
 from durathread.records import JsonObject, Run
 from durathread.store import runs, threads
 from durathread.store.pool import connection
@@ -56,12 +57,16 @@ async def _at_its_end(server: Server, run: Run) -> JsonValue:
     async with connection(server.pool) as conn:
         checkpoint_id = run.checkpoint_id or await runs.last_checkpoint(conn, run)
     address = {"thread_id": str(run.thread_id), **({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
-    config = reading_config(run.graph_id, run.thread_id, run.kwargs)
-    async with server.graphs.open(
-        run.graph_id, config=config, checkpointer=Saver(server.pool), store=server.store, why="threads.read"
-    ) as graph:
-        state = await standing(graph, {"configurable": address})
-    return _with_interrupts(state.values, pending_interrupts(state))
+    config, saver = reading_config(run.graph_id, run.thread_id, run.kwargs), Saver(server.pool)
+
+    async def look() -> JsonValue:
+        async with server.graphs.open(
+            run.graph_id, config=config, checkpointer=saver, store=server.store, why="threads.read"
+        ) as graph:
+            state = await standing(graph, {"configurable": address})
+        return jsonable(_with_interrupts(state.values, pending_interrupts(state)))
+
+    return await server.apart(look)
 
 
 def _with_interrupts(values: JsonValue, interrupts: JsonObject) -> JsonValue:

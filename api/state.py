@@ -1,7 +1,7 @@
 """The states of threads: `client.threads.get_state`, `update_state` and `get_history`."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
@@ -14,21 +14,23 @@ from durathread.activities.standing import past, standing
 from durathread.api.authorization import Caller, CallerDep
 from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread, listed
 from durathread.api.described import SELECT, parameters
-from durathread.api.editing import UpdateBody, apply, config_of, graph_of
+from durathread.api.editing import UpdateBody, config_of, edit, graph_of
 from durathread.api.errors import problems
-from durathread.api.json import Json
+from durathread.api.json import Encoded, Json
 from durathread.api.schemas import StateUpdated, ThreadStateModel, selection_of
 from durathread.api.searching import MOST, Text, integer
 from durathread.api.snapshots import FIELDS, address_json, state_json
+from durathread.encode import dumps
 from durathread.errors import BadRequest, Invalid
+from durathread.graphs import Graph
 from durathread.preparation import ADDRESS, UUID_FORM, Body, CheckpointBody, UuidText
 from durathread.records import JsonObject, Thread
-from durathread.store import threads
-from durathread.store.pool import transaction
 from durathread.store.saver import Saver
 from durathread.streams.marks import mark_state
 
 router = APIRouter(prefix="/threads/{thread_id}", tags=["Threads"])
+
+T = TypeVar("T")
 
 TRUE = ("true", "yes", "1")
 
@@ -84,7 +86,7 @@ class HistoryRead(Body):
 @router.get(
     "/state",
     response_model=selection_of(ThreadStateModel),
-    responses=problems(400, 404),
+    responses=problems(400, 404, 504),
     openapi_extra=parameters(SELECT),
 )
 async def get_latest(
@@ -98,7 +100,7 @@ async def get_latest(
 @router.get(
     "/state/{checkpoint_id}",
     response_model=selection_of(ThreadStateModel),
-    responses=problems(400, 404),
+    responses=problems(400, 404, 504),
     openapi_extra=parameters(SELECT),
 )
 async def get_at(
@@ -115,35 +117,33 @@ async def get_at(
     return await _read(server, caller, thread_id, address, subgraphs=subgraphs.lower() in TRUE, select=select)
 
 
-@router.post("/state/checkpoint", response_model=selection_of(ThreadStateModel), responses=problems(400, 404))
+@router.post("/state/checkpoint", response_model=selection_of(ThreadStateModel), responses=problems(400, 404, 504))
 async def post_checkpoint(thread_id: ThreadId, body: StateRead, server: ServerDep, caller: CallerDep) -> Response:
     """Get the state of a thread, or of a subgraph of it, at a checkpoint or the latest."""
     address = _address(body.checkpoint)
     return await _read(server, caller, thread_id, address, subgraphs=body.subgraphs, select=body.select, echo=True)
 
 
-@router.post("/state", response_model=StateUpdated, responses=problems(400, 404, 409))
+@router.post("/state", response_model=StateUpdated, responses=problems(400, 404, 409, 504))
 async def update(thread_id: ThreadId, body: StateUpdateBody, server: ServerDep, caller: CallerDep) -> Response:
     """Write a checkpoint, as if a node had returned values. Refused while a run is in flight."""
     address = _address(body.checkpoint) if body.checkpoint else {}
     if body.checkpoint_id:
         address = {**address, "checkpoint_id": body.checkpoint_id}
     only = await caller.ask("threads", "update", {"thread_id": thread_id})
-    async with transaction(server.pool) as conn:
-        thread = await threads.lock_idle(conn, thread_id, only=only)
-        written = await apply(server, conn, thread, [[body]], address=address)
+    written = await edit(server, thread_id, body, address=address, only=only)
     checkpoint = address_json({"configurable": written})
     mark_state(server.publisher, thread_id, checkpoint["checkpoint_id"])
     return Json({"checkpoint": checkpoint, "configurable": checkpoint, "checkpoint_id": checkpoint["checkpoint_id"]})
 
 
-@router.post("/history", response_model=list[selection_of(ThreadStateModel)], responses=problems(400, 404))
+@router.post("/history", response_model=list[selection_of(ThreadStateModel)], responses=problems(400, 404, 504))
 async def post_history(thread_id: ThreadId, body: HistoryRead, server: ServerDep, caller: CallerDep) -> Response:
     """List the states of a thread, newest first."""
     return await _history(server, caller, thread_id, body)
 
 
-@router.get("/history", response_model=list[selection_of(ThreadStateModel)], responses=problems(400, 404))
+@router.get("/history", response_model=list[selection_of(ThreadStateModel)], responses=problems(400, 404, 504))
 async def get_history(
     thread_id: ThreadId,
     server: ServerDep,
@@ -167,64 +167,94 @@ async def _read(
     echo: bool = False,
 ) -> Response:
     thread = await existing_thread(server, thread_id, only=await caller.may_read(thread_id))
-    return Json(_picked(await read(server, thread, address, subgraphs=subgraphs, echo=echo), select))
+
+    def rendered(state: JsonObject) -> bytes:
+        return dumps(_picked(state, select))
+
+    return Encoded(await read(server, thread, address, subgraphs=subgraphs, echo=echo, form=rendered))
 
 
 async def read(
-    server: Server, thread: Thread, address: JsonObject, *, subgraphs: bool = False, echo: bool = False
-) -> JsonObject:
+    server: Server,
+    thread: Thread,
+    address: JsonObject,
+    *,
+    form: Callable[[JsonObject], T],
+    subgraphs: bool = False,
+    echo: bool = False,
+) -> T:
     """Read the state of a thread at a checkpoint, or at the latest, as clients see it.
+
+    `form` makes of it what is returned. It is called where users' code may run: values show themselves as their classes say.
 
     Raises:
         BadRequest: the graph cannot read it.
+        TimedOut: the graph takes too long.
     """
     graph_id = graph_of(thread)
     checkpoint_id = address.get("checkpoint_id")
     if graph_id is None or (checkpoint_id and not UUID_FORM.fullmatch(checkpoint_id)):
-        return _nothing(thread, address, echo=echo)
-    config = config_of(thread, address)
-    async with server.graphs.open(
-        graph_id, config=config, checkpointer=Saver(server.pool), store=server.store, why="threads.read"
-    ) as graph:
-        try:
-            snapshot = await standing(graph, _reading(thread, address), subgraphs=subgraphs)
-        except ValueError as error:
-            raise BadRequest(str(error)) from error
-    return state_json(snapshot, echo=echo)
+        return form(_nothing(thread, address, echo=echo))
+    config, saver = config_of(thread, address), Saver(server.pool)
+
+    async def look() -> T:
+        async with server.graphs.open(
+            graph_id, config=config, checkpointer=saver, store=server.store, why="threads.read"
+        ) as graph:
+            try:
+                snapshot = await standing(graph, _reading(thread, address), subgraphs=subgraphs)
+            except ValueError as error:
+                raise BadRequest(str(error)) from error
+        return form(state_json(snapshot, echo=echo))
+
+    return await server.apart(look)
 
 
 async def _history(server: Server, caller: Caller, thread_id: UUID, body: HistoryRead) -> Response:
     thread = await existing_thread(server, thread_id, only=await caller.may_read(thread_id))
-    return Json([_picked(state, body.select) for state in await history(server, thread, body)])
+
+    def rendered(states: list[JsonObject]) -> bytes:
+        return dumps([_picked(state, body.select) for state in states])
+
+    return Encoded(await history(server, thread, body, form=rendered))
 
 
-async def history(server: Server, thread: Thread, body: HistoryRead) -> list[JsonObject]:
-    """Read the states of a thread, newest first, as clients see them.
+async def history(server: Server, thread: Thread, body: HistoryRead, *, form: Callable[[list[JsonObject]], T]) -> T:
+    """Read the states of a thread, newest first, as clients see them; `form` is what it is for `read`.
 
     Raises:
         BadRequest: the graph cannot read them.
+        TimedOut: the graph takes too long.
     """
     graph_id = graph_of(thread)
     address = _address(body.checkpoint) if body.checkpoint else {}
     before = _before(body.before)
     checkpoint_id = address.get("checkpoint_id")
     if graph_id is None or (checkpoint_id and not UUID_FORM.fullmatch(checkpoint_id)):
-        return []
-    config = config_of(thread, address)
-    async with server.graphs.open(
-        graph_id, config=config, checkpointer=Saver(server.pool), store=server.store, why="threads.read"
-    ) as graph:
-        try:
-            snapshots = await past(
-                graph, _reading(thread, address), filter=body.metadata or None, before=before, limit=body.limit
-            )
-            if snapshots and _answered_in_part(snapshots[0]):
-                now = await standing(graph, _reading(thread, address))
-                if address_json(now.config) == address_json(snapshots[0].config):
-                    snapshots[0] = now
-        except ValueError as error:
-            raise BadRequest(str(error)) from error
-    return [state_json(snapshot) for snapshot in snapshots]
+        return form([])
+    config, saver = config_of(thread, address), Saver(server.pool)
+    options: JsonObject = {"filter": body.metadata or None, "before": before, "limit": body.limit}
+
+    async def look() -> T:
+        async with server.graphs.open(
+            graph_id, config=config, checkpointer=saver, store=server.store, why="threads.read"
+        ) as graph:
+            try:
+                snapshots = await _snapshots(graph, _reading(thread, address), options)
+            except ValueError as error:
+                raise BadRequest(str(error)) from error
+        return form([state_json(snapshot) for snapshot in snapshots])
+
+    return await server.apart(look)
+
+
+async def _snapshots(graph: Graph, config: RunnableConfig, options: JsonObject) -> list[StateSnapshot]:
+    snapshots = await past(graph, config, **options)
+    if snapshots and _answered_in_part(snapshots[0]):
+        now = await standing(graph, config)
+        if address_json(now.config) == address_json(snapshots[0].config):
+            snapshots[0] = now
+    return snapshots
 
 
 def _answered_in_part(snapshot: StateSnapshot) -> bool:

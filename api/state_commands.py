@@ -9,6 +9,7 @@ from durathread.api.deps import Server
 from durathread.api.envelopes import Refused
 from durathread.api.state import HistoryRead, history, read
 from durathread.api.subscriptions import number
+from durathread.encode import jsonable
 from durathread.errors import BadRequest
 from durathread.preparation import UUID_FORM
 from durathread.records import JsonObject, Run, Thread
@@ -26,7 +27,7 @@ async def state_get(server: Server, caller: Caller, thread_id: UUID, params: Jso
     keys = None if params.get("keys") is None else strings(params, "keys")
     thread = await _thread(server, thread_id, only=await caller.may_read(thread_id))
     address = {"checkpoint_ns": "|".join(namespace)} if namespace else {}
-    state = await read(server, thread, address) if thread else {"checkpoint": None}
+    state: JsonObject = await read(server, thread, address, form=jsonable) if thread else {"checkpoint": None}
     if state["checkpoint"] is None:
         if namespace:
             raise Refused("no_such_namespace", f"Thread {thread_id} has no state of {'|'.join(namespace)}")
@@ -50,7 +51,7 @@ async def state_list_checkpoints(server: Server, caller: Caller, thread_id: UUID
     body: JsonObject = {"limit": 10 if limit is None else max(1, min(limit, 1000)), "before": before}
     if address:
         body["checkpoint"] = address
-    states = await history(server, thread, HistoryRead(**body)) if thread else []
+    states = await history(server, thread, HistoryRead(**body), form=jsonable) if thread else []
     return {"checkpoints": [_summary(state) for state in states]}
 
 
@@ -112,7 +113,7 @@ def strings(params: JsonObject, name: str) -> list[str]:
 async def _exists(server: Server, thread: Thread, address: JsonObject) -> bool:
     """Whether there is a checkpoint."""
     named = isinstance(address["checkpoint_id"], str) and UUID_FORM.fullmatch(address["checkpoint_id"])
-    return bool(named) and (await read(server, thread, address))["created_at"] is not None
+    return bool(named) and (await read(server, thread, address, form=jsonable))["created_at"] is not None
 
 
 async def _thread(server: Server, thread_id: UUID, *, only: Filter | None) -> Thread | None:

@@ -17,7 +17,7 @@ from durathread.api.described import EVENTS, LAST_EVENT_ID, parameters, query_li
 from durathread.api.errors import problems
 from durathread.api.sse import event_stream, last_event_id
 from durathread.api.state import read
-from durathread.encode import dumps
+from durathread.encode import dumps, jsonable
 from durathread.errors import Invalid, Unavailable
 from durathread.streams.events import END, Event, thread_subject
 from durathread.streams.hub import LATE, START, Hub
@@ -168,7 +168,7 @@ def _done(mark: Mark, event: int) -> Event:
 async def _state(server: Server, thread_id: UUID, mark: Mark) -> Event | None:
     try:
         thread = await existing_thread(server, thread_id, only=None)
-        state = await read(server, thread, {"checkpoint_id": mark.data["checkpoint_id"]})
+        state: dict[str, Any] = await read(server, thread, {"checkpoint_id": mark.data["checkpoint_id"]}, form=jsonable)
     except Unavailable:
         raise
     except Exception:

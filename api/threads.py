@@ -1,6 +1,8 @@
 """Threads: `client.threads`, their states aside."""
 
 import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
@@ -11,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from durathread.api.authorization import Caller, CallerDep
 from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread, listed
-from durathread.api.editing import UpdateBody, apply, refresh
+from durathread.api.editing import Edit, UpdateBody, draft, position_of, show
 from durathread.api.errors import problems
 from durathread.api.json import Json, selected, thread_json
 from durathread.api.removal import remove
@@ -117,7 +119,7 @@ class Prune(Body):
     strategy: Literal["delete", "keep_latest"] = "delete"
 
 
-@router.post("", response_model=ThreadModel, responses=problems(400, 404, 409))
+@router.post("", response_model=ThreadModel, responses=problems(400, 404, 409, 504))
 async def create(body: ThreadCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Create a thread."""
     thread_id = UUID(body.thread_id) if body.thread_id else uuid7()
@@ -126,20 +128,21 @@ async def create(body: ThreadCreate, server: ServerDep, caller: CallerDep) -> Re
         value["ttl"] = {"strategy": asked.strategy, "ttl": asked.minutes}
     only = await caller.ask("threads", "create", value)
     lifetime = _lifetime(ThreadCreate.model_validate({"ttl": value.get("ttl")}).ttl) or server.terms.expiry.default
-    written: JsonObject = {}
+    metadata: JsonObject = value.get("metadata") or {}
+    drafted = await _history(server, thread_id, body.supersteps, metadata=metadata) if body.supersteps else None
     async with transaction(server.pool) as conn:
-        created = await threads.insert(conn, thread_id, metadata=value.get("metadata") or {})
+        created = await threads.insert(conn, thread_id, metadata=metadata)
         is_new = created is not None
         if is_new and lifetime:
             await lifetimes.grant(conn, thread_id, lifetime)
-        if created is not None and body.supersteps:
-            written = await apply(server, conn, created, [step.updates for step in body.supersteps])
+        if is_new and drafted:
+            await drafted.write(conn, thread_id)
         if is_new or value.get("if_exists") == "do_nothing":
             created = await threads.get(conn, thread_id, only=None if is_new else only)
     if created is None:
         raise Conflict(f"Thread with ID {thread_id} already exists")
-    if written:
-        mark_state(server.publisher, thread_id, written["checkpoint_id"])
+    if is_new and drafted:
+        mark_state(server.publisher, thread_id, drafted.address["checkpoint_id"])
     return Json(thread_json(created))
 
 
@@ -233,7 +236,7 @@ async def delete(thread_id: ThreadId, server: ServerDep, caller: CallerDep) -> R
     return Response(status_code=204)
 
 
-@router.post("/{thread_id}/copy", response_model=ThreadModel, responses=problems(409))
+@router.post("/{thread_id}/copy", response_model=ThreadModel, responses=problems(409, 504))
 async def copy(thread_id: ThreadId, server: ServerDep, caller: CallerDep) -> Response:
     """Copy a thread with its checkpoints and pending interrupts, but not its runs."""
     copy_id, only = uuid4(), await caller.may_read(thread_id)
@@ -245,9 +248,9 @@ async def copy(thread_id: ThreadId, server: ServerDep, caller: CallerDep) -> Res
             # Not 404: clients know a failed copy as a conflict.
             raise Conflict("Conflict")
         await saver.copy_thread(conn, str(thread_id), str(copied.thread_id))
-        if source.status == "busy":
-            # The row says what its last run left; the checkpoints have gone on.
-            copied = await refresh(server, conn, copied)
+    if source.status == "busy":
+        # The row says what its last run left; the checkpoints have gone on.
+        copied = await _refreshed(server, copied)
     return Json(thread_json(copied))
 
 
@@ -268,6 +271,48 @@ async def _copied_metadata(
     value: JsonObject = {"thread_id": copy_id, "metadata": source.metadata if source else {}, "if_exists": "raise"}
     await caller.ask("threads", "create", value)
     return value.get("metadata") or {}
+
+
+async def _history(
+    server: Server, thread_id: UUID, supersteps: Sequence[Superstep], *, metadata: JsonObject
+) -> Edit | None:
+    """Think out the history that a new thread begins with; none if there is a thread of that id."""
+    async with connection(server.pool) as conn:
+        if await threads.get(conn, thread_id, hidden=True):
+            return None
+    now = datetime.now(UTC)
+    imagined = Thread(
+        thread_id=thread_id,
+        status="idle",
+        resting="idle",
+        metadata=metadata,
+        config={},
+        values=None,
+        interrupts=None,
+        error=None,
+        ended_started_at=None,
+        ended_run_id=None,
+        temporary=False,
+        hidden=False,
+        created_at=now,
+        updated_at=now,
+        state_updated_at=now,
+    )
+    return await draft(server, imagined, [step.updates for step in supersteps])
+
+
+async def _refreshed(server: Server, copied: Thread) -> Thread:
+    """Show in the row of a new copy where its checkpoints stand, unless it has gone on since; without that, no copy."""
+    try:
+        position = await position_of(server, copied)
+    except BaseException:
+        await remove(server, copied.thread_id, only=None)
+        raise
+    async with transaction(server.pool) as conn:
+        now = await threads.lock(conn, copied.thread_id)
+        if now is None or now.state_updated_at != copied.state_updated_at or now.status == "busy":
+            return now or copied
+        return await show(conn, copied.thread_id, position) or now
 
 
 async def _keep_latest(server: Server, thread_id: UUID, *, only: Filter | None) -> bool:

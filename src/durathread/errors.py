@@ -10,6 +10,7 @@ Error (500)
 ├── TooLarge (413)
 ├── Invalid (422)
 ├── Unavailable (503)
+├── TimedOut (504)
 ├── Fenced              a write or a step came from an attempt that no longer owns its run
 ├── ConfigError         langgraph.json, or a graph that it names, cannot be used
 ├── EngineError         an embedded engine, or a role of the server, cannot be started
@@ -73,6 +74,12 @@ class Unavailable(Error):
     """An engine that the request needs cannot be reached."""
 
     status = 503
+
+
+class TimedOut(Error):
+    """Users' code takes longer than a request waits for it."""
+
+    status = 504
 
 
 class Fenced(Error):

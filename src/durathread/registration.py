@@ -14,6 +14,11 @@ async def names_of(graphs: Graphs, store: BaseStore) -> dict[str, str]:
     return {graph_id: await graphs.name(graph_id, store=store) for graph_id in graphs}
 
 
+async def first_nodes_of(graphs: Graphs, store: BaseStore) -> dict[str, list[str]]:
+    """Name the nodes that each graph begins with. Builds the graphs, so call it where users' code may run."""
+    return {graph_id: await graphs.first_nodes(graph_id, store=store) for graph_id in graphs}
+
+
 async def register(pool: Pool, graphs: Graphs, names: Mapping[str, str]) -> None:
     """Give every graph its assistant, or bring that up to date."""
     for graph_id, name in names.items():

@@ -76,6 +76,12 @@ class Settings(BaseSettings):
         gt=1,
         description="Seconds without a heartbeat after which a step is repeated elsewhere.",
     )
+    graph_timeout: float = Field(
+        default=30,
+        validation_alias=named("DURATHREAD_GRAPH_TIMEOUT"),
+        gt=0,
+        description="Seconds a request waits for a graph to be opened, drawn, read or updated.",
+    )
     webhook_secret: str = Field(
         default="",
         validation_alias=named("DURATHREAD_WEBHOOK_SECRET"),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from typing import Any, LiteralString, TypeVar, cast
+from typing import Any, LiteralString, TypeAlias, TypeVar, cast
 
 import psycopg
 from langchain_core.runnables import RunnableConfig
@@ -26,17 +26,21 @@ from durathread.store.pool import OUTAGES, Connection, Pool, transaction
 
 T = TypeVar("T")
 
+Statement: TypeAlias = tuple[LiteralString, dict[str, Any]]
+
 NOT_OWNER = "DT001"
 NOT_IDLE = "DT002"
 
 PUT_CHECKPOINT = """
 SELECT put_checkpoint(%(owner)s, %(token)s, %(idle)s, %(thread)s, %(ns)s, %(id)s, %(parent)s, %(body)s, %(meta)s,
-                      %(channels)s, %(versions)s, %(types)s, %(blobs)s)
+                      %(channels)s, %(versions)s, %(types)s, %(blobs)b)
 """
 PUT_WRITES = """
 SELECT put_writes(%(owner)s, %(token)s, %(idle)s, %(thread)s, %(ns)s, %(id)s, %(task)s, %(path)s, %(overwrite)s,
-                  %(idxs)s, %(channels)s, %(types)s, %(blobs)s)
+                  %(idxs)s, %(channels)s, %(types)s, %(blobs)b)
 """
+# A transaction that holds the thread needs no other fence.
+UNGUARDED: Mapping[str, None] = {"owner": None, "token": None, "idle": None}
 
 # What a run wrote, and what its writes replaced on checkpoints of earlier runs.
 DELETE_CHECKPOINTS = "DELETE FROM checkpoints WHERE metadata ->> 'run_id' = ANY(%(runs)s) RETURNING thread_id, checkpoint_ns, checkpoint_id"
@@ -106,7 +110,7 @@ class Saver(AsyncPostgresSaver):
         except OUTAGES as error:
             raise Unavailable("The database is unavailable.") from error
 
-    async def _write(self, query: LiteralString, args: dict[str, Any]) -> None:
+    async def _write(self, statement: Statement) -> None:
         """Run a statement that passes the fence before it writes.
 
         Raises:
@@ -114,6 +118,7 @@ class Saver(AsyncPostgresSaver):
             ThreadBusy: a run of the thread is in flight.
         """
         owner, token = self._owner or (None, None)
+        query, args = statement
 
         async def write() -> None:
             async with self._pool.connection() as conn:
@@ -136,6 +141,17 @@ class Saver(AsyncPostgresSaver):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Save a checkpoint, if the fence lets it through."""
+        await self._write(self.checkpoint_statement(config, checkpoint, metadata, new_versions))
+        return address_of(config, checkpoint)
+
+    def checkpoint_statement(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> Statement:
+        """Build what saves a checkpoint. It says nothing of a fence: `UNGUARDED` has no need of one."""
         address = config.get("configurable", {})
         inline, blobs = _split_values(checkpoint["channel_values"])
         stored = [
@@ -156,19 +172,18 @@ class Saver(AsyncPostgresSaver):
             "types": types,
             "blobs": bodies,
         }
-        await self._write(PUT_CHECKPOINT, args)
-        return {
-            "configurable": {
-                "thread_id": address["thread_id"],
-                "checkpoint_ns": address["checkpoint_ns"],
-                "checkpoint_id": checkpoint["id"],
-            }
-        }
+        return PUT_CHECKPOINT, args
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Save the writes of a task, if the fence lets them through."""
+        await self._write(self.writes_statement(config, writes, task_id, task_path))
+
+    def writes_statement(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
+    ) -> Statement:
+        """Build what saves the writes of a task, as `checkpoint_statement` does."""
         address = config.get("configurable", {})
         stored = [
             (WRITES_IDX_MAP.get(channel, position), channel, *self.serde.dumps_typed(value))
@@ -187,7 +202,7 @@ class Saver(AsyncPostgresSaver):
             "types": types,
             "blobs": bodies,
         }
-        await self._write(PUT_WRITES, args)
+        return PUT_WRITES, args
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Read a checkpoint."""
@@ -241,6 +256,18 @@ class Saver(AsyncPostgresSaver):
                 await copy_thread(conn, str(source_thread_id), str(target_thread_id))
 
         await self._here(copy)
+
+
+def address_of(config: RunnableConfig, checkpoint: Checkpoint) -> RunnableConfig:
+    """Say where a checkpoint is, once it is saved."""
+    address = config.get("configurable", {})
+    return {
+        "configurable": {
+            "thread_id": address["thread_id"],
+            "checkpoint_ns": address["checkpoint_ns"],
+            "checkpoint_id": checkpoint["id"],
+        }
+    }
 
 
 def _split_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -53,6 +53,13 @@ UPDATE thread SET resting = %(resting)s, status = CASE WHEN {IN_FLIGHT} THEN 'bu
     updated_at = now(), state_updated_at = now()
 WHERE thread_id = %(thread)s RETURNING {COLUMNS}
 """
+# Changes with whatever changes a thread: its row, its checkpoints, or what is pending on them.
+VERSION = """
+SELECT t.xmin::text || '/' || (SELECT count(*) || '/' || coalesce(max(checkpoint_id), '') FROM checkpoints
+                               WHERE thread_id = %(thread)s::text)
+       || '/' || (SELECT count(*) FROM checkpoint_writes WHERE thread_id = %(thread)s::text) AS version
+FROM thread t WHERE t.thread_id = %(thread)s
+"""
 BUSY: LiteralString = f"SELECT 1 AS busy FROM thread WHERE thread_id = %s AND {IN_FLIGHT}"
 HAS_CHECKPOINT = "SELECT 1 FROM checkpoints WHERE thread_id = %s AND checkpoint_ns = '' AND checkpoint_id = %s"
 WENT_BACK = """
@@ -111,12 +118,23 @@ async def lock_idle(conn: Connection, thread_id: UUID, *, only: Filter | None = 
         NotFound: there is no such thread.
         ThreadBusy: a run of it is in flight.
     """
-    thread = await lock(conn, thread_id, only=only)
-    if thread is None:
-        raise NotFound(f"Thread with ID {thread_id} not found")
-    if await (await conn.execute(BUSY, (thread_id,))).fetchone():
-        raise ThreadBusy("A run of the thread is in flight: wait for it or cancel it.")
-    return thread
+    return await _idle(conn, await lock(conn, thread_id, only=only), thread_id)
+
+
+async def find_idle(conn: Connection, thread_id: UUID, *, only: Filter | None = None) -> Thread:
+    """Read a thread that may be busy the next moment.
+
+    Raises:
+        NotFound: there is no such thread.
+        ThreadBusy: a run of it is in flight.
+    """
+    return await _idle(conn, await get(conn, thread_id, only=only), thread_id)
+
+
+async def version(conn: Connection, thread_id: UUID) -> str | None:
+    """Return what is another whenever a thread, or one of its checkpoints, has been changed; None without a thread."""
+    row = await (await conn.execute(VERSION, {"thread": thread_id})).fetchone()
+    return row["version"] if row else None
 
 
 async def insert(conn: Connection, thread_id: UUID, *, metadata: JsonObject) -> Thread | None:
@@ -204,3 +222,11 @@ async def delete(conn: Connection, thread_id: UUID) -> bool:
 async def _one(conn: Connection, query: LiteralString, args: Any) -> Thread | None:
     async with conn.cursor(row_factory=class_row(Thread)) as cur:
         return await (await cur.execute(query, args)).fetchone()
+
+
+async def _idle(conn: Connection, thread: Thread | None, thread_id: UUID) -> Thread:
+    if thread is None:
+        raise NotFound(f"Thread with ID {thread_id} not found")
+    if await (await conn.execute(BUSY, (thread_id,))).fetchone():
+        raise ThreadBusy("A run of the thread is in flight: wait for it or cancel it.")
+    return thread

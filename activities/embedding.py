@@ -1,0 +1,39 @@
+"""The embedding of the store's items, which is users' code."""
+
+from dataclasses import replace
+
+from langchain_core.embeddings import Embeddings
+
+from durathread.activities.loops import GraphLoops
+from durathread.graphs import Graphs
+from durathread.indexing import store_config
+from durathread.store.items import StoreConfig
+
+
+def store_config_on(graphs: Graphs, loops: GraphLoops) -> StoreConfig:
+    """Read how items are found and expire; what is embedded is where users' code runs."""
+    config = store_config(graphs)
+    if config.index is None:
+        return config
+    return replace(config, index=replace(config.index, embed=OnGraphsLoop(config.index.embed, loops)))
+
+
+class OnGraphsLoop(Embeddings):
+    """Embeds where users' code runs."""
+
+    def __init__(self, inner: Embeddings, loops: GraphLoops) -> None:
+        """Wrap what the user has written."""
+        self._inner = inner
+        self._loops = loops
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Embed texts."""
+        return self._inner.embed_documents(texts)
+
+    def embed_query(self, text: str) -> list[float]:
+        """Embed a query."""
+        return self._inner.embed_query(text)
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Embed texts on the graphs' loop."""
+        return await self._loops.run(lambda: self._inner.aembed_documents(texts))
