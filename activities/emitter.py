@@ -7,6 +7,7 @@ from langchain_core.messages import BaseMessage, BaseMessageChunk, message_chunk
 
 from durathread.activities import protocol
 from durathread.activities.failures import describe, masked
+from durathread.activities.progress import Progress
 from durathread.activities.protocol import Protocol
 from durathread.activities.sdk_events import LifecycleEvents, ToolEvents
 from durathread.encode import dumps
@@ -57,6 +58,7 @@ class Emitter:
         self._announced: set[str] = set()
         # The newest checkpoint of the root graph, as LangGraph describes it.
         self.checkpoint: dict[str, Any] | None = None
+        self.progress = Progress()
         self.interrupted = False
         self._questions: dict[str, Any] = {}
         self._tools = ToolEvents()
@@ -66,11 +68,11 @@ class Emitter:
     def langgraph_modes(self) -> list[str]:
         """What to ask of LangGraph.
 
-        `checkpoints` tells where the run stands. `custom` makes LangGraph run even a lone task beside its stream, so
+        `checkpoints` tells where the run stands, `tasks` what has become of the nodes. `custom` makes LangGraph run even a lone task beside its stream, so
         that events come as they happen.
         """
         asked = {MODES[mode] for mode in self._modes if mode in MODES}
-        return sorted(asked | {"checkpoints", "custom"} | set(protocol.MODES if self._wanted else ()))
+        return sorted(asked | {"checkpoints", "custom", "tasks"} | set(protocol.MODES if self._wanted else ()))
 
     @property
     def subgraphs(self) -> bool:
@@ -108,6 +110,7 @@ class Emitter:
     def chunk(self, namespace: tuple[str, ...], mode: str, data: Any) -> None:
         """Emit what LangGraph yielded."""
         if not namespace:
+            self.progress.chunk(mode, data)
             if mode == "checkpoints":
                 self.checkpoint = cast(dict[str, Any], data)
             if mode in ("values", "updates") and isinstance(data, dict) and "__interrupt__" in data:
@@ -116,7 +119,8 @@ class Emitter:
                 if self._protocol is not None:
                     self._protocol.echo(mode, data)
                 return
-        if self._protocol is not None:
+        # `tasks` is always asked for, but not always wanted.
+        if self._protocol is not None and (mode != "tasks" or self._wanted or self.shows(mode)):
             self._protocol.chunk(namespace, mode, data)
         if mode == "tasks" and "lifecycle" in self._modes:
             for inner, said in self._lifecycle.events(namespace, data):

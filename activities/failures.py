@@ -17,6 +17,7 @@ from langgraph.errors import (
 )
 from starlette.exceptions import HTTPException
 
+from durathread.errors import Unfinished
 from durathread.records import JsonObject
 
 MASK = "An internal error occurred"
@@ -39,6 +40,7 @@ SHOWN = (
     TaskNotFound,
     UnknownInterruptError,
     asyncio.CancelledError,
+    Unfinished,
 )
 
 # Checkpoints keep an exception as its `repr`: its class can only be told by name.

@@ -22,7 +22,7 @@ from durathread.activities.protocol import Protocol, forks
 from durathread.activities.repair import close_before
 from durathread.activities.resources import Resources
 from durathread.activities.superstep import Result, run_config, superstep
-from durathread.errors import Fenced, Unavailable
+from durathread.errors import Fenced, Unavailable, Unfinished
 from durathread.graphs import Graph
 from durathread.records import JsonObject, Run, RunStatus
 from durathread.store import runs, threads
@@ -66,6 +66,11 @@ class Steps:
                 return await self._conclude(run, result)
             except Fenced:
                 return SUPERSEDED
+            except Unfinished as error:
+                log.error("A step is repeated", reason=str(error), run_id=given.run_id, step=given.step)
+                raise ApplicationError(
+                    str(error), type=HANDED_BACK, non_retryable=True, category=ApplicationErrorCategory.BENIGN
+                ) from error
             except (Unavailable, *OUTAGES) as error:
                 # Repeated by the workflow, for as long as it takes.
                 raise ApplicationError(
@@ -83,10 +88,10 @@ class Steps:
             await asyncio.wait([outcome, losing], return_when=asyncio.FIRST_COMPLETED)
             if outcome.done():
                 return outcome.result()
-            await self._stop(work, run, given)
+            await self._stop(work, saver, run, given)
             raise Fenced(f"Run {run.run_id} has a new owner, or has ended.")
         except asyncio.CancelledError:
-            await self._stop(work, run, given)
+            await self._stop(work, saver, run, given)
             details = activity.cancellation_details()
             if details and details.worker_shutdown:
                 raise ApplicationError(
@@ -97,6 +102,7 @@ class Steps:
                 ) from None
             raise
         finally:
+            saver.seal()
             losing.cancel()
 
     async def _lost(self, run: Run) -> None:
@@ -108,8 +114,9 @@ class Steps:
                     if not await runs.is_owned(conn, run.run_id, token=run.attempt):
                         return
 
-    async def _stop(self, work: Work[Result], run: Run, given: StepInput) -> None:
-        """Cancel the graph, and wait for it as long as the grace allows."""
+    async def _stop(self, work: Work[Result], saver: Saver, run: Run, given: StepInput) -> None:
+        """Cancel the graph, and wait for it as long as the grace allows. What it writes from now on is half done."""
+        saver.seal()
         work.cancel()
         stopped = asyncio.wrap_future(work.outcome)
         done, _ = await asyncio.wait([stopped], timeout=given.cancel_grace)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from importlib.metadata import version
 from typing import Any, Literal, cast, get_type_hints
 
+import structlog
 from langchain_core.runnables import RunnableConfig
 from langgraph.constants import START
 from langgraph.errors import (
@@ -25,11 +26,14 @@ from durathread.activities.emitter import Emitter
 from durathread.activities.failures import describe
 from durathread.activities.standing import standing
 from durathread.encode import jsonable
-from durathread.errors import Fenced, Unavailable
+from durathread.errors import Fenced, Unavailable, Unfinished
 from durathread.graphs import Graph
 from durathread.records import JsonObject, Run, ThreadStatus
+from durathread.store.saver import Saver
 from durathread.streams.frames import Frame
 from durathread.users import User
+
+log = structlog.get_logger()
 
 DEFAULT_RECURSION_LIMIT = 10007
 VERSIONS = {"langgraph_version": version("langgraph"), "langgraph_api_version": version("durathread")}
@@ -110,6 +114,9 @@ async def superstep(
         limit: how often the graph may still look for tasks; None in the first step, where the recursion limit says it.
         whole: whether to run all supersteps.
         emitter: takes what happens.
+
+    Raises:
+        Unfinished: what LangGraph says and what is stored do not agree. The step is to be repeated.
     """
     own = _recursion_limit(run)
     if own < 1:
@@ -126,15 +133,27 @@ async def superstep(
         async with aclosing(_chunks(graph, run, given, config, control, emitter)) as chunks:
             async for namespace, mode, data in chunks:
                 emitter.chunk(namespace, mode, data)
+                if unfinished := emitter.progress.unfinished:
+                    _saver(graph).doubt(unfinished)
+        await _verify(graph, run, emitter)
     except GraphDrained:
+        if unfinished := emitter.progress.unfinished:
+            return await _unfinished(graph, run, unfinished, emitter)
         left = looks - supersteps
         if left > 0:
             emitter.pause()
             nodes = list(emitter.checkpoint["next"]) if emitter.checkpoint else []
             return Result("continue", nodes=nodes, limit=left)
         return await _failed(graph, run, _too_many(own), emitter)
+    except asyncio.CancelledError:
+        if _saver(graph).sealed:
+            raise
+        # Not by the server: code of another run, on the same event loop.
+        return await _unfinished(graph, run, Unfinished("The step was cancelled from within."), emitter)
     except (Fenced, Unavailable):
         raise
+    except Unfinished as error:
+        return await _unfinished(graph, run, error, emitter)
     except Exception as error:  # noqa: BLE001, whatever users' code raises ends their run
         if isinstance(error, UnknownInterruptError) and isinstance(given, Command):
             return _refused(error, emitter)
@@ -270,6 +289,35 @@ def _too_many(limit: int) -> GraphRecursionError:
         "`recursion_limit` config key."
     )
     return GraphRecursionError(create_error_message(message=message, error_code=ErrorCode.GRAPH_RECURSION_LIMIT))
+
+
+async def _verify(graph: Graph, run: Run, emitter: Emitter) -> None:
+    """Make sure that a graph that says it is through is, and that its thread stands where it says.
+
+    Raises:
+        Unfinished: it is not.
+    """
+    if unfinished := emitter.progress.unfinished:
+        raise unfinished
+    described = emitter.checkpoint
+    if described is None or described["next"]:
+        return
+    said = described["config"]["configurable"].get("checkpoint_id")
+    stored = await _saver(graph).alatest(str(run.thread_id))
+    if said != stored:
+        raise Unfinished(f"LangGraph has ended the run at checkpoint {said}, but the thread stands at {stored}.")
+
+
+def _saver(graph: Graph) -> Saver:
+    return cast(Saver, graph.checkpointer)
+
+
+async def _unfinished(graph: Graph, run: Run, error: Unfinished, emitter: Emitter) -> Result:
+    """Have a step repeated; if it was, its run has failed."""
+    if not run.repeated:
+        raise error
+    log.error("A run does not come to its end", reason=str(error), run_id=str(run.run_id), thread_id=str(run.thread_id))
+    return await _failed(graph, run, error, emitter)
 
 
 def _refused(error: Exception, emitter: Emitter) -> Result:

@@ -12,6 +12,7 @@ Error (500)
 ├── Unavailable (503)
 ├── TimedOut (504)
 ├── Fenced              a write or a step came from an attempt that no longer owns its run
+├── Unfinished          a run does not stand where LangGraph says that it has ended
 ├── ConfigError         langgraph.json, or a graph that it names, cannot be used
 ├── EngineError         an embedded engine, or a role of the server, cannot be started
 └── PartEnded           a background part of a process has ended
@@ -86,6 +87,10 @@ class Fenced(Error):
     """A write or a step came from an attempt that no longer owns its run."""
 
     status = 409
+
+
+class Unfinished(Error):
+    """A run does not stand where LangGraph says that it has ended, or a task of it was cancelled and nobody else was."""
 
 
 class ConfigError(Error):

@@ -91,7 +91,7 @@ def test_messages_of_subgraphs_are_shown_on_request_under_their_namespace() -> N
 
 def test_what_was_not_asked_for_is_not_shown() -> None:
     emitter, events = collecting("updates")
-    assert {"checkpoints", "custom", "updates"} == set(emitter.langgraph_modes)
+    assert {"checkpoints", "custom", "tasks", "updates"} == set(emitter.langgraph_modes)
     for mode in ("values", "custom", "tasks", "updates"):
         emitter.chunk((), mode, {"x": 1})
     emitter.chunk((), "checkpoints", checkpoint())

@@ -15,14 +15,16 @@ from langgraph.checkpoint.base import (
     get_serializable_checkpoint_metadata,
 )
 from langgraph.checkpoint.base import DeltaChannelHistory as History
+from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
 # Private, but part of the tables' format: such a value stands in a checkpoint's row as `true`, and in a blob.
 from langgraph.checkpoint.serde.types import _DeltaSnapshot  # pyright: ignore[reportPrivateUsage]
 from psycopg.types.json import Jsonb
 
-from durathread.errors import Fenced, ThreadBusy, Unavailable
-from durathread.store.pool import OUTAGES, Connection, Pool, transaction
+from durathread.errors import Fenced, ThreadBusy, Unavailable, Unfinished
+from durathread.store.pool import OUTAGES, Connection, Pool, connection, transaction
+from durathread.store.task_writes import Writes, finished, is_cut, storable
 
 T = TypeVar("T")
 
@@ -30,6 +32,11 @@ Statement: TypeAlias = tuple[LiteralString, dict[str, Any]]
 
 NOT_OWNER = "DT001"
 NOT_IDLE = "DT002"
+
+# The path of a task that another calls (`@task`) begins so: with the caller's. What becomes of it is the caller's business.
+CALLED = "~__pregel_push, ~"
+# The step of a checkpoint that holds nothing: LangGraph stores it to hang writes on.
+STUB = -2
 
 PUT_CHECKPOINT = """
 SELECT put_checkpoint(%(owner)s, %(token)s, %(idle)s, %(thread)s, %(ns)s, %(id)s, %(parent)s, %(body)s, %(meta)s,
@@ -41,6 +48,8 @@ SELECT put_writes(%(owner)s, %(token)s, %(idle)s, %(thread)s, %(ns)s, %(id)s, %(
 """
 # A transaction that holds the thread needs no other fence.
 UNGUARDED: Mapping[str, None] = {"owner": None, "token": None, "idle": None}
+
+LATEST = "SELECT max(checkpoint_id) AS id FROM checkpoints WHERE thread_id = %(thread)s AND checkpoint_ns = ''"
 
 # What a run wrote, and what its writes replaced on checkpoints of earlier runs.
 DELETE_CHECKPOINTS = "DELETE FROM checkpoints WHERE metadata ->> 'run_id' = ANY(%(runs)s) RETURNING thread_id, checkpoint_ns, checkpoint_id"
@@ -80,6 +89,54 @@ COPY_TABLES: tuple[tuple[LiteralString, LiteralString], ...] = (
 )
 
 
+class Attempt:
+    """What all savers of an attempt know of it; LangGraph clones savers."""
+
+    def __init__(self) -> None:
+        """Begin an attempt."""
+        # Of checkpoints: they are ordered by time.
+        self._sealed: str | None = None
+        # Tasks that were cancelled, by namespace and checkpoint that they follow.
+        self._cut: dict[tuple[str, str], set[str]] = {}
+        self._doubt: tuple[str, Unfinished] | None = None
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the attempt was given up."""
+        return self._sealed is not None
+
+    def seal(self) -> None:
+        """Let nothing be written any more but checkpoints that were reached before. May be called from any thread."""
+        if self._sealed is None:
+            self._sealed = str(uuid6())
+
+    def doubt(self, reason: Unfinished) -> None:
+        """Let no checkpoint be written that is reached from now on, for this reason."""
+        self._doubt = self._doubt or (str(uuid6()), reason)
+
+    def judge(self, writes: Writes, *, ns: str, checkpoint_id: str, task: str, path: str) -> None:
+        """Note whether a task of the superstep after a checkpoint was cancelled; it may be tried again."""
+        cut = self._cut.setdefault((ns, checkpoint_id), set())
+        if is_cut(writes) and not path.startswith(CALLED):
+            cut.add(task)
+        else:
+            cut.discard(task)
+
+    def admit_writes(self) -> None:
+        """Refuse the writes of tasks, if the attempt was given up."""
+        if self._sealed is not None:
+            raise Fenced("The attempt was given up before this was written.")
+
+    def admit_checkpoint(self, checkpoint_id: str, *, ns: str, parent: str | None, step: int | None) -> None:
+        """Refuse a checkpoint that was reached after the attempt was given up, or over a task that was cancelled."""
+        if self._sealed is not None and (checkpoint_id > self._sealed or step == STUB):
+            raise Fenced("The attempt was given up before this checkpoint was reached.")
+        if self._doubt is not None and checkpoint_id > self._doubt[0]:
+            raise self._doubt[1]
+        if parent is not None and self._cut.get((ns, parent)):
+            raise Unfinished(f"A task that follows checkpoint {parent} was cancelled, so no checkpoint can follow it.")
+
+
 class Saver(AsyncPostgresSaver):
     """Stores checkpoints through the pool of the process.
 
@@ -96,6 +153,23 @@ class Saver(AsyncPostgresSaver):
         self._pool = pool
         self._owner = owner
         self._idle_thread = idle_thread
+        self._attempt = Attempt()
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the attempt was given up."""
+        return self._attempt.sealed
+
+    def seal(self) -> None:
+        """Give the attempt up: what its graph still writes, nodes that do not stop included, is refused.
+
+        To be called before the graph is cancelled. May be called from any thread.
+        """
+        self._attempt.seal()
+
+    def doubt(self, reason: Unfinished) -> None:
+        """Refuse checkpoints that are reached from now on: a node that leads to them was cancelled."""
+        self._attempt.doubt(reason)
 
     async def _here(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine on the pool's loop.
@@ -128,6 +202,7 @@ class Saver(AsyncPostgresSaver):
             await self._here(write)
         except psycopg.Error as error:
             if error.sqlstate == NOT_OWNER:
+                self._attempt.seal()
                 raise Fenced(f"Run {owner} has a new owner, or has ended.") from None
             if error.sqlstate == NOT_IDLE:
                 raise ThreadBusy("A run of the thread is in flight.") from None
@@ -140,7 +215,15 @@ class Saver(AsyncPostgresSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        """Save a checkpoint, if the fence lets it through."""
+        """Save a checkpoint, if the fence lets it through.
+
+        Raises:
+            Fenced: the attempt does not own its run any more, or was given up.
+            Unfinished: a task that led to it was cancelled.
+        """
+        address = config.get("configurable", {})
+        ns, parent = address["checkpoint_ns"], address.get("checkpoint_id")
+        self._attempt.admit_checkpoint(checkpoint["id"], ns=ns, parent=parent, step=metadata.get("step"))
         await self._write(self.checkpoint_statement(config, checkpoint, metadata, new_versions))
         return address_of(config, checkpoint)
 
@@ -177,8 +260,17 @@ class Saver(AsyncPostgresSaver):
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """Save the writes of a task, if the fence lets them through."""
-        await self._write(self.writes_statement(config, writes, task_id, task_path))
+        """Save the writes of a task, if the fence lets them through and the task came to its end.
+
+        Raises:
+            Fenced: the attempt does not own its run any more, or was given up.
+        """
+        address = config.get("configurable", {})
+        ns, checkpoint_id = address["checkpoint_ns"], address["checkpoint_id"]
+        self._attempt.admit_writes()
+        self._attempt.judge(writes, ns=ns, checkpoint_id=checkpoint_id, task=task_id, path=task_path)
+        if kept := storable(writes):
+            await self._write(self.writes_statement(config, kept, task_id, task_path))
 
     def writes_statement(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
@@ -206,7 +298,17 @@ class Saver(AsyncPostgresSaver):
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Read a checkpoint."""
-        return await self._here(lambda: super(Saver, self).aget_tuple(config))
+        found = await self._here(lambda: super(Saver, self).aget_tuple(config))
+        return found and _believed(found)
+
+    async def alatest(self, thread_id: str) -> str | None:
+        """Return the id of a thread's latest checkpoint, subgraphs aside."""
+
+        async def read() -> str | None:
+            async with connection(self._pool) as conn:
+                return (await (await conn.execute(LATEST, {"thread": thread_id})).fetchall())[0]["id"]
+
+        return await self._here(read)
 
     async def alist(
         self,
@@ -220,7 +322,7 @@ class Saver(AsyncPostgresSaver):
 
         async def collect() -> list[CheckpointTuple]:
             found = super(Saver, self).alist(config, filter=filter, before=before, limit=limit)
-            return [item async for item in found]
+            return [_believed(item) async for item in found]
 
         for item in await self._here(collect):
             yield item
@@ -268,6 +370,10 @@ def address_of(config: RunnableConfig, checkpoint: Checkpoint) -> RunnableConfig
             "checkpoint_id": checkpoint["id"],
         }
     }
+
+
+def _believed(found: CheckpointTuple) -> CheckpointTuple:
+    return found._replace(pending_writes=finished(found.pending_writes or []))
 
 
 def _split_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
