@@ -24,7 +24,7 @@ async def position_at(
         ) as graph:
             return await locate(graph, str(thread_id), checkpoint_id=checkpoint_id)
 
-    return await resources.loops.run(read)
+    return await resources.loops.run(read, graph_id=graph_id)
 
 
 def reading_config(graph_id: str, thread_id: UUID, kwargs: JsonObject) -> RunnableConfig:

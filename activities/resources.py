@@ -127,11 +127,12 @@ class Resources:
             self._publisher = await stack.enter_async_context(
                 open_publisher(redis, owner, max_events=settings.stream_max_events, ttl=settings.stream_ttl)
             )
-            self._loops = GraphLoops()
+            self._loops = GraphLoops(patience=settings.loop_patience)
             stack.callback(self._loops.close)
             items = await stack.enter_async_context(open_store(self._pool, store_config_on(self.graphs, self._loops)))
             store = self.store = LoopStore(items, at_once=settings.pool_size // 2)
-            await stack.enter_async_context(owner.keeping(self._loops.watch(), name="loop watch"))
             await self._loops.run(lambda: self.graphs.check(store=store))
             await register(self._pool, self.graphs, await self._loops.run(lambda: names_of(self.graphs, store)))
+            # From now on: heavy imports are for the start.
+            await stack.enter_async_context(owner.keeping(self._loops.watch(), name="loop watch"))
             return stack.pop_all()

@@ -79,7 +79,9 @@ class Steps:
 
     async def _run(self, run: Run, given: StepInput) -> Result:
         saver = Saver(self._resources.pool, owner=(str(run.run_id), run.attempt))
-        work = self._resources.loops.submit(lambda: self._superstep(run, given, saver))
+        work = self._resources.loops.submit(
+            lambda: self._superstep(run, given, saver), graph_id=run.graph_id, run_id=str(run.run_id)
+        )
         outcome = asyncio.wrap_future(work.outcome)
         # Also what nobody waits for any more has been looked at.
         outcome.add_done_callback(lambda ended: ended.cancelled() or ended.exception())

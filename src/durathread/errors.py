@@ -15,7 +15,8 @@ Error (500)
 ├── Unfinished          a run does not stand where LangGraph says that it has ended
 ├── ConfigError         langgraph.json, or a graph that it names, cannot be used
 ├── EngineError         an embedded engine, or a role of the server, cannot be started
-└── PartEnded           a background part of a process has ended
+├── PartEnded           a background part of a process has ended
+└── LoopEnded           the thread has ended that ran users' code
 """
 
 
@@ -105,3 +106,7 @@ class PartEnded(Error):
     """A background part of this process has ended."""
 
     status = 503
+
+
+class LoopEnded(Error):
+    """The thread has ended that ran users' code."""

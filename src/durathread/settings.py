@@ -82,6 +82,12 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds a request waits for a graph to be opened, drawn, read or updated.",
     )
+    loop_patience: float = Field(
+        default=30,
+        validation_alias=named("DURATHREAD_LOOP_PATIENCE"),
+        ge=0,
+        description="Seconds that a graph's steps wait for the event loop that the same graph blocks.",
+    )
     webhook_secret: str = Field(
         default="",
         validation_alias=named("DURATHREAD_WEBHOOK_SECRET"),

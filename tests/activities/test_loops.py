@@ -1,13 +1,16 @@
-"""The graphs' event loop: what blocks it is set aside, what has not begun moves on, and all of it can be cancelled."""
+"""The graphs' event loop: others go on while a node blocks it, nothing ends it, and all that runs on it can be cancelled."""
 
 import asyncio
+import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 
 import pytest
 import structlog
 
-from durathread.activities.loops import BEAT, PATIENCE, GraphLoops
+from durathread.activities.loops import BEAT, STALLED, GraphLoop, GraphLoops, Raised, UsersLoop
+from durathread.errors import LoopEnded
 from tests.eventually import eventually
 
 # What a busy machine adds.
@@ -20,6 +23,7 @@ async def loops() -> AsyncIterator[GraphLoops]:
     watch = asyncio.create_task(found.watch())
     yield found
     watch.cancel()
+    await asyncio.wait([watch])
     found.close()
 
 
@@ -66,39 +70,185 @@ async def test_an_exception_reaches_whoever_waits(loops: GraphLoops) -> None:
         await loops.run(fail)
 
 
-async def test_a_blocked_loop_is_set_aside_and_new_work_goes_on(loops: GraphLoops) -> None:
+async def test_other_graphs_go_on_elsewhere_while_a_node_blocks_the_loop(loops: GraphLoops) -> None:
     blocker = Blocker()
-    blocked = loops.submit(blocker)
+    blocked = loops.submit(blocker, graph_id="blocking", run_id="r1")
     await blocker.begun()
     clock = asyncio.get_running_loop()
     start = clock.time()
     with structlog.testing.capture_logs() as logs:
         # Offered to the loop that is blocked; it has not begun, so it moves.
-        thread = await loops.run(where)
-    assert clock.time() - start < PATIENCE + 2 * BEAT + SLACK
+        thread = await loops.run(where, graph_id="other")
+    assert clock.time() - start < STALLED + 2 * BEAT + SLACK
     assert thread is not blocker.thread
     [warning] = [log for log in logs if log["log_level"] == "warning"]
     assert warning["event"].startswith("A node blocks the event loop")
     assert "test_loops.py" in warning["at"]
     assert "__call__" in warning["at"]
+    assert warning["graph_id"] == "blocking"
+    assert warning["run_id"] == "r1"
     assert not blocked.outcome.done()
     blocker.let_go()
     assert await asyncio.wrap_future(blocked.outcome) == "blocked"
 
 
-async def test_a_loop_that_was_set_aside_ends_when_its_work_has(loops: GraphLoops) -> None:
+async def test_the_loop_is_the_loop_again_at_once_when_it_turns(loops: GraphLoops) -> None:
+    home = await loops.run(where)
     blocker = Blocker()
-    blocked = loops.submit(blocker)
+    blocked = loops.submit(blocker, graph_id="blocking")
     await blocker.begun()
-    await loops.run(where)
+    spare = await loops.run(where, graph_id="other")
+    assert spare is not home
     blocker.let_go()
     await asyncio.wrap_future(blocked.outcome)
+    assert [await loops.run(where, graph_id=graph_id) for graph_id in ("blocking", "other", "")] == [home] * 3
 
     async def ended() -> bool:
-        assert blocker.thread is not None
-        return not blocker.thread.is_alive()
+        return not spare.is_alive() and loops.running == 1
 
     await eventually(ended)
+
+
+async def test_work_of_the_graph_that_blocks_the_loop_waits_for_it(loops: GraphLoops) -> None:
+    blocker = Blocker()
+    loops.submit(blocker, graph_id="blocking")
+    await blocker.begun()
+    same, other = loops.submit(where, graph_id="blocking"), loops.submit(where, graph_id="other")
+    nobodys = loops.submit(where)
+    assert await asyncio.wrap_future(other.outcome) is not blocker.thread
+    assert not same.begun
+    assert not nobodys.begun
+    blocker.let_go()
+    assert await asyncio.wrap_future(same.outcome) is blocker.thread
+    assert await asyncio.wrap_future(nobodys.outcome) is blocker.thread
+
+
+async def test_work_waits_for_its_loop_no_longer_than_it_may() -> None:
+    loops = GraphLoops(patience=2)
+    watch = asyncio.create_task(loops.watch())
+    blocker, stubborn = Blocker(), Blocker()
+    loops.submit(blocker, graph_id="blocking")
+    await blocker.begun()
+    loops.submit(stubborn, graph_id="blocking")
+    await stubborn.begun()
+    assert stubborn.thread is not blocker.thread
+    # By now it has waited long enough, whoever comes; and the next loop is blocked by the same graph.
+    third = await loops.run(where, graph_id="blocking")
+    assert third not in (blocker.thread, stubborn.thread)
+    stubborn.let_go()
+    blocker.let_go()
+    watch.cancel()
+    await asyncio.wait([watch])
+    loops.close()
+
+
+async def test_nothing_stays_open_of_the_loops_that_stood_in(loops: GraphLoops) -> None:
+    await loops.run(where)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        blocker = Blocker()
+        blocked = loops.submit(blocker, graph_id="blocking")
+        await blocker.begun()
+        await loops.run(where, graph_id="other")
+        blocker.let_go()
+        await asyncio.wrap_future(blocked.outcome)
+
+    async def closed() -> bool:
+        return loops.running == 1 and len(os.listdir("/proc/self/fd")) <= before
+
+    await eventually(closed)
+
+
+async def exit_from_a_task(error: BaseException) -> None:
+    """Raise where LangGraph runs nodes: in a task of its own."""
+
+    async def node() -> None:
+        raise error
+
+    await asyncio.create_task(node())
+
+
+async def exit_from_a_thread(error: BaseException) -> None:
+    """Raise where LangGraph runs plain functions."""
+
+    def node() -> None:
+        raise error
+
+    await asyncio.to_thread(node)
+
+
+async def exit_at_once(error: BaseException) -> None:
+    """Raise where reducers run."""
+    raise error
+
+
+class Odd(BaseException):
+    """No ordinary exception."""
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit(), Odd()]
+)
+@pytest.mark.parametrize("leave", [exit_from_a_task, exit_from_a_thread, exit_at_once])
+async def test_code_that_would_end_the_process_fails_alone(
+    loops: GraphLoops, error: BaseException, leave: Callable[[BaseException], Coroutine[Any, Any, None]]
+) -> None:
+    home, gate = await loops.run(where), asyncio.Event()
+    main = asyncio.get_running_loop()
+
+    async def neighbour() -> threading.Thread:
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(gate.wait(), main))
+        return threading.current_thread()
+
+    other = loops.submit(neighbour)
+    with pytest.raises((Raised, RuntimeError)) as raised:
+        await asyncio.wait_for(loops.run(lambda: leave(error)), 30)
+    assert type(error).__name__ in str(raised.value)
+    gate.set()
+    assert await asyncio.wait_for(asyncio.wrap_future(other.outcome), 30) is home
+    assert await loops.run(where) is home
+
+
+async def test_nobody_stops_or_closes_the_loop(loops: GraphLoops) -> None:
+    home = await loops.run(where)
+
+    async def stop() -> None:
+        asyncio.get_running_loop().stop()
+
+    async def close() -> None:
+        asyncio.get_running_loop().close()
+
+    for leave in (stop, close):
+        with pytest.raises(RuntimeError, match="loop"):
+            await loops.run(leave)
+    assert await loops.run(where) is home
+
+
+async def test_what_runs_on_a_loop_fails_when_its_thread_ends_and_a_fresh_loop_takes_over(loops: GraphLoops) -> None:
+    begun, begin = asyncio.Event(), asyncio.get_running_loop().call_soon_threadsafe
+
+    async def die() -> None:
+        begin(begun.set)
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, UsersLoop)
+        # As a thread ends whose code calls `pthread_exit`: nobody is told.
+        loop.ending = True
+        loop.stop()
+        await asyncio.Event().wait()
+
+    def gone(self: GraphLoop) -> None:
+        """Leave everything open."""
+
+    home = await loops.run(where)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(GraphLoop, "_close", gone)
+        dying = loops.submit(die)
+        await begun.wait()
+        waiting = loops.submit(where)
+        with pytest.raises(LoopEnded):
+            await asyncio.wait_for(asyncio.wrap_future(dying.outcome), 30)
+    assert await asyncio.wait_for(asyncio.wrap_future(waiting.outcome), 30) is not home
+    assert not home.is_alive()
 
 
 async def test_work_that_had_begun_stays_where_it_began(loops: GraphLoops) -> None:
@@ -114,9 +264,9 @@ async def test_work_that_had_begun_stays_where_it_began(loops: GraphLoops) -> No
 
     waiting = loops.submit(wait)
     await begun.wait()
-    loops.submit(blocker)
+    loops.submit(blocker, graph_id="blocking")
     await blocker.begun()
-    moved = await loops.run(where)
+    moved = await loops.run(where, graph_id="other")
     gate.set()
     blocker.let_go()
     before, after = await asyncio.wrap_future(waiting.outcome)
@@ -126,14 +276,14 @@ async def test_work_that_had_begun_stays_where_it_began(loops: GraphLoops) -> No
 
 async def test_work_is_done_once_however_often_it_is_offered(loops: GraphLoops) -> None:
     blocker = Blocker()
-    loops.submit(blocker)
+    loops.submit(blocker, graph_id="blocking")
     await blocker.begun()
     done: list[int] = []
 
     async def work(number: int) -> None:
         done.append(number)
 
-    works = [loops.submit(lambda n=n: work(n)) for n in range(20)]
+    works = [loops.submit(lambda n=n: work(n), graph_id="other") for n in range(20)]
     await asyncio.gather(*(asyncio.wrap_future(item.outcome) for item in works))
     blocker.let_go()
     # The loop that was blocked still has its offers; after this it has looked at them.
@@ -162,7 +312,7 @@ async def test_work_that_has_begun_is_cancelled_and_cleans_up(loops: GraphLoops)
 
 async def test_work_that_has_not_begun_is_cancelled_at_once_and_never_begins(loops: GraphLoops) -> None:
     blocker, begun = Blocker(), threading.Event()
-    loops.submit(blocker)
+    loops.submit(blocker, graph_id="blocking")
     await blocker.begun()
 
     async def work() -> None:
