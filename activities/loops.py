@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextvars import ContextVar
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import structlog
 import uvloop
@@ -56,7 +56,7 @@ class GraphLoop:
     def __init__(self, number: int) -> None:
         """Start the thread."""
         self.loop = UsersLoop()
-        self.loop.set_task_factory(self._make_task)
+        self.loop.set_task_factory(cast(Any, self._make_task))
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix=f"graph-{number}")
         self.loop.set_default_executor(self._executor)
         # Who has made which task, to tell whose code stalls the loop.
