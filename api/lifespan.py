@@ -84,7 +84,8 @@ async def open_server(
             open_publisher(redis, owner, max_events=settings.stream_max_events, ttl=settings.stream_ttl)
         )
         watchers = Watchers(redis)
-        loops = GraphLoops()
+        # No request waits for what another's graph does.
+        loops = GraphLoops(patience=0)
         stack.callback(loops.close)
         await stack.enter_async_context(owner.keeping(loops.watch(), name="loop watch"))
         items = await stack.enter_async_context(open_store(pool, store_config_on(graphs, loops)))
