@@ -1,13 +1,17 @@
 FROM python:3.13-slim AS build
 WORKDIR /build
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml requirements.lock README.md LICENSE ./
 # The links in src/ point at the four entries beside it: all five, or the wheel is a shell.
 COPY workflows/ workflows/
 COPY activities/ activities/
 COPY api/ api/
 COPY worker.py ./
 COPY src/ src/
-RUN python -m venv /opt/durathread && /opt/durathread/bin/pip install --no-cache-dir .
+ENV PIP_NO_CACHE_DIR=1 PIP_CONSTRAINT=/build/requirements.lock
+# The lock names the tests' packages too; as constraints it gives the versions of those that are needed.
+RUN python -m venv /opt/durathread \
+    && /opt/durathread/bin/pip install setuptools \
+    && /opt/durathread/bin/pip install --no-build-isolation .
 
 FROM python:3.13-slim
 RUN useradd --create-home durathread

@@ -4,7 +4,7 @@ CLIENTS := tests/javascript
 CHAT := examples/chat
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help setup dev chat test test-browser soak check bench
+.PHONY: help setup dev chat test test-browser test-cluster soak check bench
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -29,6 +29,9 @@ test-browser: .venv/ready $(CHAT)/node_modules/ready ## Build the page of exampl
 		{ echo 'Chromium is needed: apt-get install chromium'; exit 1; }
 	@cd $(CHAT) && npm run --silent check && npm run --silent build -- --logLevel warn
 	@exec $(BIN)/python -m pytest -n 2 --dist worksteal tests/browser $(ARGS)
+
+test-cluster: .venv/ready ## Run what docker-compose.yml describes, process by process, and hurt it (ARGS="-k name")
+	@exec $(BIN)/python -m tests.cluster $(ARGS)
 
 soak: .venv/ready ## Hurt a server for a minute, and judge what it has kept (ARGS="--seed 7 --seconds 600")
 	@exec $(BIN)/python -m tests.chaos $(ARGS)

@@ -14,10 +14,11 @@ from langgraph_sdk.client import LangGraphClient
 from temporalio.client import Client
 from temporalio.worker import Replayer
 
-from durathread.embedded.engines import Engines, engines
+from durathread.embedded.engines import Engines
 from durathread.plugin import DurathreadPlugin
 from durathread.settings import Settings
 from durathread.store.migrate import upgrade
+from tests.engines import engines
 from tests.stack import GRAPHS, Stack, running
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -33,7 +34,7 @@ FAST = {"DURATHREAD_CANCEL_GRACE": "1", "BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS": "1"
 @pytest.fixture(scope="session")
 async def engine_set(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engines]:
     """Postgres, Valkey and Temporal on free ports, for the whole session."""
-    async with engines(tmp_path_factory.mktemp("engines"), ephemeral=True, headless=True) as started:
+    async with engines(tmp_path_factory.mktemp("engines")) as started:
         yield started
 
 

@@ -43,16 +43,21 @@ class Stack:
         """Where the API answers."""
         return f"http://127.0.0.1:{self.port}"
 
+    def command(self, role: str) -> list[str]:
+        """Return the command line of a role."""
+        return [sys.executable, "-P", "-c", ROLES[role]]
+
+    def variables(self, role: str) -> dict[str, str]:
+        """Return the environment variables of a role."""
+        return {**os.environ, **self.environment, "DURATHREAD_PORT": str(self.port)}
+
     async def start(self, name: str, role: str | None = None) -> Process:
         """Start a process; `name` tells several of a role apart."""
         self.logs.mkdir(parents=True, exist_ok=True)
         with (self.logs / f"{name}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-c",
-                ROLES[role or name],
-                env={**os.environ, **self.environment, "DURATHREAD_PORT": str(self.port)},
+                *self.command(role or name),
+                env=self.variables(role or name),
                 cwd=self.logs,
                 stdout=log,
                 stderr=log,

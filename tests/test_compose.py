@@ -1,17 +1,24 @@
 """The Compose file and the image have the form that a deployment relies on."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from pydantic import AliasChoices
 
 from durathread.embedded.temporal import DYNAMIC_CONFIG
 from durathread.settings import Settings
+from tests.cluster.compose import default, services
 
 ROOT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+ROLES = ("api", "worker", "migrate")
 DEPLOYED: dict[str, list[dict[str, Any]]] = yaml.safe_load(
     (ROOT / "docker" / "temporal-dynamic-config.yaml").read_text()
 )
@@ -23,9 +30,58 @@ def test_the_engines_and_the_roles_of_the_server_are_there() -> None:
     assert SERVICES["worker"]["deploy"]["replicas"] == 2
 
 
-@pytest.mark.parametrize("name", ["api", "worker", "migrate"])
+@pytest.mark.parametrize("name", ROLES)
 def test_each_role_is_a_console_script(name: str) -> None:
     assert SERVICES[name]["command"] == ["durathread", name]
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_a_role_reads_every_variable_that_it_is_given(name: str) -> None:
+    read = {alias for field in Settings.model_fields.values() for alias in aliases(field.validation_alias)}
+    # Temporal's client and Postgres' read their own.
+    read |= {"TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE", "PGPASSWORD"}
+    assert set(SERVICES[name]["environment"]) - read == set()
+
+
+def test_a_worker_is_told_where_the_api_is_which_is_not_its_own_machine() -> None:
+    url = urlsplit(SERVICES["worker"]["environment"]["DURATHREAD_API_URL"])
+    assert url.hostname == "api"
+    assert url.port == Settings.model_fields["port"].default
+
+
+def aliases(alias: Any) -> list[Any]:
+    """List the environment variables of a setting."""
+    assert isinstance(alias, AliasChoices)
+    return alias.choices
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_a_password_is_not_part_of_a_url_whose_characters_it_would_have_to_escape(name: str) -> None:
+    url = services({"POSTGRES_PASSWORD": "p@ss/w:rd"})[name]["environment"]["DATABASE_URL"]
+    assert urlsplit(url).password is None
+    assert urlsplit(url).hostname == "postgres"
+    assert SERVICES[name]["environment"]["PGPASSWORD"] == SERVICES["postgres"]["environment"]["POSTGRES_PASSWORD"]
+
+
+@pytest.mark.parametrize("name", ["temporal-schema", "temporal-namespace"])
+def test_a_script_gets_every_variable_that_it_needs(name: str) -> None:
+    _, path = SERVICES[name]["entrypoint"]
+    needed = set(re.findall(r"\$([A-Z_]+)", (ROOT / path.lstrip("/")).read_text()))
+    assert needed <= set(SERVICES[name]["environment"])
+
+
+def test_an_image_has_a_version() -> None:
+    images = {service["image"] for name, service in services().items() if name not in ROLES}
+    assert all(re.fullmatch(r"[\w./-]+:(\d+(\.\d+)*|pg\d+)", image) for image in images)
+
+
+def test_the_embedded_temporal_is_that_of_compose() -> None:
+    """So that what tests show on one holds for the other."""
+    shown = subprocess.run(
+        [Path(sys.executable).with_name("temporal"), "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    assert f"Server {default('TEMPORAL_VERSION')}" in shown
+    assert f"UI {default('TEMPORAL_UI_VERSION')}" in shown
 
 
 def test_ports_are_opened_on_the_loopback_address_unless_asked_otherwise() -> None:
@@ -86,6 +142,17 @@ def test_a_dynamic_value_applies_without_constraints() -> None:
 def test_a_stopping_worker_is_given_longer_than_its_grace_period() -> None:
     grace = int(str(SERVICES["worker"]["stop_grace_period"]).removesuffix("s"))
     assert grace > Settings.model_fields["shutdown_grace"].default
+
+
+def test_the_image_installs_the_versions_of_the_lock() -> None:
+    build = (ROOT / "Dockerfile").read_text().split("FROM ")[1]
+    copied = [line for line in build.splitlines() if line.startswith("COPY ") and "requirements.lock" in line]
+    assert len(copied) == 1
+    assert "PIP_CONSTRAINT=/build/requirements.lock" in build
+    assert build.index("PIP_CONSTRAINT") < build.index("pip install")
+    # An isolated build would take the newest setuptools.
+    assert "--no-build-isolation ." in build
+    assert "!requirements.lock" in (ROOT / ".dockerignore").read_text().splitlines()
 
 
 def test_the_image_copies_the_four_entries_and_the_links_to_them() -> None:

@@ -14,12 +14,13 @@ from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import InternalServerError
 from temporalio.client import Client, Schedule, ScheduleActionStartWorkflow, ScheduleSpec
 
-from durathread.embedded.engines import Engines, engines
+from durathread.embedded.engines import Engines
 from durathread.plugin import DurathreadPlugin
 from durathread.settings import Settings
 from durathread.store.migrate import upgrade
 from durathread.workflows.messages import Sweep
 from tests.conftest import environment_of
+from tests.engines import engines
 from tests.eventually import eventually
 from tests.runs.crons import YEARLY, create, exists, fire, firings, trigger
 from tests.stack import GRAPHS, Stack, running
@@ -40,7 +41,7 @@ Connection = psycopg.AsyncConnection[Any]
 @pytest.fixture(scope="module")
 async def own_engines(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engines]:
     """Engines that may be killed."""
-    async with engines(tmp_path_factory.mktemp("engines"), ephemeral=True, headless=True) as started:
+    async with engines(tmp_path_factory.mktemp("engines")) as started:
         upgrade(started.database_url)
         yield started
 

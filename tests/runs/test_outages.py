@@ -15,9 +15,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
 from durathread.embedded.child import Child
-from durathread.embedded.engines import Engines, engines
+from durathread.embedded.engines import Engines
 from durathread.store.migrate import upgrade
 from tests.conftest import environment_of
+from tests.engines import engines
 from tests.eventually import eventually
 from tests.protocol.support import kinds, run_start, watching
 from tests.runs.support import entered, joining, lines, log_of, start
@@ -28,7 +29,7 @@ from tests.workflows.support import closed, shown
 @pytest.fixture(scope="module")
 async def own_engines(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engines]:
     """Engines that may be killed."""
-    async with engines(tmp_path_factory.mktemp("engines"), ephemeral=True, headless=True) as started:
+    async with engines(tmp_path_factory.mktemp("engines")) as started:
         upgrade(started.database_url)
         yield started
 

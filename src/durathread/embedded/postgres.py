@@ -75,11 +75,16 @@ class Postgres(Child):
         password = (self.data / "password").read_text()
         return f"postgresql://postgres:{password}@127.0.0.1:{self.port}/{DATABASE}?sslmode=disable"
 
+    @property
+    def programs(self) -> Path:
+        """The folder of its programs."""
+        return _programs()
+
     def command(self) -> list[str]:
         """Return the command line."""
         settings = SETTINGS | (UNSAFE_SETTINGS if self.ephemeral else {})
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        return [str(_programs() / "postgres"), "-D", str(self.data), "-p", str(self.port), *options]
+        return [str(self.programs / "postgres"), "-D", str(self.data), "-p", str(self.port), *options]
 
     def environment(self) -> dict[str, str]:
         """Return its environment variables: `PG*` of ours are meant for other servers."""
@@ -118,7 +123,7 @@ class Postgres(Child):
         secret.chmod(0o600)
         self._give(unfinished, secret)
         options = [*INITDB, *(["--no-sync"] if self.ephemeral else [])]
-        await self.run(str(_programs() / "initdb"), f"--pgdata={unfinished}", f"--pwfile={secret}", *options)
+        await self.run(str(self.programs / "initdb"), f"--pgdata={unfinished}", f"--pwfile={secret}", *options)
         secret.replace(unfinished / "password")
         unfinished.rename(self.data)
 
@@ -139,7 +144,7 @@ class Postgres(Child):
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def _leftover(self) -> list[int]:
-        found = running_in(self.data, executable=_programs() / "postgres")
+        found = running_in(self.data, executable=self.programs / "postgres")
         with contextlib.suppress(OSError, ValueError):
             noted = int((self.data / "postmaster.pid").read_text().split("\n")[0])
             if f"-D {self.data}" in (program(noted) or ""):

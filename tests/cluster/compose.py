@@ -1,0 +1,42 @@
+"""docker-compose.yml, read as Docker Compose reads it."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+VARIABLE = re.compile(r"\$\{(?P<name>\w+):-(?P<default>[^}]*)\}")
+
+
+def services(variables: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
+    """Return the services by name, with `variables` in the place of the shell's."""
+    given = variables or {}
+    return {name: _filled(service, given) for name, service in _read()["services"].items()}
+
+
+def default(name: str) -> str:
+    """Return what a variable is when the shell does not set it."""
+    found = {match["default"] for match in VARIABLE.finditer(_text()) if match["name"] == name}
+    [value] = found
+    return value
+
+
+def _text() -> str:
+    return (ROOT / "docker-compose.yml").read_text()
+
+
+def _read() -> dict[str, Any]:
+    return yaml.safe_load(_text())
+
+
+def _filled(part: Any, variables: Mapping[str, str]) -> Any:
+    if isinstance(part, str):
+        return VARIABLE.sub(lambda match: variables.get(match["name"]) or match["default"], part)
+    if isinstance(part, list):
+        return [_filled(each, variables) for each in part]
+    if isinstance(part, dict):
+        return {key: _filled(each, variables) for key, each in part.items()}
+    return part

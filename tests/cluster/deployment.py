@@ -1,0 +1,92 @@
+"""Our containers, as docker-compose.yml describes them: console scripts, told everything by environment variables."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from durathread.embedded.engines import Engines
+from durathread.settings import Settings
+from tests.cluster.engines import Job, role
+from tests.conftest import own_database
+from tests.stack import Stack
+
+
+@dataclass
+class Deployed(Stack):
+    """An API and workers; the environment is what Compose leaves to the operator."""
+
+    engines: Engines | None = field(default=None, kw_only=True)
+
+    def command(self, role: str) -> list[str]:
+        """Return the command line of a role."""
+        return self._described(role)[0]
+
+    def variables(self, role: str) -> dict[str, str]:
+        """Return the environment variables of a role."""
+        return {**self._described(role)[1], **({"DURATHREAD_PORT": str(self.port)} if role == "api" else {})}
+
+    def _described(self, name: str) -> tuple[list[str], dict[str, str]]:
+        assert self.engines is not None
+        return role(self.engines, name, **self.environment)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Two APIs and the workers, on a database of their own."""
+
+    stacks: list[Stack]
+    engines: Engines
+    database_url: str
+    logs: Path
+
+    @property
+    def urls(self) -> list[str]:
+        """Where the APIs answer."""
+        return [stack.url for stack in self.stacks]
+
+    async def task_queue(self) -> str:
+        """Return the task queue that the workers poll."""
+        return Settings().task_queue
+
+    @property
+    def workers(self) -> list[str]:
+        """The names of the workers, which all belong to the first stack."""
+        return [name for name in self.stacks[0].processes if name.startswith("worker")]
+
+
+@asynccontextmanager
+async def deployed(
+    engines: Engines, logs: Path, *, config: Path, apis: int = 2, workers: int = 2
+) -> AsyncGenerator[Deployment]:
+    """Migrate a new database, start our containers on it, and stop them at the end."""
+    async with own_database(engines) as database_url, AsyncExitStack() as stack:
+        _, described = role(engines, "api")
+        base, _, _ = described["DATABASE_URL"].rpartition("/")
+        environment: dict[str, str] = {
+            "DATABASE_URL": f"{base}/{database_url.rpartition('/')[2]}",
+            "DURATHREAD_CONFIG": str(config),
+        }
+        api_url = described["DURATHREAD_API_URL"]
+        command, variables = role(engines, "migrate", **environment)
+        await Job(engines.folder, "migrate", command, variables=variables).done()
+        stacks: list[Stack] = []
+        for number in range(apis):
+            each = Deployed(environment, logs / f"{number}", engines=engines)
+            # All know the first by its name in the network of Compose.
+            environment.setdefault("DURATHREAD_API_URL", api_url.replace("api:8123", f"127.0.0.1:{each.port}"))
+            stack.push_async_callback(stop, each)
+            stacks.append(each)
+            await each.start("api")
+        for number in range(workers):
+            await stacks[0].start(f"worker{number or ''}", "worker")
+        await asyncio.gather(*(each.ready() for each in stacks))
+        await asyncio.gather(*(stacks[0].worker_ready(f"worker{number or ''}") for number in range(workers)))
+        yield Deployment(stacks, engines, database_url, logs)
+
+
+async def stop(stack: Stack) -> None:
+    """Stop what still runs."""
+    for name in list(stack.processes):
+        await stack.stop(name)
