@@ -27,7 +27,9 @@ def main() -> int:
         return 1
     os.chdir(ROOT)
     os.environ["DURATHREAD_TEST_ENGINES"] = "cluster"
-    os.execv(sys.executable, [sys.executable, "-m", "pytest", *TESTS, *sys.argv[1:]])
+    arguments = sys.argv[1:]
+    chosen = () if any(argument.startswith("tests/") for argument in arguments) else TESTS
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *chosen, *arguments])
 
 
 if __name__ == "__main__":
