@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.client import Client
+
 from durathread.embedded import folder as folders
 from durathread.embedded.child import Child
 from durathread.embedded.engines import Engines, start_together
@@ -19,6 +23,7 @@ from durathread.embedded.postgres import DATABASE, Postgres
 from durathread.embedded.temporal import Temporal
 from durathread.embedded.valkey import Valkey
 from durathread.errors import EngineError
+from durathread.temporal import SEARCH_ATTRIBUTES
 from tests.cluster import compose
 from tests.cluster.build import Programs, programs
 
@@ -26,6 +31,8 @@ DEBIAN = Path("/usr/lib/postgresql")
 # All that a password may hold by the comment in docker-compose.yml.
 PASSWORD = "p@ss/w:rd#1%&?"
 SERVICES = ("frontend", "history", "matching", "worker")
+# Seconds that Docker waits before it starts something again.
+PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)
 SHELL_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -121,6 +128,16 @@ class Service(Child):
     def environment(self) -> dict[str, str]:
         """Return its environment variables."""
         return {"PATH": f"{self._programs.folder}:{SHELL_PATH}", "HOME": str(self.folder.path), **self._variables}
+
+    async def start(self) -> None:
+        """Start it, again if need be: of those that find an empty database at once, all but one end."""
+        for pause in (*PAUSES, None):
+            try:
+                return await super().start()
+            except EngineError:
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
 
     async def ready(self) -> bool:
         """Say whether its port is open."""
@@ -234,15 +251,14 @@ class Job(Child):
             EngineError: it failed each time.
         """
         retries = int(compose.services()[self.name]["restart"].removeprefix("on-failure:"))
-        for number in range(retries + 1):
+        for pause in (*PAUSES[:retries], None):
             self.tries += 1
             try:
                 return await self.start()
             except EngineError:
-                if number == retries:
+                if pause is None:
                     raise
-                # As Docker waits.
-                await asyncio.sleep(0.1 * 2**number)
+                await asyncio.sleep(pause)
 
 
 def script(engines: Engines, name: str) -> Job:
@@ -301,6 +317,7 @@ async def cluster(data: Path, *, shards: int | None = None) -> AsyncGenerator[En
             await script(found, "temporal-namespace").done()
             command, variables = role(found, "migrate")
             await Job(folder, "migrate", command, variables=variables).done()
+            await register(found)
             await temporal.until_ready()
             yield found
         finally:
@@ -308,3 +325,12 @@ async def cluster(data: Path, *, shards: int | None = None) -> AsyncGenerator[En
             for engine in (found.valkey, found.postgres, temporal):
                 await engine.stop()
         shutil.rmtree(folder.path, ignore_errors=True)
+
+
+async def register(engines: Engines) -> None:
+    """Make our search attributes known."""
+    client = await Client.connect(engines.temporal_address)
+    keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+    names = {key.name: keyword for key in SEARCH_ATTRIBUTES}
+    request = AddSearchAttributesRequest(namespace=client.namespace, search_attributes=names)
+    await client.operator_service.add_search_attributes(request)
