@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import Any, Literal, cast
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter
 from langchain_core.runnables import RunnableConfig
 from pydantic import Field
 from starlette.responses import Response
 
 from durathread.api.authorization import Caller, CallerDep
+from durathread.api.bodies import Routes
 from durathread.api.deps import AssistantId, Server, ServerDep
 from durathread.api.errors import problems
 from durathread.api.graph_schemas import schemas_of
@@ -37,7 +37,7 @@ from durathread.store import assistants, crons
 from durathread.store.filters import Filter
 from durathread.store.pool import connection, transaction
 
-router = APIRouter(prefix="/assistants", tags=["Assistants"])
+router = Routes(prefix="/assistants", tags=["Assistants"])
 
 TRUE = ("true", "yes", "1")
 # How many threads are deleted at once with their assistant.

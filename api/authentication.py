@@ -16,11 +16,12 @@ from starlette.websockets import WebSocketClose
 
 from durathread.api.authority import Authority
 from durathread.api.authorization import ANYBODY, KEY, Caller
+from durathread.api.bodies import read_json
 from durathread.api.custom import owner
 from durathread.api.entrance import route_path
 from durathread.api.errors import problem
 from durathread.api.in_process import is_in_process
-from durathread.errors import Error
+from durathread.errors import Error, Invalid
 from durathread.users import User
 
 # What everybody may ask: no resource is behind these.
@@ -132,8 +133,8 @@ async def _refuse(answer: Response, scope: Scope, receive: Receive, send: Send) 
 async def _json(request: Request) -> Any:
     """Read a body; None if it is not JSON, which the route will say."""
     try:
-        return orjson.loads(await request.body())
-    except orjson.JSONDecodeError:
+        return await read_json(await request.body(), small=orjson.loads)
+    except (Invalid, ValueError):
         return None
 
 

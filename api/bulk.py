@@ -5,17 +5,18 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter
 from pydantic import Field
 from starlette.responses import Response
 
 from durathread.api.authorization import CallerDep
+from durathread.api.bodies import Routes
 from durathread.api.deps import Server, ServerDep
 from durathread.api.errors import problems
 from durathread.api.json import Json, run_json
 from durathread.api.launch import cancel as cancel_runs
 from durathread.api.launch import launch_all
 from durathread.api.schemas import RunModel
+from durathread.api.searching import MOST
 from durathread.errors import Invalid, NotFound
 from durathread.preparation import Body, RunCreate, UuidText
 from durathread.records import IN_FLIGHT, RunStatus
@@ -24,7 +25,7 @@ from durathread.store.admission import Action
 from durathread.store.filters import Filter
 from durathread.store.pool import connection
 
-router = APIRouter(prefix="/runs", tags=["Stateless runs"])
+router = Routes(prefix="/runs", tags=["Stateless runs"])
 
 # Threads whose runs are cancelled at once: each takes a connection.
 AT_ONCE = 8
@@ -35,12 +36,12 @@ class RunsCancel(Body):
 
     status: Literal["pending", "running", "all"] | None = None
     thread_id: UuidText | None = None
-    run_ids: list[UuidText] | None = None
+    run_ids: Annotated[list[UuidText], Field(max_length=MOST)] | None = None
 
 
 @router.post("/batch", response_model=list[RunModel], responses=problems(400, 404))
 async def create_batch(
-    body: Annotated[list[RunCreate], Field(min_length=1)], server: ServerDep, caller: CallerDep
+    body: Annotated[list[RunCreate], Field(min_length=1, max_length=MOST)], server: ServerDep, caller: CallerDep
 ) -> Response:
     """Start several runs in the background, each on a thread of its own: all of them, or none."""
     return Json([run_json(run) for run in await launch_all(server, caller, body)])

@@ -4,11 +4,12 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import structlog
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from durathread.api.authorization import Caller, CallerDep
+from durathread.api.bodies import Routes
 from durathread.api.deps import Server, ServerDep, ThreadId
 from durathread.api.described import MALFORMED
 from durathread.api.envelopes import Code, Command, Malformed, Refused, failed, succeeded
@@ -22,7 +23,7 @@ from durathread.records import JsonObject
 
 log = structlog.get_logger()
 
-router = APIRouter(prefix="/threads/{thread_id}", tags=["Threads"])
+router = Routes(prefix="/threads/{thread_id}", tags=["Threads"])
 
 Carry = Callable[[Server, Caller, UUID, JsonObject], Awaitable[JsonObject]]
 METHODS: dict[str, Carry] = {
@@ -49,7 +50,7 @@ CODES: dict[int, Code] = {
 async def command(thread_id: ThreadId, request: Request, server: ServerDep, caller: CallerDep) -> Response:
     """Carry out a command of the streaming protocol. An error is an answer too, with status 200."""
     try:
-        asked = Command.read(await request.body())
+        asked = await Command.read(await request.body())
     except Malformed as error:
         return Json(failed(error.command_id, error), status_code=400)
     return Json(await carry_out(server, caller, thread_id, asked))

@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, cast
 from uuid import UUID
 
-from fastapi import APIRouter
 from pydantic import Field
 from starlette.responses import Response
 from uuid_utils.compat import uuid7
 
 from durathread.api.authorization import Caller, CallerDep
+from durathread.api.bodies import Routes
 from durathread.api.deps import CronId, Server, ServerDep, ThreadId
 from durathread.api.errors import problems
 from durathread.api.headers import lasting
@@ -30,7 +30,7 @@ from durathread.store.pool import connection, transaction
 from durathread.terms import Terms
 from durathread.timetable import next_run_date
 
-router = APIRouter(tags=["Crons"])
+router = Routes(tags=["Crons"])
 
 Shown = Literal[
     "cron_id",

@@ -5,6 +5,8 @@ from typing import Any, Literal, cast
 
 import orjson
 
+from durathread.api.bodies import read_json
+from durathread.errors import Invalid
 from durathread.records import JsonObject
 
 Code = Literal[
@@ -50,15 +52,17 @@ class Command:
     params: JsonObject
 
     @classmethod
-    def read(cls, raw: str | bytes) -> "Command":
+    async def read(cls, raw: bytes) -> "Command":
         """Read a command.
 
         Raises:
             Malformed: it is none.
         """
         try:
-            found = orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
+            found = await read_json(raw, small=orjson.loads)
+        except Invalid as error:
+            raise Malformed(str(error)) from error
+        except ValueError as error:
             raise Malformed("Invalid JSON in the command") from error
         if not isinstance(found, dict):
             raise Malformed("Invalid command: must be an object with id, method and params")

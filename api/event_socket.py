@@ -9,12 +9,13 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
-from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from fastapi import WebSocket, WebSocketDisconnect
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
 from durathread.api.authorization import Caller, CallerDep
+from durathread.api.bodies import Routes
 from durathread.api.commands import carry_out, refusal_of
 from durathread.api.deps import Server, ServerDep, parse_uuid
 from durathread.api.envelopes import Command, Malformed, Refused, failed, succeeded
@@ -30,7 +31,7 @@ from durathread.streams.frames import seq_of, shown
 
 log = structlog.get_logger()
 
-router = APIRouter(prefix="/threads/{thread_id}", tags=["Threads"])
+router = Routes(prefix="/threads/{thread_id}", tags=["Threads"])
 
 # Behind these, the status of an HTTP answer: browsers cannot read that of an upgrade that is refused.
 CODES = 4000
@@ -132,7 +133,7 @@ class Conversation:
 
     async def _answer(self, raw: str | bytes) -> None:
         try:
-            asked = Command.read(raw)
+            asked = await Command.read(raw.encode("utf-8", "replace") if isinstance(raw, str) else raw)
         except Malformed as error:
             await self._send(failed(error.command_id, error))
             return

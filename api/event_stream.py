@@ -5,23 +5,24 @@ from typing import Any, cast
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Request
+from fastapi import Request
 from redis.exceptions import RedisError
 from starlette.responses import Response
 
 from durathread.api.authorization import CallerDep
+from durathread.api.bodies import Routes, read_json
 from durathread.api.deps import Server, ServerDep, ThreadId
 from durathread.api.described import EVENTS
 from durathread.api.errors import problems
 from durathread.api.frames import follow, prepare
 from durathread.api.sse import event_stream, last_event_id
 from durathread.api.subscriptions import Subscription, number
-from durathread.errors import BadRequest, Unavailable
+from durathread.errors import BadRequest, Invalid, Unavailable
 from durathread.records import JsonObject
 from durathread.streams.events import Event
 from durathread.streams.frames import seq_of, shown
 
-router = APIRouter(prefix="/threads/{thread_id}", tags=["Threads"])
+router = Routes(prefix="/threads/{thread_id}", tags=["Threads"])
 
 
 @router.post("/stream/events", responses={**problems(400, 404), **EVENTS}, response_class=Response)
@@ -61,8 +62,10 @@ def _last(request: Request) -> int:
 
 async def _params(request: Request) -> JsonObject:
     try:
-        found = orjson.loads(await request.body())
-    except orjson.JSONDecodeError as error:
+        found = await read_json(await request.body(), small=orjson.loads)
+    except Invalid as error:
+        raise BadRequest(str(error)) from error
+    except ValueError as error:
         raise BadRequest("Invalid JSON in request body") from error
     if not isinstance(found, dict):
         raise BadRequest("Invalid subscription: must be an object")

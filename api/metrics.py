@@ -3,18 +3,19 @@
 import time
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from durathread.api.bodies import Routes
 from durathread.api.deps import Server, ServerDep
 from durathread.api.json import Json
 from durathread.store import runs
 from durathread.store.pool import connection
 
-router = APIRouter(tags=["System"])
+router = Routes(tags=["System"])
 
 # In seconds. A stream counts until its first byte.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)

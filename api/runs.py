@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import Response
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
 from durathread.api.authorization import Caller, CallerDep
+from durathread.api.bodies import Routes
 from durathread.api.deps import RunId, Server, ServerDep, ThreadId, existing_run, existing_thread, listed
 from durathread.api.described import EVENTS, LAST_EVENT_ID, SELECT, STOPPING, STREAM_MODE, parameters
 from durathread.api.errors import problems
@@ -29,7 +30,7 @@ from durathread.store.pool import connection, transaction
 from durathread.streams.events import settled
 from durathread.temporal import run_workflow_id
 
-router = APIRouter(prefix="/threads/{thread_id}/runs", tags=["Runs"])
+router = Routes(prefix="/threads/{thread_id}/runs", tags=["Runs"])
 
 SELECTABLE = (
     "run_id",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StateSnapshot
 from pydantic import AfterValidator, Field
@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from durathread.activities.standing import past, standing
 from durathread.api.authorization import Caller, CallerDep
+from durathread.api.bodies import Routes
 from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread, listed
 from durathread.api.described import SELECT, parameters
 from durathread.api.editing import UpdateBody, config_of, edit, graph_of
@@ -28,7 +29,7 @@ from durathread.records import JsonObject, Thread
 from durathread.store.saver import Saver
 from durathread.streams.marks import mark_state
 
-router = APIRouter(prefix="/threads/{thread_id}", tags=["Threads"])
+router = Routes(prefix="/threads/{thread_id}", tags=["Threads"])
 
 T = TypeVar("T")
 

@@ -3,10 +3,11 @@
 from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from durathread.api.authorization import Caller, CallerDep
+from durathread.api.bodies import Routes
 from durathread.api.deps import RunId, ServerDep, existing_run
 from durathread.api.described import EVENTS, LAST_EVENT_ID, parameters
 from durathread.api.errors import problems
@@ -23,7 +24,7 @@ from durathread.records import Run
 from durathread.store import runs
 from durathread.store.pool import connection
 
-router = APIRouter(prefix="/runs", tags=["Stateless runs"])
+router = Routes(prefix="/runs", tags=["Stateless runs"])
 
 
 @router.post("", response_model=RunModel, responses=problems(400, 404))

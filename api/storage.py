@@ -1,17 +1,17 @@
 """How much room a thread takes: `GET /threads/{thread_id}/storage`."""
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from durathread.api.authorization import CallerDep
+from durathread.api.bodies import Routes
 from durathread.api.deps import ServerDep, ThreadId, existing_thread
 from durathread.api.errors import problems
 from durathread.api.json import Json
 from durathread.store import storage
 from durathread.store.pool import connection
 
-router = APIRouter(prefix="/threads/{thread_id}/storage", tags=["Threads"])
+router = Routes(prefix="/threads/{thread_id}/storage", tags=["Threads"])
 
 
 class Stored(BaseModel):

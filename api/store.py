@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, cast
 
 import structlog
-from fastapi import APIRouter, Query
+from fastapi import Query
 from langgraph.store.base import Item, NamespacePath, SearchItem
 from pydantic import AfterValidator, Field
 from starlette.responses import Response
 
 from durathread.api.authority import Action
 from durathread.api.authorization import Caller, CallerDep
+from durathread.api.bodies import Routes
 from durathread.api.deps import ServerDep
 from durathread.api.errors import problems
 from durathread.api.json import Json
@@ -25,7 +26,7 @@ from durathread.store.items import ONLY, OPERATORS
 
 log = structlog.get_logger()
 
-router = APIRouter(prefix="/store", tags=["Store"])
+router = Routes(prefix="/store", tags=["Store"])
 
 RESERVED = "langgraph"
 # The namespace, its labels joined by dots, and the key together, in bytes: what an index of Postgres surely takes.

@@ -2,9 +2,9 @@
 
 from importlib.metadata import version
 
-from fastapi import APIRouter
 from starlette.responses import Response
 
+from durathread.api.bodies import Routes
 from durathread.api.deps import Server, ServerDep
 from durathread.api.errors import problems
 from durathread.api.json import Json
@@ -12,9 +12,9 @@ from durathread.api.schemas import Health, Info
 from durathread.errors import BadRequest
 from durathread.store.pool import connection
 
-router = APIRouter(tags=["System"])
+router = Routes(tags=["System"])
 # What is left of it when `http.disable_meta` is set.
-health = APIRouter(tags=["System"])
+health = Routes(tags=["System"])
 
 VERSION = version("durathread")
 # The Agent Server whose API this is: Studio refuses servers that name an older one than 0.4.35.

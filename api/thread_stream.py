@@ -7,11 +7,12 @@ from uuid import UUID
 
 import orjson
 import structlog
-from fastapi import APIRouter, Request
+from fastapi import Request
 from redis.exceptions import RedisError
 from starlette.responses import Response
 
 from durathread.api.authorization import CallerDep
+from durathread.api.bodies import Routes
 from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread, listed
 from durathread.api.described import EVENTS, LAST_EVENT_ID, parameters, query_list
 from durathread.api.errors import problems
@@ -25,7 +26,7 @@ from durathread.streams.marks import DONE, LAST, RUN, STATE, entry_id, event_id,
 
 log = structlog.get_logger()
 
-router = APIRouter(prefix="/threads/{thread_id}", tags=["Threads"])
+router = Routes(prefix="/threads/{thread_id}", tags=["Threads"])
 
 MODES = ("run_modes", "lifecycle", "state_update")
 # Marks before the place where a client comes back that are looked at: what they say has been said.

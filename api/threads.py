@@ -6,19 +6,20 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import Header, Query, Request
 from pydantic import AfterValidator, Field
 from starlette.responses import Response
 from uuid_utils.compat import uuid7
 
 from durathread.api.authorization import Caller, CallerDep
+from durathread.api.bodies import Routes
 from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread, listed
 from durathread.api.editing import Edit, UpdateBody, draft, position_of, show
 from durathread.api.errors import problems
 from durathread.api.json import Json, selected, thread_json
 from durathread.api.removal import remove
 from durathread.api.schemas import Pruned, ThreadModel, selection_of
-from durathread.api.searching import Page, SortOrder, Text, page
+from durathread.api.searching import MOST, Page, SortOrder, Text, page
 from durathread.errors import BadRequest, Conflict, Invalid, NotFound, ThreadBusy
 from durathread.lifetimes import LONGEST
 from durathread.preparation import Body, UuidText
@@ -28,7 +29,7 @@ from durathread.store.filters import Filter
 from durathread.store.pool import connection, transaction
 from durathread.streams.marks import mark_state
 
-router = APIRouter(prefix="/threads", tags=["Threads"])
+router = Routes(prefix="/threads", tags=["Threads"])
 
 Shown = Literal[
     "thread_id",
@@ -115,7 +116,7 @@ class ThreadSearch(ThreadFilter, Page):
 class Prune(Body):
     """Which threads to delete, or to reduce to their latest checkpoints."""
 
-    thread_ids: list[UuidText]
+    thread_ids: list[UuidText] = Field(max_length=MOST)
     strategy: Literal["delete", "keep_latest"] = "delete"
 
 

@@ -132,7 +132,7 @@ class Settings(BaseSettings):
         default=100_000, validation_alias=named("DURATHREAD_STREAM_MAX_EVENTS"), ge=1, description="Events kept a run."
     )
     max_body_bytes: int = Field(
-        default=300 * 1024 * 1024,
+        default=32 * 1024 * 1024,
         validation_alias=named("HTTP_MAX_REQUEST_BODY_BYTES"),
         description="Largest request body.",
     )
