@@ -127,7 +127,7 @@ class Deliveries:
 
     async def _post(self, owed: Owed, body: bytes, *, timeout: float) -> Answer:  # noqa: ASYNC109
         settings, dress = self._resources.settings, self._resources.dress
-        base = settings.api_url.rstrip("/") or f"http://127.0.0.1:{settings.port}{settings.mount_prefix}"
+        base = settings.reachable_url
         trusted = base + owed.url if is_relative(owed.url) else ""
         headers = {
             "content-type": "application/json",

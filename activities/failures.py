@@ -17,13 +17,14 @@ from langgraph.errors import (
 )
 from starlette.exceptions import HTTPException
 
-from durathread.errors import Unfinished
+from durathread.errors import Error
 from durathread.records import JsonObject
 
 MASK = "An internal error occurred"
 
 # Errors whose text is about the request or the graph; others may carry secrets of the services behind it.
 SHOWN = (
+    Error,
     ValueError,
     TypeError,
     KeyError,
@@ -40,7 +41,6 @@ SHOWN = (
     TaskNotFound,
     UnknownInterruptError,
     asyncio.CancelledError,
-    Unfinished,
 )
 
 # Checkpoints keep an exception as its `repr`: its class can only be told by name.

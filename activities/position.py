@@ -6,7 +6,8 @@ from uuid import UUID
 from langchain_core.runnables import RunnableConfig
 
 from durathread.activities.resources import Resources
-from durathread.activities.superstep import ADDRESS, Position, locate
+from durathread.activities.superstep import Position, locate
+from durathread.graph_config import ADDRESS
 from durathread.records import JsonObject
 from durathread.store.saver import Saver
 

@@ -47,7 +47,7 @@ class Resources:
     @cached_property
     def graphs(self) -> Graphs:  # pyright: ignore[reportRedeclaration]
         """The graphs of the configured langgraph.json."""
-        return Graphs.load(self.settings.config)
+        return Graphs.load(self.settings.config, api_url=self.settings.reachable_url)
 
     @cached_property
     def terms(self) -> Terms:

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -21,7 +22,7 @@ from durathread.activities.opening import baseline, given_by, relayed, remaining
 from durathread.activities.protocol import Protocol, forks
 from durathread.activities.repair import close_before
 from durathread.activities.resources import Resources
-from durathread.activities.superstep import Result, run_config, superstep
+from durathread.activities.superstep import Position, Result, run_config, superstep, unopened
 from durathread.errors import Fenced, Unavailable, Unfinished
 from durathread.graphs import Graph
 from durathread.records import JsonObject, Run, RunStatus
@@ -146,20 +147,28 @@ class Steps:
             # After the metadata: who finds the mark finds the run's stream.
             self._resources.publisher.publish_soon([begun_mark(run)])
         begun = given.step > 0 or await self._begun(run, saver)
-        config = run_config(run, begun=begun, limit=1)
-        async with self._resources.graphs.open(
+        config = self._resources.graphs.config_of(run_config(run, begun=begun), executes=True)
+        opened = self._resources.graphs.open(
             run.graph_id,
             config=config,
             checkpointer=_plain(saver),
             store=self._resources.store,
             why="threads.create_run",
             context=run.kwargs.get("context"),
-        ) as graph:
+        )
+        try:
+            graph = await opened.__aenter__()
+        except (Fenced, Unavailable):
+            raise
+        except Exception as error:
+            log.exception("A graph could not be built for a run", run_id=str(run.run_id), graph=run.graph_id)
+            return unopened(error, emitter)
+        async with _left(opened, run):
             return await superstep(
                 graph,
                 run,
                 given=None if begun else await self._opening(run, saver, graph),
-                begun=begun,
+                config=config,
                 limit=given.limit,
                 whole=given.whole,
                 emitter=emitter,
@@ -275,8 +284,9 @@ class Steps:
             await self._deliveries.begin(run.run_id)
 
     async def _end(self, run: Run, result: Result, status: RunStatus) -> bool:
-        position = result.position
-        if position is None:
+        # A graph that cannot be opened has changed nothing.
+        position = result.position or Position("error", None, {}, None)
+        if result.status == "refused":
             async with transaction(self._resources.pool) as conn:
                 return await runs.end_refused(conn, run.run_id, token=run.attempt, error=result.error)
         async with connection(self._resources.pool) as conn:
@@ -288,9 +298,21 @@ class Steps:
                 resting="error" if status == "error" else position.resting,
                 error=result.error,
                 values=position.values,
-                interrupts=position.interrupts,
+                interrupts=position.interrupts if position.checkpoint_id else None,
                 checkpoint_id=position.checkpoint_id,
             )
+
+
+@asynccontextmanager
+async def _left(opened: AbstractAsyncContextManager[Graph], run: Run) -> AsyncGenerator[None]:
+    """Leave a graph that was opened. What its factory raises then does not undo what the graph has done."""
+    try:
+        yield
+    finally:
+        try:
+            await opened.__aexit__(None, None, None)
+        except Exception:
+            log.exception("A factory failed to clean up", run_id=str(run.run_id), graph=run.graph_id)
 
 
 def _plain(saver: Saver) -> BaseCheckpointSaver[Any]:

@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, fields, is_dataclass
-from importlib.metadata import version
-from typing import Any, Literal, cast, get_type_hints
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
 
 import structlog
 from langchain_core.runnables import RunnableConfig
@@ -19,25 +18,21 @@ from langgraph.errors import (
 )
 from langgraph.runtime import RunControl
 from langgraph.types import Command, StateSnapshot
-from pydantic import BaseModel
-from typing_extensions import is_typeddict
 
 from durathread.activities.emitter import Emitter
 from durathread.activities.failures import describe
 from durathread.activities.standing import standing
+from durathread.contexts import context_of
 from durathread.encode import jsonable
 from durathread.errors import Fenced, Unavailable, Unfinished
+from durathread.graph_config import ADDRESS, DEFAULT_RECURSION_LIMIT
 from durathread.graphs import Graph
 from durathread.records import JsonObject, Run, ThreadStatus
 from durathread.store.saver import Saver
 from durathread.streams.frames import Frame
-from durathread.users import User
 
 log = structlog.get_logger()
 
-DEFAULT_RECURSION_LIMIT = 10007
-VERSIONS = {"langgraph_version": version("langgraph"), "langgraph_api_version": version("durathread")}
-ADDRESS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
 # Private to LangGraph, which has no other way to ask that a resume which answers nobody be refused. It is a promise between
 # LangGraph and servers: RemoteGraph reads the same key.
 STRICT_RESUME = "__pregel_strict_resume"
@@ -102,7 +97,7 @@ class Result:
 
 
 async def superstep(
-    graph: Graph, run: Run, *, given: Any, begun: bool, limit: int | None, whole: bool, emitter: Emitter
+    graph: Graph, run: Run, *, given: Any, config: RunnableConfig, limit: int | None, whole: bool, emitter: Emitter
 ) -> Result:
     """Run a graph for one superstep, or to its end if `whole`.
 
@@ -110,7 +105,7 @@ async def superstep(
         graph: with the run's checkpointer in it.
         run: the run, as claimed.
         given: what the graph gets: an input, a command, or None to go on.
-        begun: whether the run has a checkpoint to go on from.
+        config: what the graph finds as its config, but for the recursion limit.
         limit: how often the graph may still look for tasks; None in the first step, where the recursion limit says it.
         whole: whether to run all supersteps.
         emitter: takes what happens.
@@ -125,7 +120,7 @@ async def superstep(
     # LangGraph counts from where each call begins, and lets a call that resumes look twice more.
     looks = limit if limit is not None else own + (1 if applies_input else 2)
     allowed = own if limit is None else max(looks - 2, 1)
-    config = run_config(run, begun=begun, limit=allowed)
+    config = {**config, "recursion_limit": max(allowed, 1)}
     # An input first goes through a superstep of LangGraph's own, which runs no node of the user's.
     supersteps = 2 if applies_input and START in graph.nodes else 1
     control = None if whole else StepControl(supersteps)
@@ -165,29 +160,26 @@ async def superstep(
     return Result("success", position=position)
 
 
-def run_config(run: Run, *, begun: bool, limit: int) -> RunnableConfig:
-    """Build the config that a run's graph sees."""
+def run_config(run: Run, *, begun: bool) -> RunnableConfig:
+    """Build what the config of a run's graph has of its run; `begun` says whether it goes on from a checkpoint of its own."""
     asked: JsonObject = run.kwargs.get("config") or {}
     configurable = dict(asked.get("configurable") or {})
     if begun:
-        # The run goes on from the latest checkpoint, which is its own.
         configurable = {key: value for key, value in configurable.items() if key not in ADDRESS}
-    if user := configurable.get("langgraph_auth_user"):
-        configurable["langgraph_auth_user"] = User(user)
     ids = {
         "run_id": str(run.run_id),
         "thread_id": str(run.thread_id),
         "graph_id": run.graph_id,
         "assistant_id": str(run.assistant_id),
     }
-    metadata = {**run.metadata, "run_attempt": run.retries + 1, **VERSIONS, **ids}
+    metadata = {**run.metadata, "run_attempt": run.retries + 1, **ids}
     rest = {key: value for key, value in asked.items() if key not in ("configurable", "metadata", "recursion_limit")}
     config = {
         **rest,
         "run_id": run.run_id,
         "configurable": {**configurable, **ids, **({STRICT_RESUME: True} if run.kwargs.get("strict_resume") else {})},
         "metadata": metadata,
-        "recursion_limit": max(limit, 1),
+        "recursion_limit": _recursion_limit(run),
     }
     return cast(RunnableConfig, config)
 
@@ -232,7 +224,7 @@ async def _chunks(
 ) -> AsyncGenerator[tuple[tuple[str, ...], str, Any]]:
     kwargs = run.kwargs
     options: dict[str, Any] = {
-        "context": _context(graph, kwargs.get("context")),
+        "context": context_of(graph.context_schema, kwargs.get("context")),
         "stream_mode": emitter.langgraph_modes,
         "interrupt_before": kwargs.get("interrupt_before") or None,
         "interrupt_after": kwargs.get("interrupt_after") or None,
@@ -260,22 +252,6 @@ def _split(chunk: Any, *, subgraphs: bool) -> tuple[tuple[str, ...], str, Any]:
         return tuple(namespace), mode, data
     mode, data = chunk
     return (), mode, data
-
-
-def _context(graph: Graph, context: JsonObject | None) -> JsonObject | None:
-    """Keep the keys that the graph's context schema has."""
-    schema = graph.context_schema
-    if not context or schema is None:
-        return None
-    if is_dataclass(schema):
-        known = {field.name for field in fields(schema) if field.init}
-    elif issubclass(schema, BaseModel):
-        known = {name for key, field in schema.model_fields.items() for name in (key, field.alias) if name}
-    elif is_typeddict(schema):
-        known = set(get_type_hints(schema))
-    else:
-        return context
-    return {key: value for key, value in context.items() if key in known}
 
 
 def _recursion_limit(run: Run) -> int:
@@ -324,6 +300,13 @@ def _refused(error: Exception, emitter: Emitter) -> Result:
     described = describe(error)
     emitter.error(described)
     return Result("refused", error=described)
+
+
+def unopened(error: Exception, emitter: Emitter) -> Result:
+    """End a run whose graph is gone, or could not be built."""
+    described = describe(error)
+    emitter.error(described)
+    return Result("error", error=described)
 
 
 async def _failed(graph: Graph, run: Run, error: Exception, emitter: Emitter) -> Result:

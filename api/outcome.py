@@ -30,7 +30,7 @@ async def outcome(server: Server, thread_id: UUID, run_id: UUID) -> JsonValue:
     if run.status in ("error", "timeout"):
         return {"__error__": run.error}
     if thread.ended_run_id == run.run_id:
-        return _with_interrupts(thread.values or {}, thread.interrupts or {})
+        return _with_interrupts({} if thread.values is None else thread.values, thread.interrupts or {})
     return await _at_its_end(server, run)
 
 

@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 async def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
-    graphs = Graphs.load(settings.config)
+    graphs = Graphs.load(settings.config, api_url=settings.reachable_url)
     await graphs.check()
     lost: list[PartEnded] = []
 

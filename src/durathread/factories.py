@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast
 
 import typing_extensions
@@ -22,8 +22,8 @@ from langgraph_sdk.runtime import (
     _ExecutionRuntime,  # pyright: ignore[reportPrivateUsage]
     _ReadRuntime,  # pyright: ignore[reportPrivateUsage]
 )
-from pydantic import BaseModel
 
+from durathread.contexts import context_of
 from durathread.errors import ConfigError
 from durathread.users import User
 
@@ -107,7 +107,7 @@ class Factory:
             "store": access.store,
         }
         if access.why == "threads.create_run":
-            return _ExecutionRuntime(**common, context=_typed(self._context, access.context))
+            return _ExecutionRuntime(**common, context=context_of(self._context, access.context))
         return _ReadRuntime(**common)
 
 
@@ -180,19 +180,6 @@ def _context_of(hint: Any) -> Any:
         if _is_runtime(choice) and (args := typing.get_args(choice)):
             return args[0]
     return None
-
-
-def _typed(kind: Any, context: Mapping[str, Any] | None) -> Any:
-    """Build the context that a factory expects of what a run has for it."""
-    # As LangGraph gives it to nodes.
-    if not context:
-        return None
-    if inspect.isclass(kind) and issubclass(kind, BaseModel):
-        return kind.model_validate(dict(context))
-    if inspect.isclass(kind) and is_dataclass(kind):
-        known = {field.name for field in fields(kind) if field.init}
-        return kind(**{name: value for name, value in context.items() if name in known})
-    return dict(context)
 
 
 def _user(config: RunnableConfig) -> User | None:

@@ -28,6 +28,7 @@ from durathread import clients
 from durathread.configuration import check_keys
 from durathread.errors import ConfigError, NotFound
 from durathread.factories import Access, Factory
+from durathread.graph_config import completed, for_factory
 
 log = structlog.get_logger()
 
@@ -56,15 +57,16 @@ class Source:
 class Graphs:
     """The graphs of a langgraph.json, by id."""
 
-    def __init__(self, sources: dict[str, Source], config: dict[str, Any], folder: Path) -> None:
+    def __init__(self, sources: dict[str, Source], config: dict[str, Any], folder: Path, *, api_url: str = "") -> None:
         """Hold what `load` has read."""
+        self._api_url = api_url
         self._sources = sources
         self.config = config
         self.folder = folder
 
     @classmethod
-    def load(cls, path: Path) -> "Graphs":
-        """Read a langgraph.json, and import what it names.
+    def load(cls, path: Path, *, api_url: str = "") -> "Graphs":
+        """Read a langgraph.json, and import what it names; graphs are told that the API is at `api_url`.
 
         Raises:
             ConfigError: the file cannot be used, or a graph cannot be loaded; says which, and why.
@@ -81,7 +83,7 @@ class Graphs:
         sources = {
             graph_id: _load_source(graph_id, spec, folder) for graph_id, spec in cast(dict[str, Any], named).items()
         }
-        return cls(sources, config, folder)
+        return cls(sources, config, folder, api_url=api_url)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the ids of the graphs."""
@@ -132,8 +134,13 @@ class Graphs:
         if source is None:
             raise NotFound(f"Graph '{graph_id}' not found. Available graphs: {', '.join(self._sources)}")
         async with AsyncExitStack() as stack:
+            config = for_factory(self.config_of(config, executes=why == "threads.create_run"))
             graph = await _build(source, Access(why, config, context, store), stack)
             yield graph.copy({"checkpointer": checkpointer, "store": store})
+
+    def config_of(self, config: RunnableConfig | None, *, executes: bool) -> RunnableConfig:
+        """Add to a config what every graph finds in it."""
+        return completed(config, executes=executes, api_url=self._api_url)
 
     async def name(self, graph_id: str, *, store: BaseStore | None = None) -> str:
         """Return what a graph calls itself, or its id if it has no name, or none without a request."""

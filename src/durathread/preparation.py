@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from uuid_utils.compat import uuid7
 
 from durathread.errors import BadRequest, Invalid, NotFound
+from durathread.graph_config import ADDRESS
 from durathread.graphs import Graphs, system_assistant_id
 from durathread.records import Assistant, JsonObject, NewRun, Run, Strategy
 from durathread.settings import Settings
@@ -37,7 +38,6 @@ RESERVED_METADATA = ("thread_id", "assistant_id", "run_id", "cron_id", "counters
 # Private to LangGraph: how a graph that resumes tells the graphs inside it, which RemoteGraph sends along as config.
 RESUMING, RESUME_MAP = "__pregel_resuming", "__pregel_resume_map"
 RESERVED_PREFIXES = ("langgraph_auth_user", "langgraph_auth_permissions", "langgraph_request_id", "__")
-ADDRESS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
 # A hundred years, in seconds: what a timestamp can bear.
 LONGEST_DELAY = 100 * 365 * 86400
 

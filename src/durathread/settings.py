@@ -174,3 +174,8 @@ class Settings(BaseSettings):
         validation_alias=named("DURATHREAD_METRICS_ADDRESS"),
         description="host:port for Temporal's worker metrics.",
     )
+
+    @property
+    def reachable_url(self) -> str:
+        """Where the API is reached from here."""
+        return self.api_url.rstrip("/") or f"http://127.0.0.1:{self.port}{self.mount_prefix}"

@@ -10,7 +10,7 @@ import orjson
 from langgraph.types import Command
 
 from durathread.activities.emitter import Emitter
-from durathread.activities.superstep import Result, superstep
+from durathread.activities.superstep import Result, run_config, superstep
 from durathread.graphs import Graph
 from durathread.records import Run
 from durathread.store.pool import Pool
@@ -100,7 +100,7 @@ class Thread:
                 graph,
                 run,
                 given=None if call else given,
-                begun=call > 0,
+                config=run_config(run, begun=call > 0),
                 limit=result.limit,
                 whole=whole,
                 emitter=emitter,

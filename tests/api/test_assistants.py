@@ -110,7 +110,8 @@ async def test_latest_restores_everything_that_runs_use(client: LangGraphClient)
     for field in ("graph_id", "config", "context", "metadata", "name", "version"):
         assert restored[field] == created[field]
     thread = await client.threads.create()
-    assert await client.runs.wait(thread["thread_id"], assistant_id, input={"log": []}) == {"log": ["dry"]}
+    values: Any = await client.runs.wait(thread["thread_id"], assistant_id, input={"log": []})
+    assert values["log"] == ["dry"]
     after = await client.assistants.update(assistant_id, name="three")
     assert after["version"] == 3
     with pytest.raises(NotFoundError):
@@ -231,7 +232,7 @@ async def test_schemas_describe_a_graph(client: LangGraphClient) -> None:
     schemas: Any = await client.assistants.get_schemas(configured)
     assert schemas["graph_id"] == "configured"
     for part in ("input_schema", "output_schema", "state_schema"):
-        assert list(schemas[part]["properties"]) == ["log"]
+        assert list(schemas[part]["properties"]) == ["log", "seen"]
     for part in ("config_schema", "context_schema"):
         assert schemas[part]["properties"]["tone"]["default"] == "plain"
     plain: Any = await client.assistants.get_schemas(AGENT)
@@ -242,7 +243,7 @@ async def test_a_schema_that_cannot_be_made_is_null_and_hinders_nothing(client: 
     odd = (await client.assistants.search(graph_id="odd"))[0]["assistant_id"]
     schemas: Any = await client.assistants.get_schemas(odd)
     assert schemas["context_schema"] is None
-    assert list(schemas["input_schema"]["properties"]) == ["log"]
+    assert list(schemas["input_schema"]["properties"]) == ["log", "seen"]
     result: Any = await client.runs.wait(None, "odd", input={}, context={"tone": "loud", "unknown": 1})
     assert result["log"] == ["loud"]
 

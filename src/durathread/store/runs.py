@@ -202,7 +202,7 @@ async def end_owned(
 ) -> bool:
     """End a run and write its outcome to its thread, if the attempt still owns it; say whether it did.
 
-    Values of None leave the thread's values and interrupts as they are.
+    Interrupts of None leave the thread's values and interrupts as they are.
     """
     args = {
         "run": run_id,
@@ -210,8 +210,8 @@ async def end_owned(
         "status": status,
         "resting": resting,
         "error": Jsonb(error) if error else None,
-        "known": values is not None,
-        "values": Jsonb(values),
+        "known": interrupts is not None,
+        "values": None if values is None else Jsonb(values),
         "interrupts": Jsonb(interrupts or {}),
         "checkpoint": checkpoint_id,
     }
@@ -250,8 +250,8 @@ async def settle_thread(
     args = {
         "run": run_id,
         "resting": resting,
-        "known": values is not None,
-        "values": Jsonb(values),
+        "known": interrupts is not None,
+        "values": None if values is None else Jsonb(values),
         "interrupts": Jsonb(interrupts or {}),
     }
     await conn.execute(LOCK_THREAD_OF_RUN, args)
