@@ -16,7 +16,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send
 
 from durathread.activities.emitter import Emitter
-from durathread.activities.superstep import Result, superstep
+from durathread.activities.superstep import Result, run_config, superstep
 from durathread.errors import Fenced, Unfinished
 from durathread.graphs import Graph
 from durathread.store.pool import Pool, connection
@@ -188,11 +188,12 @@ class Attempts:
             graph = self.graph.copy({"checkpointer": self.saver})
             begun = await self.saver.alatest(str(self.thread.thread_id)) is not None
             emitter = Emitter(lambda name, data: None, modes=["values"], subgraphs=False, resumed=False)
+            run = replace(self.run, repeated=self.repeated)
             result = await superstep(
                 graph,
-                replace(self.run, repeated=self.repeated),
+                run,
                 given=None if begun else {"log": ["in"]},
-                begun=begun,
+                config=run_config(run, begun=begun),
                 limit=self.limit,
                 whole=whole,
                 emitter=emitter,
