@@ -105,7 +105,13 @@ class Stack:
 @asynccontextmanager
 async def running(environment: Mapping[str, str], logs: Path, *, workers: int = 1) -> AsyncGenerator[Stack]:
     """Run a server for as long as the block lasts."""
-    stack = Stack(environment, logs)
+    async with started(Stack(environment, logs), workers=workers) as stack:
+        yield stack
+
+
+@asynccontextmanager
+async def started(stack: Stack, *, workers: int) -> AsyncGenerator[Stack]:
+    """Run an API and workers for as long as the block lasts."""
     names = ["api", *(f"worker{n or ''}" for n in range(workers))]
     try:
         for name in names:

@@ -93,8 +93,9 @@ class Client:
     def plan(self) -> tuple[str, list[Any]]:
         """Make up a plan."""
         self.count += 1
-        kinds: list[Any] = [0, 0, 0.01, 0.05, 0.3, 1.0, "ask", "fail", "stubborn"]
-        items = self.random.choices(kinds, [6, 6, 6, 6, 4, 2, 1, 0.4, 0.7], k=self.random.randint(1, 6))
+        kinds: list[Any] = [0, 0, 0.01, 0.05, 0.3, 1.0, "ask", "fail", "stubborn", "route", "reduce", "hop", "sub"]
+        weights = [4, 4, 4, 4, 4, 2, 1, 0.4, 0.7, 4, 1, 3, 4]
+        items = self.random.choices(kinds, weights, k=self.random.randint(1, 6))
         return f"p{self.number}.{self.count}", items
 
     def body(self, plan: str, items: list[Any], **more: Any) -> dict[str, Any]:

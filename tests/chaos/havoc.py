@@ -39,6 +39,8 @@ class Havoc:
             "kill-engine": (4, self.kill_engine),
             "freeze-engine": (3, self.freeze_engine),
             "kill-everything": (1, self.kill_everything),
+            "sleep": (2, self.sleep),
+            "roll": (2, self.roll),
             "nothing": (1, self.nothing),
         }
         self.calamities = {name: each for name, each in known.items() if not only or name in only}
@@ -62,9 +64,9 @@ class Havoc:
         await self._again(*self._one("worker"), signal.SIGTERM)
 
     async def freeze_worker(self) -> None:
-        """Freeze a worker for longer than its lease, and let it wake up."""
+        """Freeze a worker, for longer than its lease or not, and let it wake up."""
         stack, name = self._one("worker")
-        await self._frozen([stack.processes[name].pid], self.random.uniform(1, 7))
+        await self._frozen(family(stack.processes[name].pid), self._while())
 
     async def kill_api(self) -> None:
         """Kill an API, and start it again soon."""
@@ -77,7 +79,7 @@ class Havoc:
     async def freeze_api(self) -> None:
         """Freeze an API."""
         stack, name = self._one("api")
-        await self._frozen([stack.processes[name].pid], self.random.uniform(1, 5))
+        await self._frozen(family(stack.processes[name].pid), self._while())
 
     async def kill_engine(self) -> None:
         """Kill an engine, and start it again soon."""
@@ -87,7 +89,7 @@ class Havoc:
         """Freeze an engine, with its children."""
         engine: Child = getattr(self.engines, self.random.choice(ENGINES))
         if engine.pid is not None:
-            await self._frozen(family(engine.pid), self.random.uniform(1, 6))
+            await self._frozen(family(engine.pid), self._while())
 
     async def kill_everything(self) -> None:
         """Kill all processes at once, and start them in any order."""
@@ -99,6 +101,17 @@ class Havoc:
         await asyncio.gather(*(self._engine(name).wait() for name in ENGINES))
         work = [self._engine(name).start for name in ENGINES]
         await asyncio.gather(*(start() for start in work), self.mend())
+
+    async def sleep(self) -> None:
+        """Freeze everything at once, as a laptop does that is closed."""
+        engines = [pid for name in ENGINES if (pid := self._engine(name).pid) is not None]
+        roles = [stack.processes[name].pid for stack, name in self._all()]
+        await self._frozen([each for pid in (*roles, *engines) for each in family(pid)], self._while())
+
+    async def roll(self) -> None:
+        """Stop and start all roles, one after the other, as a deploy does."""
+        for stack, name in self._all():
+            await self._again(stack, name, signal.SIGTERM)
 
     async def nothing(self) -> None:
         """Hurt nothing: what clients do to each other is to be seen alone."""
@@ -114,6 +127,10 @@ class Havoc:
         for stack, name in self._all():
             if stack.processes[name].returncode is not None and (stack, name) not in self._down:
                 await stack.start(name, name.rstrip("0123456789"))
+
+    def _while(self) -> float:
+        """Choose for how long something is frozen, in seconds: seldom for long."""
+        return 20 ** self.random.random()
 
     def _all(self) -> list[tuple[Stack, str]]:
         return [(stack, name) for stack in self.stacks for name in list(stack.processes)]

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from temporalio.client import Client
 
 from tests.chaos.ledger import Ledger, Seen
+from tests.graphs.plans import expected
 from tests.receiver import Receiver
 
 Row = dict[str, Any]
@@ -59,6 +60,8 @@ class Verdict:
     wrong: list[str] = field(default_factory=list[str])
     counts: Counter[str] = field(default_factory=Counter[str])
     noise: Counter[str] = field(default_factory=Counter[str])
+    # For how long nothing happened though there was work, in seconds.
+    longest_stall: float = 0
 
     def blame(self, what: str) -> None:
         """Note something that is wrong."""
@@ -105,7 +108,7 @@ async def judge(
             verdict.blame(f"checkpoints of a run that is gone: {row}")
     _judge_runs(verdict, ledger, runs)
     await _judge_threads(verdict, ledger, runs, threads, url)
-    await _judge_workflows(verdict, temporal, task_queue, runs)
+    await _judge_workflows(verdict, temporal, task_queue)
     await _judge_streams(verdict, ledger.seen, runs, url, lost)
     await _judge_keys(verdict, redis_url)
     if receiver is not None:
@@ -145,6 +148,8 @@ async def _judge_threads(
                 _judge_status(verdict, thread, state, own)
             log: list[str] = (state["values"] or {}).get("log", []) if isinstance(state["values"], dict) else []
             _judge_log(verdict, ledger, thread["thread_id"], log, places, own)
+            path: list[str] = (state["values"] or {}).get("path", []) if isinstance(state["values"], dict) else []
+            _judge_path(verdict, ledger, thread["thread_id"], path, own)
 
 
 def _judge_status(verdict: Verdict, thread: Row, state: Any, runs: Sequence[Row]) -> None:
@@ -201,7 +206,26 @@ def _judge_log(
             verdict.blame(f"thread {thread_id}: run {run.run_id} succeeded, but {run.plan} is not done in {log}")
 
 
-async def _judge_workflows(verdict: Verdict, temporal: Client, task_queue: str, runs: Sequence[Row]) -> None:
+def _judge_path(verdict: Verdict, ledger: Ledger, thread_id: str, path: Sequence[str], runs: Sequence[Row]) -> None:
+    """Each plan has run through its nodes in order, once; through all of them, if its run succeeded."""
+    taken: dict[str, list[str]] = defaultdict(list)
+    for entry in path:
+        plan, _, place = entry.partition("/")
+        taken[plan].append(place)
+    done = {row["run_id"] for row in runs if row["status"] == "success"}
+    for run in ledger.acknowledged.values():
+        if run.plan not in taken:
+            continue
+        way = expected(list(run.items))
+        if taken[run.plan] != way[: len(taken[run.plan])]:
+            verdict.blame(f"thread {thread_id}: {run.plan} went {taken[run.plan]}, not {way}")
+        elif run.thread_id == thread_id and run.run_id in done and "ask" not in run.items:
+            verdict.counts["whole paths"] += 1
+            if taken[run.plan] != way:
+                verdict.blame(f"thread {thread_id}: run {run.run_id} succeeded after {taken[run.plan]} of {way}")
+
+
+async def _judge_workflows(verdict: Verdict, temporal: Client, task_queue: str) -> None:
     query = f"ExecutionStatus = 'Running' AND TaskQueue = '{task_queue}'"
     end = time.monotonic() + 15
     while True:
