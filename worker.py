@@ -14,8 +14,9 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from durathread.errors import Error
 from durathread.logs import configure
 from durathread.plugin import DurathreadPlugin
+from durathread.preflight import prepared, unless_stopped
 from durathread.settings import Settings
-from durathread.temporal import START_PATIENCE, connect
+from durathread.temporal import connect
 
 log = structlog.get_logger()
 
@@ -32,12 +33,16 @@ def build(client: Client, *, task_queue: str) -> Worker:
 
 async def serve(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT, then let its steps finish."""
+    found = await unless_stopped(prepared(settings))
+    if found is None:
+        return
+    settings = found
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     plugin = DurathreadPlugin(settings)
     name = f"durathread@{socket.gethostname()}:{os.getpid()}"
-    connecting = asyncio.create_task(connect(identity=name, plugins=[plugin], patience=START_PATIENCE))
+    connecting = asyncio.create_task(connect(identity=name, plugins=[plugin], patience=settings.start_patience))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([connecting, stopping], return_when=asyncio.FIRST_COMPLETED)
     if not connecting.done():

@@ -14,12 +14,13 @@ from durathread.graphs import Graphs
 from durathread.lifecycle import Owner
 from durathread.registration import names_of, register
 from durathread.settings import Settings
+from durathread.store import deployment as deployments
+from durathread.store.deployment import Deployment
 from durathread.store.items import LoopStore, open_store
-from durathread.store.pool import Pool, open_pool, wait_for_database
+from durathread.store.pool import Pool, connection, open_pool, wait_for_database
 from durathread.streams.connection import connect
 from durathread.streams.interest import Interest
 from durathread.streams.publisher import Publisher, open_publisher
-from durathread.temporal import START_PATIENCE
 from durathread.terms import Terms, terms_of
 from durathread.webhooks import Dress, dress_of
 
@@ -32,6 +33,7 @@ class Resources:
         self.settings = settings
         if graphs is not None:
             self.graphs = graphs
+        self._deployment: Deployment | None = None
         self._pool: Pool | None = None
         self._publisher: Publisher | None = None
         self._redis: Redis | None = None
@@ -58,6 +60,12 @@ class Resources:
     def dress(self) -> Dress:
         """What goes with every webhook."""
         return dress_of(self.graphs.config, secrets=self.settings.webhook_secret)
+
+    @property
+    def deployment(self) -> Deployment:
+        """Who the database is."""
+        assert self._deployment is not None, "the worker is not running"
+        return self._deployment
 
     @property
     def pool(self) -> Pool:
@@ -119,7 +127,9 @@ class Resources:
         async with AsyncExitStack() as stack:
             owner = self._owner = Owner()
             self._pool = await stack.enter_async_context(open_pool(settings.database_url, size=settings.pool_size))
-            await wait_for_database(self._pool, patience=START_PATIENCE)
+            await wait_for_database(self._pool, patience=settings.start_patience)
+            async with connection(self._pool) as conn:
+                self._deployment = await deployments.get(conn)
             redis = self._redis = connect(settings.redis_url)
             stack.push_async_callback(redis.aclose)
             self._interest = Interest(redis)

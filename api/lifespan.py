@@ -33,15 +33,17 @@ from durathread.errors import PartEnded
 from durathread.graphs import Graphs
 from durathread.lifecycle import Owner
 from durathread.lifetimes import Expiry
+from durathread.preflight import settled
 from durathread.registration import first_nodes_of, names_of, register
 from durathread.settings import Settings
+from durathread.store import deployment as deployments
 from durathread.store.items import LoopStore, open_store
-from durathread.store.pool import open_pool, wait_for_database
+from durathread.store.pool import connection, open_pool, wait_for_database
 from durathread.streams.connection import connect as connect_valkey
 from durathread.streams.hub import open_hub
 from durathread.streams.interest import Watchers
 from durathread.streams.publisher import open_publisher
-from durathread.temporal import START_PATIENCE, connect, expire_schedule_id, sweep_schedule_id
+from durathread.temporal import connect, expire_schedule_id, sweep_schedule_id
 from durathread.terms import terms_of
 from durathread.workflows.messages import EXPIRE, SWEEP, Expiration, Sweep
 
@@ -72,7 +74,9 @@ async def open_server(
     """
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings.database_url, size=settings.pool_size))
-        await wait_for_database(pool, patience=START_PATIENCE)
+        await wait_for_database(pool, patience=settings.start_patience)
+        async with connection(pool) as conn:
+            settings = settled(settings, await deployments.get(conn))
         redis = connect_valkey(settings.redis_url)
         stack.push_async_callback(redis.aclose)
 
@@ -91,7 +95,7 @@ async def open_server(
         items = await stack.enter_async_context(open_store(pool, store_config_on(graphs, loops)))
         await items.start_ttl_sweeper()
         store = LoopStore(items, at_once=settings.pool_size // 2)
-        temporal = temporal or await connect(patience=START_PATIENCE)
+        temporal = temporal or await connect(patience=settings.start_patience)
         await register(pool, graphs, await loops.run(lambda: names_of(graphs, store)))
         first_nodes = await loops.run(lambda: first_nodes_of(graphs, store))
         terms = terms_of(graphs.config, thread_ttl=settings.thread_ttl)

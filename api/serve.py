@@ -12,6 +12,7 @@ from durathread.api.app import create_app
 from durathread.errors import Error, PartEnded
 from durathread.graphs import Graphs
 from durathread.logs import configure
+from durathread.preflight import prepared, unless_stopped
 from durathread.settings import Settings
 
 log = structlog.get_logger()
@@ -21,6 +22,10 @@ async def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
     graphs = Graphs.load(settings.config, api_url=settings.reachable_url)
     await graphs.check()
+    found = await unless_stopped(prepared(settings))
+    if found is None:
+        return 0
+    settings = found
     lost: list[PartEnded] = []
 
     def give_up(failure: PartEnded) -> None:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from psycopg import OperationalError
 
 from durathread.embedded.dev import Dev, Options
-from durathread.errors import ConfigError, Error, Unavailable
+from durathread.errors import ConfigError, Error
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -71,17 +70,22 @@ def worker(config: Config = None) -> None:
 
 
 @app.command()
-def migrate() -> None:
-    """Bring the database in DATABASE_URL to this version."""
+def migrate(
+    status: Annotated[
+        bool, typer.Option("--status", help="Change nothing; exit code 1 if there is anything to do.")
+    ] = False,
+    claim: Annotated[
+        bool, typer.Option("--claim", help="Take the task queue over from a database that is gone.")
+    ] = False,
+) -> None:
+    """Bring the database in DATABASE_URL to this version, and Temporal's namespace to what it needs."""
     settings = configured()
-    try:
-        load("durathread.store.migrate").upgrade(settings.database_url)
-    except OperationalError as error:
-        raise Unavailable(f"Postgres cannot be used: {error}") from None
+    migration = load("durathread.migration")
+    code = migration.show(settings, say=typer.echo) if status else migration.run(settings, say=typer.echo, claim=claim)
     # What was imported can abort the interpreter's own exit.
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 def run(module: str, **variables: object) -> None:

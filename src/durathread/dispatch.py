@@ -15,7 +15,6 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from durathread.errors import Unavailable
 from durathread.store.outbox import Addressed
 from durathread.temporal import (
     ASSISTANT_ID,
@@ -23,6 +22,7 @@ from durathread.temporal import (
     RUN_STATUS,
     THREAD_ID,
     thread_workflow_id,
+    unavailable,
     webhook_workflow_id,
 )
 from durathread.workflows.messages import (
@@ -69,7 +69,7 @@ async def send(client: Client, request: RunRequest, *, task_queue: str) -> None:
             rpc_timeout=PATIENCE,
         )
     except RPCError as error:
-        raise Unavailable(DOWN) from error
+        raise unavailable(error, DOWN) from error
 
 
 async def notify(client: Client, owed: Addressed, *, task_queue: str, patience: Patience) -> bool:
@@ -102,7 +102,7 @@ async def notify(client: Client, owed: Addressed, *, task_queue: str, patience: 
     except WorkflowAlreadyStartedError:
         return False
     except RPCError as error:
-        raise Unavailable(DOWN) from error
+        raise unavailable(error, DOWN) from error
     return True
 
 
@@ -130,4 +130,4 @@ async def _signal(client: Client, thread_id: UUID, name: str, *args: object) -> 
     except RPCError as error:
         # A thread without a workflow has nothing to stop.
         if error.status is not RPCStatusCode.NOT_FOUND:
-            raise Unavailable(DOWN) from error
+            raise unavailable(error, DOWN) from error

@@ -14,6 +14,7 @@ Error (500)
 ├── Fenced              a write or a step came from an attempt that no longer owns its run
 ├── Unfinished          a run does not stand where LangGraph says that it has ended
 ├── ConfigError         langgraph.json, or a graph that it names, cannot be used
+├── Unprepared          an engine is reached, but is not what this server needs
 ├── EngineError         an embedded engine, or a role of the server, cannot be started
 ├── PartEnded           a background part of a process has ended
 └── LoopEnded           the thread has ended that ran users' code
@@ -96,6 +97,10 @@ class Unfinished(Error):
 
 class ConfigError(Error):
     """langgraph.json, or a graph that it names, cannot be used."""
+
+
+class Unprepared(Error):
+    """An engine is reached, but is not what this server needs: somebody must act. Says who, and how."""
 
 
 class EngineError(Error):

@@ -19,6 +19,8 @@ from durathread.activities.step import Steps
 from durathread.activities.sweep import Sweeps
 from durathread.graphs import Graphs
 from durathread.loopback import serving_inside
+from durathread.ownership import claim
+from durathread.preflight import answered
 from durathread.settings import Settings
 from durathread.temporal import webhook_task_queue
 from durathread.workflows.cron import Cron
@@ -106,6 +108,10 @@ class DurathreadPlugin(SimplePlugin):
             try:
                 await stack.enter_async_context(serving_inside(self.settings, self._resources.graphs, worker))
                 await stack.enter_async_context(self._resources.opened())
+                await answered(
+                    lambda: claim(worker.client, self._resources.deployment, task_queue=worker.task_queue),
+                    patience=self.settings.start_patience,
+                )
             except BaseException:
                 # As the SDK does where it fails before it has begun: else `async with worker` never ends.
                 worker._shutdown_complete_event.set()  # pyright: ignore[reportPrivateUsage]

@@ -22,11 +22,10 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError, RPCStatusCode
 
 from durathread.dispatch import PATIENCE
-from durathread.errors import Unavailable
 from durathread.records import Cron
 from durathread.store import crons
 from durathread.store.pool import Pool, transaction
-from durathread.temporal import ASSISTANT_ID, THREAD_ID, cron_id_of, cron_schedule_id
+from durathread.temporal import ASSISTANT_ID, THREAD_ID, cron_id_of, cron_schedule_id, unavailable
 from durathread.timetable import Calendar, Timetable
 from durathread.workflows.messages import CRON, CronTick
 
@@ -65,7 +64,7 @@ async def remove(client: Client, cron_id: UUID) -> None:
         await client.get_schedule_handle(cron_schedule_id(cron_id)).delete(rpc_timeout=PATIENCE)
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:
-            raise Unavailable(DOWN) from error
+            raise unavailable(error, DOWN) from error
 
 
 async def exists(client: Client, cron_id: UUID) -> bool:
@@ -123,7 +122,7 @@ async def _put(client: Client, cron: Cron, *, times: Times, task_queue: str, win
         except ScheduleAlreadyRunningError:
             await client.get_schedule_handle(name).update(lambda _: ScheduleUpdate(schedule), rpc_timeout=PATIENCE)
     except RPCError as error:
-        raise Unavailable(DOWN) from error
+        raise unavailable(error, DOWN) from error
 
 
 def _schedule(cron: Cron, *, times: Times, task_queue: str, window: timedelta) -> Schedule:

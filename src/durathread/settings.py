@@ -38,7 +38,15 @@ class Settings(BaseSettings):
         default=8123, validation_alias=named("DURATHREAD_PORT", "PORT"), description="Port the API listens on."
     )
     task_queue: str = Field(
-        default="durathread", validation_alias=named("DURATHREAD_TASK_QUEUE"), description="Temporal task queue."
+        default="",
+        validation_alias=named("DURATHREAD_TASK_QUEUE"),
+        description="Temporal task queue; by default one that is named after the database.",
+    )
+    start_patience: float = Field(
+        default=60,
+        validation_alias=named("DURATHREAD_START_PATIENCE"),
+        ge=0,
+        description="Seconds a role that starts waits for Postgres and Temporal.",
     )
     jobs_per_worker: int = Field(
         default=100,

@@ -1,14 +1,14 @@
 """Where Temporal is, and how things are named there. Workflow ids are built here and nowhere else."""
 
 import asyncio
+import re
 import time
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 import structlog
-from temporalio.api.enums.v1 import IndexedValueType
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
-from temporalio.client import Client, Plugin
+from temporalio.client import Client, Interceptor, Plugin
 from temporalio.common import SearchAttributeKey
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import Runtime, TelemetryConfig
@@ -27,9 +27,9 @@ SEARCH_ATTRIBUTES = (THREAD_ID, ASSISTANT_ID, GRAPH_ID, RUN_STATUS)
 
 CRON_PREFIX = "cron/"
 
-# How long a role that starts waits for Temporal: after a crash of everything, all start at once. In seconds.
-START_PATIENCE = 60.0
-RETRY = 0.5
+# Pauses between attempts to reach Temporal, in seconds.
+FIRST_PAUSE, LAST_PAUSE = 0.5, 2.0
+MESSAGE = re.compile(r'message: "([^"]+)"')
 
 
 def thread_workflow_id(thread_id: UUID | str) -> str:
@@ -77,32 +77,62 @@ def expire_schedule_id(task_queue: str) -> str:
     return f"{task_queue}/expire"
 
 
-async def connect(*, identity: str | None = None, plugins: list[Plugin] | None = None, patience: float = 0) -> Client:
+def owner_schedule_id(task_queue: str) -> str:
+    """Name the schedule, which starts nothing, that says whose a task queue is."""
+    return f"{task_queue}/owner"
+
+
+def address_of(client: Client) -> str:
+    """Say where a client is connected to."""
+    return client.service_client.config.target_host
+
+
+def unavailable(error: RPCError, detail: str) -> Unavailable:
+    """Log what Temporal has answered, which is not for clients, and build the error that is."""
+    log.warning("Temporal did not take a request", status=error.status.name, error=error.message, consequence=detail)
+    return Unavailable(detail)
+
+
+async def connect(
+    *,
+    identity: str | None = None,
+    plugins: Sequence[Plugin] = (),
+    interceptors: Sequence[Interceptor] = (),
+    patience: float = 0,
+) -> Client:
     """Connect as `TEMPORAL_*` says; without any of it, to localhost:7233.
 
     Raises:
-        RuntimeError: Temporal cannot be reached, for `patience` seconds.
+        Unavailable: Temporal cannot be reached, for `patience` seconds.
     """
     config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
     config.setdefault("target_host", "localhost:7233")
-    if plugins:
-        config["plugins"] = plugins
     config |= {
+        "plugins": list(plugins),
+        "interceptors": list(interceptors),
         "identity": identity,
         "runtime": Runtime(telemetry=TelemetryConfig()),
         # Messages are small: compressing them costs more than sending them.
         "grpc_compression": GrpcCompression.NONE,
         "keep_alive_config": KeepAliveConfig(interval_millis=5000, timeout_millis=5000),
     }
-    end = time.monotonic() + patience
+    end, pause = time.monotonic() + patience, FIRST_PAUSE
     while True:
         try:
             return await Client.connect(**config)
         except RuntimeError as error:
-            if time.monotonic() > end:
-                raise
-            log.warning("Temporal cannot be reached yet", error=str(error).partition(":")[0])
-            await asyncio.sleep(RETRY)
+            why = f"Temporal at {config['target_host']} cannot be reached: {_reason(error)}"
+            if time.monotonic() + pause > end:
+                raise Unavailable(why) from error
+            log.warning("Temporal cannot be reached yet", address=config["target_host"], error=_reason(error))
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LAST_PAUSE)
+
+
+def _reason(error: RuntimeError) -> str:
+    """Shorten what the SDK says, which is a Rust structure in words."""
+    found = MESSAGE.search(str(error))
+    return found[1] if found else str(error).partition("\n")[0].partition("(")[0]
 
 
 async def connect_as(client: Client) -> Client:
@@ -114,21 +144,3 @@ async def connect_as(client: Client) -> Client:
     service = await ServiceClient.connect(client.service_client.config)
     config: dict[str, Any] = {**client.config(active_config=True), "service_client": service, "plugins": []}
     return Client(**config)
-
-
-async def register_search_attributes() -> None:
-    """Make the attributes that our workflows carry known to Temporal. Doing it again changes nothing.
-
-    Raises:
-        Unavailable: Temporal cannot be reached, or refuses.
-    """
-    try:
-        client = await connect()
-        keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
-        await client.operator_service.add_search_attributes(
-            AddSearchAttributesRequest(
-                namespace=client.namespace, search_attributes={key.name: keyword for key in SEARCH_ATTRIBUTES}
-            )
-        )
-    except (RPCError, RuntimeError) as error:
-        raise Unavailable(f"The search attributes could not be registered with Temporal: {error}") from error

@@ -55,7 +55,9 @@ async def test_a_setting_that_cannot_be_is_named() -> None:
 
 
 async def test_a_database_that_is_not_there_is_said_to_be_missing() -> None:
-    code, _, err = await answer("migrate", DATABASE_URL="postgresql://postgres@127.0.0.1:1/nowhere")
+    code, _, err = await answer(
+        "migrate", DATABASE_URL="postgresql://postgres@127.0.0.1:1/nowhere", DURATHREAD_START_PATIENCE="0"
+    )
     assert code == 1
     assert err.startswith("Error: Postgres cannot be used: ")
     assert "Traceback" not in err

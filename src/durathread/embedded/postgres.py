@@ -41,6 +41,8 @@ SETTINGS = {
 # Measured, one row a commit: 0.37 ms on, 0.19 ms off (synchronous_commit=off, 0.13 ms, loses commits to a kill -9).
 UNSAFE_SETTINGS = {"fsync": "off", "full_page_writes": "off"}
 
+TASK_QUEUE = "SELECT task_queue FROM deployment"
+
 INITDB = (
     "--username=postgres",
     "--encoding=UTF8",
@@ -112,6 +114,11 @@ class Postgres(Child):
             if not found.rowcount:
                 await server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
         return True
+
+    async def task_queue(self) -> str:
+        """Read which task queue of Temporal is that of the database, which is migrated."""
+        async with await psycopg.AsyncConnection.connect(self.url, connect_timeout=5) as server:
+            return (await (await server.execute(TASK_QUEUE)).fetchall())[0][0]
 
     async def _create(self) -> None:
         # Under another name until it is whole: initdb can be killed too.

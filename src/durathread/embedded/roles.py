@@ -12,7 +12,6 @@ from durathread.embedded.engines import Engines
 from durathread.embedded.http import get
 from durathread.embedded.terminal import Terminal
 
-TASK_QUEUE = "durathread"
 LABELS = {"migrate": "The migration", "api": "The API", "worker": "The worker"}
 STEP_GRACE = 5
 """Seconds that a step may go on after Ctrl-C. It is repeated at the next start, so waiting long buys little."""
@@ -105,7 +104,7 @@ class Worker(Role):
 
     async def ready(self) -> bool:
         """Say whether it polls its task queue."""
-        queue = self._variables.get("DURATHREAD_TASK_QUEUE", TASK_QUEUE)
+        queue = self._variables.get("DURATHREAD_TASK_QUEUE") or await self.engines.postgres.task_queue()
         return await self.engines.temporal.has_worker(queue) and self.pid is not None
 
 

@@ -1,0 +1,15 @@
+"""The identity of a deployment."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    """Name the database and its task queue."""
+    sql = Path(__file__).parents[1] / "0007_deployment.sql"
+    # The driver's own call, because SQLAlchemy's would read `%` and `:name` as parameters.
+    op.get_bind().exec_driver_sql(sql.read_text().replace("%", "%%"))
