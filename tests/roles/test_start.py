@@ -201,7 +201,7 @@ async def eventually_known(client: Client) -> None:
 
     async def known() -> bool:
         try:
-            return bool(await examine(client)) and await describe(client) is not None
+            return bool(await examine(client))
         except RPCError:
             return False
 
@@ -236,8 +236,8 @@ async def test_a_role_whose_engine_does_not_answer_stops_at_once(roles: Roles, m
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = AWAY[engine][0].replace("127.0.0.1:1", f"127.0.0.1:{mute.getsockname()[1]}")
         role = await roles.start("worker", **{"DATABASE_URL": migrated.database_url, engine: address})
-        await somebody_connects(mute)
-        assert await role.stop(within=5) in STOPPED
+        with await somebody_connecting(mute):
+            assert await role.stop(within=5) in STOPPED
         assert "Traceback" not in role.text()
 
 
@@ -270,18 +270,19 @@ async def test_an_address_that_cannot_be_one_is_named_without_it(migrated: Setti
     assert "secret" not in str(refused.value)
 
 
-async def somebody_connects(mute: socket.socket) -> None:
+async def somebody_connecting(mute: socket.socket) -> socket.socket:
     """Wait until somebody connects to what never answers."""
     mute.setblocking(False)
 
-    async def connected() -> bool:
+    async def connected() -> socket.socket | None:
         try:
-            mute.accept()
+            return mute.accept()[0]
         except BlockingIOError:
-            return False
-        return True
+            return None
 
-    await eventually(connected, timeout=60)
+    found = await eventually(connected, timeout=60)
+    assert found
+    return found
 
 
 async def searchable(client: Client) -> None:
