@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cached_property
+from uuid import UUID
 
 from langgraph.store.base import BaseStore
 from redis.asyncio import Redis
@@ -66,6 +67,11 @@ class Resources:
         """Who the database is."""
         assert self._deployment is not None, "the worker is not running"
         return self._deployment
+
+    @property
+    def deployment_id(self) -> UUID | None:
+        """The name of the deployment; None before the database was asked."""
+        return self._deployment.deployment_id if self._deployment else None
 
     @property
     def pool(self) -> Pool:

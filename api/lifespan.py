@@ -28,6 +28,7 @@ from durathread.activities.loops import GraphLoops
 from durathread.api.authority import Authority
 from durathread.api.deps import Server, final_statuses
 from durathread.api.in_process import in_process
+from durathread.belonging import Belonging
 from durathread.bridge import Bridge
 from durathread.errors import PartEnded
 from durathread.graphs import Graphs
@@ -76,7 +77,8 @@ async def open_server(
         pool = await stack.enter_async_context(open_pool(settings.database_url, size=settings.pool_size))
         await wait_for_database(pool, patience=settings.start_patience)
         async with connection(pool) as conn:
-            settings = settled(settings, await deployments.get(conn))
+            deployment = await deployments.get(conn)
+        settings = settled(settings, deployment)
         redis = connect_valkey(settings.redis_url)
         stack.push_async_callback(redis.aclose)
 
@@ -95,7 +97,9 @@ async def open_server(
         items = await stack.enter_async_context(open_store(pool, store_config_on(graphs, loops)))
         await items.start_ttl_sweeper()
         store = LoopStore(items, at_once=settings.pool_size // 2)
-        temporal = temporal or await connect(patience=settings.start_patience)
+        temporal = temporal or await connect(
+            interceptors=[Belonging(lambda: deployment.deployment_id)], patience=settings.start_patience
+        )
         await register(pool, graphs, await loops.run(lambda: names_of(graphs, store)))
         first_nodes = await loops.run(lambda: first_nodes_of(graphs, store))
         terms = terms_of(graphs.config, thread_ttl=settings.thread_ttl)

@@ -17,6 +17,7 @@ from durathread.activities.resources import Resources
 from durathread.activities.settle import Settlements
 from durathread.activities.step import Steps
 from durathread.activities.sweep import Sweeps
+from durathread.belonging import Belonging
 from durathread.graphs import Graphs
 from durathread.loopback import serving_inside
 from durathread.ownership import claim
@@ -63,6 +64,7 @@ class DurathreadPlugin(SimplePlugin):
         crons = Crons(self._resources)
         super().__init__(
             "durathread.DurathreadPlugin",
+            interceptors=[Belonging(lambda: self._resources.deployment_id)],
             workflows=[Thread, Run, Sweep, Cron, Webhook, Expire],
             activities=[
                 steps.step,
