@@ -2,9 +2,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 CLIENTS := tests/javascript
 CHAT := examples/chat
+# What is run on the oldest packages that pyproject.toml allows, and on the newest there are.
+CORE := tests/runs/test_double_texting.py tests/runs/test_lifecycle.py tests/store tests/replay tests/test_factories.py
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help setup dev chat test test-browser test-cluster soak check bench
+.PHONY: help setup dev chat test test-bounds test-browser test-cluster soak check bench
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -22,6 +24,11 @@ chat: .venv/ready $(CHAT)/node_modules/ready ## Run a server with examples/chat,
 
 test: .venv/ready $(CLIENTS)/node_modules/ready ## Run the tests, two files at a time (ARGS="-k name" runs some)
 	@exec $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-bounds: .venv/ready .venv-lowest-direct/ready .venv-highest/ready ## Resolve beside others' packages; run a core on the oldest and newest packages
+	@$(BIN)/python -m pytest tests/bounds
+	@for bound in lowest-direct highest; do echo "A core of the tests, resolved $$bound:"; \
+		.venv-$$bound/bin/python -m pytest -n 2 --dist loadfile -p no:cacheprovider -W default $(CORE) || exit 1; done
 
 test-browser: .venv/ready $(CHAT)/node_modules/ready ## Build the page of examples/chat and use it in Chromium (ARGS="-k name")
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
@@ -52,6 +59,13 @@ bench: .venv/ready ## Measure a running server (benchmarks/README.md)
 	@$(PYTHON) -m venv .venv
 	@$(PIP) install -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv-%/ready: pyproject.toml
+	@echo 'Installing into .venv-$*.'
+	@rm -rf .venv-$* && $(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/python -m pip --quiet --disable-pip-version-check install uv
+	@.venv-$*/bin/python -m uv pip install --quiet --python .venv-$*/bin/python --resolution $* -e '.[dev]'
 	@touch $@
 
 %/node_modules/ready: %/package.json

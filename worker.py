@@ -7,10 +7,10 @@ import socket
 import sys
 
 import structlog
-import uvloop
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
+from durathread import event_loop
 from durathread.errors import Error
 from durathread.logs import configure
 from durathread.plugin import DurathreadPlugin
@@ -62,7 +62,7 @@ def main(settings: Settings | None = None) -> None:
     try:
         settings = settings or Settings()
         configure(settings.log_level, json=settings.log_json)
-        uvloop.run(serve(settings))
+        event_loop.run(serve(settings))
     except Error as error:
         log.error(str(error))
         code = 1

@@ -11,8 +11,8 @@ from contextvars import ContextVar
 from typing import Any, Generic, TypeVar, cast
 
 import structlog
-import uvloop
 
+from durathread import event_loop
 from durathread.errors import LoopEnded
 from durathread.sources import line_of
 
@@ -34,7 +34,7 @@ class Raised(Exception):
     """Users' code has raised what would end a process or cancel a task. Its cause says what."""
 
 
-class UsersLoop(uvloop.Loop):
+class UsersLoop(event_loop.EventLoop):
     """An event loop that users' code shares, and therefore may not stop."""
 
     ending = False

@@ -1,16 +1,16 @@
 """Finds out who sends each request, before any route sees it."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import orjson
-from fastapi.routing import iter_route_contexts
+from fastapi import routing
 from starlette.authentication import AuthCredentials, UnauthenticatedUser
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.routing import compile_path
+from starlette.routing import BaseRoute, compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
@@ -141,10 +141,19 @@ async def _json(request: Request) -> Any:
 def _path_params(scope: Scope) -> dict[str, Any]:
     """Match the path with the routes: none has been chosen yet."""
     path = route_path(scope)
-    for route in iter_route_contexts(owner(scope).routes):
-        if route.path is None or not (route.methods is None or scope.get("method", "GET") in route.methods):
+    for template, methods in _templates(owner(scope).routes):
+        if methods is not None and scope.get("method", "GET") not in methods:
             continue
-        pattern, _, convertors = compile_path(route.path)
+        pattern, _, convertors = compile_path(template)
         if found := pattern.match(path):
             return {name: convertors[name].convert(value) for name, value in found.groupdict().items()}
     return {}
+
+
+def _templates(routes: Sequence[BaseRoute]) -> Iterator[tuple[str, Collection[str] | None]]:
+    """List the paths of routes with their methods; None stands for any."""
+    # FastAPI has kept routers whole, and walked them so, since 0.138; before it, an app's routes are all there is.
+    walk = getattr(routing, "iter_route_contexts", iter)
+    for route in walk(routes):
+        if (template := getattr(route, "path", None)) is not None:
+            yield template, getattr(route, "methods", None)

@@ -6,8 +6,8 @@ import sys
 
 import structlog
 import uvicorn
-import uvloop
 
+from durathread import event_loop
 from durathread.api.app import create_app
 from durathread.errors import Error, PartEnded
 from durathread.graphs import Graphs
@@ -52,7 +52,7 @@ def main(settings: Settings | None = None) -> None:
     try:
         settings = settings or Settings()
         configure(settings.log_level, json=settings.log_json)
-        code = uvloop.run(serve(settings))
+        code = event_loop.run(serve(settings))
     except Error as error:
         log.error(str(error))
         code = 1

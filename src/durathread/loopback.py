@@ -11,12 +11,11 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import Future
 
 import structlog
-import uvloop
 from starlette.types import ASGIApp, Receive, Scope, Send
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from durathread import clients
+from durathread import clients, event_loop
 from durathread.api.app import create_routes
 from durathread.api.errors import problem
 from durathread.api.in_process import in_process
@@ -43,7 +42,7 @@ class Home:
         self._settings = settings
         self._graphs = graphs
         self._client = client
-        self._loop = uvloop.new_event_loop()
+        self._loop = event_loop.EventLoop()
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="api for clients inside", daemon=True)
         self._thread.start()
