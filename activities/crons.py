@@ -64,10 +64,11 @@ class Crons:
         found = await listed(client, task_queue=activity.info().task_queue)
         async with connection(self._resources.pool) as conn:
             await crons.forget_firings(conn)
-            for cron_id in set(await crons.published(conn, since=since)) - found:
-                activity.heartbeat()
-                if not await exists(client, cron_id):
-                    await crons.mark_lost(conn, cron_id)
+            unseen = set(await crons.published(conn, since=since)) - found
+        lost = [cron_id for cron_id in unseen if not await self._exists(cron_id)]
+        async with connection(self._resources.pool) as conn:
+            for cron_id in lost:
+                await crons.mark_lost(conn, cron_id)
             behind = await crons.unpublished(conn, since=since)
             orphans = found - await crons.known(conn, found)
         count = 0
@@ -81,6 +82,10 @@ class Crons:
                 # The next sweep tries again: meanwhile it holds up no other cron.
                 log.exception("The schedule of a cron cannot be repaired", cron_id=str(cron_id))
         return count
+
+    async def _exists(self, cron_id: UUID) -> bool:
+        activity.heartbeat()
+        return await exists(activity.client(), cron_id)
 
     async def _publish(self, cron_id: UUID) -> None:
         await publish(

@@ -9,8 +9,8 @@ from durathread.activities.resources import Resources
 from durathread.errors import Unavailable
 from durathread.removal import Removed, take, tell
 from durathread.store import lifetimes
-from durathread.store.pool import OUTAGES, connection, transaction
-from durathread.store.saver import Saver
+from durathread.store.pool import OUTAGES, Connection, connection, transaction
+from durathread.store.pruning import keep_latest
 from durathread.workflows.messages import EXPIRE_THREADS, Expiration
 
 log = structlog.get_logger()
@@ -48,18 +48,22 @@ class Expiries:
             strategy = await lifetimes.lock_expired(conn, thread_id)
             if strategy == "delete":
                 removed = await take(conn, thread_id)
-            elif strategy == "keep_latest":
-                await self._prune(thread_id)
-                await lifetimes.renew(conn, thread_id)
+        if strategy == "keep_latest":
+            await self._prune(thread_id)
         if removed is not None:
             await tell(removed, publisher=self._resources.publisher, temporal=activity.client())
         return strategy is not None
 
     async def _prune(self, thread_id: UUID) -> None:
+        async def lock(conn: Connection) -> bool:
+            return await lifetimes.lock_expired(conn, thread_id) == "keep_latest"
+
         try:
-            await Saver(self._resources.pool).aprune([str(thread_id)], strategy="keep_latest")
+            await keep_latest(self._resources.pool, thread_id, lock=lock)
         except (Unavailable, *OUTAGES):
             raise
         except Exception:
             # Tried again after another lifetime: meanwhile it holds up no other thread.
             log.exception("A thread keeps its history", thread_id=str(thread_id))
+        async with connection(self._resources.pool) as conn:
+            await lifetimes.renew(conn, thread_id)

@@ -21,7 +21,7 @@ from durathread.errors import Error, Invalid, NotFound, TimedOut, Unavailable
 from durathread.graphs import Graphs
 from durathread.lifecycle import Owner
 from durathread.preparation import UUID_FORM, limits_of
-from durathread.records import Run, Thread
+from durathread.records import IN_FLIGHT, Run, Thread
 from durathread.settings import Settings
 from durathread.store import runs, threads
 from durathread.store.filters import Filter
@@ -245,7 +245,7 @@ async def final_statuses(pool: Pool, subjects: Collection[str]) -> dict[str, str
     watched = {subject: UUID(subject.removeprefix(THREAD)) for subject in subjects if subject.startswith(THREAD)}
     ids = {subject: UUID(subject.removeprefix(SETTLED)) for subject in subjects if subject not in watched}
     async with connection(pool) as conn:
-        found = {run.run_id: run for run in await runs.named(conn, list(ids.values()))}
+        found = {run.run_id: run for run in await runs.standings(conn, list(ids.values()))}
         unsettled = (
             {run.thread_id for run in found.values()} if any(s.startswith(SETTLED) for s in ids) else set[UUID]()
         )
@@ -256,7 +256,7 @@ async def final_statuses(pool: Pool, subjects: Collection[str]) -> dict[str, str
     }
     for subject, run_id in ids.items():
         run = found.get(run_id)
-        statuses[subject] = "deleted" if run is None else None if run.in_flight else run.status
+        statuses[subject] = "deleted" if run is None else None if run.status in IN_FLIGHT else run.status
         if run and subject.startswith(SETTLED) and run.started_at and run.thread_id in shown:
             turn = shown[run.thread_id]
             if turn is None or turn < run.started_at:

@@ -128,7 +128,7 @@ async def _start(server: Server, caller: Caller, thread_id: UUID, decide: Decide
 
 
 async def _latest(conn: Connection, thread: Thread | None) -> list[Run]:
-    return await runs.listed(conn, thread.thread_id, status=None, limit=100, offset=0) if thread else []
+    return await runs.heads(conn, thread.thread_id) if thread else []
 
 
 def _body(asked: JsonObject) -> RunCreate:

@@ -26,7 +26,8 @@ from durathread.preparation import Body, UuidText
 from durathread.records import JsonObject, Lifetime, LifetimeStrategy, Thread, ThreadStatus
 from durathread.store import lifetimes, saver, threads
 from durathread.store.filters import Filter
-from durathread.store.pool import connection, transaction
+from durathread.store.pool import Connection, connection, transaction
+from durathread.store.pruning import keep_latest
 from durathread.streams.marks import mark_state
 
 router = Routes(prefix="/threads", tags=["Threads"])
@@ -317,16 +318,17 @@ async def _refreshed(server: Server, copied: Thread) -> Thread:
 
 
 async def _keep_latest(server: Server, thread_id: UUID, *, only: Filter | None) -> bool:
-    async with transaction(server.pool) as conn:
+    async def lock(conn: Connection) -> bool:
         try:
             await threads.lock_idle(conn, thread_id, only=only)
         except (NotFound, ThreadBusy):
             return False
-        try:
-            await saver.Saver(server.pool).aprune([str(thread_id)], strategy="keep_latest")
-        except NotImplementedError as error:
-            raise BadRequest(f"Thread {thread_id} cannot be reduced to its latest checkpoint: {error}") from error
-    return True
+        return True
+
+    try:
+        return await keep_latest(server.pool, thread_id, lock=lock)
+    except NotImplementedError as error:
+        raise BadRequest(f"Thread {thread_id} cannot be reduced to its latest checkpoint: {error}") from error
 
 
 async def _allowed(caller: Caller, body: ThreadFilter, **part: int) -> JsonObject:

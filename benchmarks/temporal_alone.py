@@ -17,11 +17,14 @@ from temporalio.worker import Worker
 
 STEPS = 3
 ENDED: dict[str, asyncio.Event] = {}
+BEGUN: dict[str, float] = {}
 
 
 @activity.defn
 async def step(run_id: str, number: int) -> int:
     """Do nothing; the last tells who waits."""
+    if number == 0:
+        BEGUN[run_id] = time.perf_counter()
     if number == STEPS - 1:
         ENDED[run_id].set()
     return number
@@ -71,6 +74,14 @@ async def one(client: Client) -> float:
     return (time.perf_counter() - began) * 1000
 
 
+async def burst(client: Client, runs: int) -> list[float]:
+    """Start runs at once, and return the milliseconds after which the first activity of each began."""
+    began = time.perf_counter()
+    BEGUN.clear()
+    await asyncio.gather(*(one(client) for _ in range(runs)))
+    return sorted((at - began) * 1000 for at in BEGUN.values())
+
+
 async def loop(client: Client, runs: int) -> None:
     """Run one after the other."""
     for _ in range(runs):
@@ -85,6 +96,7 @@ async def main() -> None:
         "--runs", type=int, default=40, help="samples; a quarter of it, for each client of the closed loop"
     )
     parser.add_argument("--clients", type=int, default=20)
+    parser.add_argument("--bursts", type=int, nargs="*", default=[40, 100], help="runs that are started at once")
     given = parser.parse_args()
     client = await Client.connect(given.address, grpc_compression=GrpcCompression.NONE)
     async with Worker(client, task_queue="bare", workflows=[BareThread, BareRun], activities=[step]):
@@ -94,9 +106,12 @@ async def main() -> None:
         each = max(given.runs // 4, 1)
         await asyncio.gather(*(loop(client, each) for _ in range(given.clients)))
         rate = given.clients * each / (time.perf_counter() - began)
+        bursts = {size: await burst(client, size) for size in given.bursts}
     p95 = taken[int(len(taken) * 0.95)]
     print(f"signal -> end of third activity: median {statistics.median(taken):.1f} ms, p95 {p95:.1f} ms")
     print(f"{given.clients} clients: {rate:.1f} runs/s")
+    for size, samples in bursts.items():
+        print(f"burst of {size}: first activity after {statistics.median(samples):.0f} ms in the median")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from durathread.embedded.valkey import Valkey
 from durathread.lifecycle import Owner
 from durathread.streams.connection import connect
 from durathread.streams.events import stream_key
-from durathread.streams.hub import PAGE, open_hub
+from durathread.streams.hub import FIRST_PAGE, open_hub
 
 
 async def statuses(subjects: Collection[str]) -> dict[str, str | None]:
@@ -43,10 +43,10 @@ async def test_marks_wait_while_valkey_is_away(tmp_path: Path) -> None:
         valkey = Valkey(folder, port=free_port())
         await valkey.start()
         async with connect(valkey.url) as redis, open_hub(redis, Owner(), statuses) as hub:
-            for number in range(1, PAGE + 11):
+            for number in range(1, FIRST_PAGE + 11):
                 await redis.xadd(stream_key(subject), {"e": f"e{number}", "d": "{}"}, id=f"{number}-0")
             marks = hub.marks(subject, after="0-0")
-            seen = [(await anext(marks)).name for _ in range(PAGE)]
+            seen = [(await anext(marks)).name for _ in range(FIRST_PAGE)]
             # What is behind the first page has yet to be read, and there is nobody to ask.
             valkey.kill()
             await valkey.wait()
@@ -60,7 +60,7 @@ async def test_marks_wait_while_valkey_is_away(tmp_path: Path) -> None:
                 seen.append((await anext(marks)).name)
             await marks.aclose()
         await valkey.stop()
-    kept = [f"e{number}" for number in range(1, PAGE + 11)]
-    assert seen[:PAGE] == kept[:PAGE]
+    kept = [f"e{number}" for number in range(1, FIRST_PAGE + 11)]
+    assert seen[:FIRST_PAGE] == kept[:FIRST_PAGE]
     # As much as Valkey has kept, each once, in order.
-    assert seen[PAGE:-1] == kept[PAGE : len(seen) - 1]
+    assert seen[FIRST_PAGE:-1] == kept[FIRST_PAGE : len(seen) - 1]

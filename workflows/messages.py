@@ -74,6 +74,8 @@ class RunRequest:
     spent: float = 0
     limits: Limits = Limits()
     payload: dict[str, Any] | None = None
+    # Whose the run is: those of one wait for each other before they make others wait.
+    fairness: str = ""
 
 
 @dataclass(frozen=True)

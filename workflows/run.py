@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import NoReturn
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
+from temporalio.common import Priority, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
 
 from durathread.temporal import RUN_STATUS
@@ -99,6 +99,7 @@ class Run:
             ),
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=", ".join(nodes)[:200] or None,
+            priority=Priority(fairness_key=request.fairness) if request.fairness else Priority.default,
         )
         try:
             await workflow.wait_condition(handle.done)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.common import Priority, RetryPolicy, SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -219,6 +219,7 @@ class Thread:
             run_timeout=timedelta(seconds=request.limits.run_timeout),
             search_attributes=TypedSearchAttributes(pairs),
             static_summary=f"{request.graph_id} · {request.strategy}",
+            priority=Priority(fairness_key=request.fairness) if request.fairness else Priority.default,
         )
 
     async def _cancel(self, request: RunRequest) -> None:

@@ -32,6 +32,14 @@ async def sleep(state: Sleep, writer: StreamWriter) -> dict[str, Any]:
     return {}
 
 
+async def tick(state: Sleep, writer: StreamWriter) -> dict[str, Any]:
+    """Say something every fiftieth of a second, as a model does."""
+    for number in range(int(state["seconds"] * 50)):
+        writer(number)
+        await asyncio.sleep(0.02)
+    return {}
+
+
 noop3 = (
     StateGraph(Note)
     .add_node("a", noop)
@@ -45,3 +53,5 @@ noop3 = (
 )
 
 sleeper = StateGraph(Sleep).add_node("sleep", sleep).add_edge(START, "sleep").add_edge("sleep", END).compile()
+
+ticker = StateGraph(Sleep).add_node("tick", tick).add_edge(START, "tick").add_edge("tick", END).compile()

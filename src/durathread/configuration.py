@@ -20,6 +20,7 @@ KEYS: Mapping[str, Fate] = {
     "store": "honoured",
     "checkpointer": "honoured",
     "webhooks": "honoured",
+    "fairness": "honoured",
     # Who asks for these would take what is stored for encrypted, or for stored elsewhere.
     "encryption": "refused",
     "store.path": "refused",

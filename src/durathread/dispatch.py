@@ -7,6 +7,7 @@ from uuid import UUID
 import httpx
 from temporalio.client import Client
 from temporalio.common import (
+    Priority,
     SearchAttributePair,
     TypedSearchAttributes,
     WorkflowIDConflictPolicy,
@@ -66,6 +67,7 @@ async def send(client: Client, request: RunRequest, *, task_queue: str) -> None:
             static_summary=request.graph_id,
             start_signal="new_run",
             start_signal_args=[request],
+            priority=Priority(fairness_key=request.fairness) if request.fairness else Priority.default,
             rpc_timeout=PATIENCE,
         )
     except RPCError as error:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Annotated, Any, Literal, cast
 from uuid import UUID
 
@@ -38,6 +39,8 @@ RESERVED_METADATA = ("thread_id", "assistant_id", "run_id", "cron_id", "counters
 # Private to LangGraph: how a graph that resumes tells the graphs inside it, which RemoteGraph sends along as config.
 RESUMING, RESUME_MAP = "__pregel_resuming", "__pregel_resume_map"
 RESERVED_PREFIXES = ("langgraph_auth_user", "langgraph_auth_permissions", "langgraph_request_id", "__")
+# What Temporal takes for a key of fairness, in bytes.
+MOST_FAIRNESS = 64
 # A hundred years, in seconds: what a timestamp can bear.
 LONGEST_DELAY = 100 * 365 * 86400
 
@@ -200,6 +203,8 @@ def prepare(
     }
     if body.strict_resume:
         kwargs["strict_resume"] = True
+    if terms.fairness and (key := config["configurable"].get(terms.fairness)):
+        kwargs["fairness_key"] = str(key)
     if (answers := _relayed_answers(body)) is not None:
         kwargs["relayed_answers"] = answers
     return NewRun(
@@ -252,7 +257,16 @@ def signal_of(run: Run, superseded: tuple[Run, ...], *, limits: Limits, nodes: l
         nodes=[] if resumes else nodes,
         calls=run.attempt // 1000,
         limits=limits,
+        fairness=_fairness(run),
     )
+
+
+def _fairness(run: Run) -> str:
+    """Name whose a run is, in the 64 bytes that Temporal allows."""
+    configurable: JsonObject = (run.kwargs.get("config") or {}).get("configurable") or {}
+    user = configurable.get("langgraph_auth_user_id")
+    key = str(run.kwargs.get("fairness_key") or user or run.thread_id)
+    return key if key.isascii() and len(key) <= MOST_FAIRNESS else sha256(key.encode("utf-8", "replace")).hexdigest()
 
 
 def said(command: JsonObject) -> JsonObject:

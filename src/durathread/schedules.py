@@ -1,5 +1,7 @@
 """The Temporal Schedules of crons: a cron's row says what is wanted, its schedule makes it happen."""
 
+import asyncio
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,14 +24,18 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError, RPCStatusCode
 
 from durathread.dispatch import PATIENCE
+from durathread.errors import Unavailable
 from durathread.records import Cron
 from durathread.store import crons
-from durathread.store.pool import Pool, transaction
+from durathread.store.pool import Pool, connection
 from durathread.temporal import ASSISTANT_ID, THREAD_ID, cron_id_of, cron_schedule_id, unavailable
 from durathread.timetable import Calendar, Timetable
 from durathread.workflows.messages import CRON, CronTick
 
 DOWN = "The cron cannot be scheduled: Temporal is unavailable."
+# How long one may take to tell Temporal, in seconds: longer than two calls may. And between two looks at whose turn it is.
+TURN = 3 * PATIENCE.total_seconds()
+PAUSE = 0.05
 # How many times a schedule is told ahead in a time zone. Temporal 1.31 lets a cron of Berlin that is due each minute rest for
 # an hour when summer ends, and one that is due at 1:45 come again at 2:45; docs/decisions/0010 has the measurement.
 AHEAD = 100
@@ -43,15 +49,45 @@ async def publish(pool: Pool, client: Client, cron_id: UUID, *, task_queue: str,
     Raises:
         Unavailable: Temporal did not take it.
     """
-    async with transaction(pool) as conn:
-        # Whoever holds the row publishes, so that the last to change it is the last to be heard.
-        cron = await crons.lock(conn, cron_id)
-        if cron is None:
-            await remove(client, cron_id)
-        elif not cron.scheduled or (cron.refill_at and cron.refill_at <= datetime.now(UTC)):
+    turn = await _turn(pool, cron_id)
+    if turn is None:
+        await remove(client, cron_id)
+        return
+    cron, done, times = turn.cron, False, Times([])
+    try:
+        # What was changed by one whose turn had run out is told again: nobody knows what it has told since.
+        if not cron.scheduled or (cron.refill_at and cron.refill_at <= datetime.now(UTC)):
             times = _times(cron)
             await _put(client, cron, times=times, task_queue=task_queue, window=window)
-            await crons.mark_scheduled(conn, cron_id, refill_at=times.refill_at)
+            done = True
+    finally:
+        async with connection(pool) as conn:
+            ours = await crons.end_turn(conn, turn, done=done, refill_at=times.refill_at)
+    if done and not ours:
+        # Too late: another has had its turn meanwhile, or the cron is gone. What we have told may be old.
+        async with connection(pool) as conn:
+            await crons.mark_lost(conn, cron_id)
+        await publish(pool, client, cron_id, task_queue=task_queue, window=window)
+
+
+async def _turn(pool: Pool, cron_id: UUID) -> crons.Turn | None:
+    """Wait for the turn at publishing a cron, so that the last to change it is the last to be heard; None without the cron.
+
+    It is a note in the row, no lock: while Temporal is asked, no connection is held.
+
+    Raises:
+        Unavailable: others do not come to an end.
+    """
+    end = time.monotonic() + TURN
+    while True:
+        async with connection(pool) as conn:
+            if turn := await crons.take_turn(conn, cron_id, seconds=TURN):
+                return turn
+            if await crons.get(conn, cron_id) is None:
+                return None
+        if time.monotonic() > end:
+            raise Unavailable(DOWN)
+        await asyncio.sleep(PAUSE)
 
 
 async def remove(client: Client, cron_id: UUID) -> None:

@@ -2,18 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from durathread.errors import ConfigError
 from durathread.lifetimes import Expiry, expiry_of
 from durathread.webhooks import Rules, rules_of
 
 
 @dataclass(frozen=True)
 class Terms:
-    """Where webhooks may go, and how long threads live."""
+    """Where webhooks may go, how long threads live, and who waits for whom."""
 
     webhooks: Rules
     expiry: Expiry
+    # The key of `configurable` that says whose a run is; None for the user, or else the thread.
+    fairness: str | None = None
 
 
 def terms_of(config: Mapping[str, Any], *, thread_ttl: str = "") -> Terms:
@@ -22,4 +25,15 @@ def terms_of(config: Mapping[str, Any], *, thread_ttl: str = "") -> Terms:
     Raises:
         ConfigError: they cannot be used; says why.
     """
-    return Terms(webhooks=rules_of(config), expiry=expiry_of(config, text=thread_ttl))
+    return Terms(
+        webhooks=rules_of(config), expiry=expiry_of(config, text=thread_ttl), fairness=_fairness(config.get("fairness"))
+    )
+
+
+def _fairness(given: Any) -> str | None:
+    if given is None:
+        return None
+    key = cast(Mapping[str, Any], given).get("key") if isinstance(given, Mapping) else None
+    if not isinstance(key, str) or not key:
+        raise ConfigError('langgraph.json: fairness needs {"key": "the key of configurable that says whose a run is"}.')
+    return key

@@ -19,6 +19,9 @@ DYNAMIC_CONFIG = (
     "history.outboundProcessorMaxPollRPS=2000",
     "frontend.WorkerCommandsEnabled=true",
     "system.enableCancelActivityWorkerCommand=true",
+    # Of the tasks that wait for a worker, those come first whose user has had the fewest.
+    "matching.useNewMatcher=true",
+    "matching.enableFairness=true",
 )
 SEARCH_ATTRIBUTES = ("ThreadId", "AssistantId", "GraphId", "RunStatus")
 API = "/api/v1/namespaces/default"

@@ -52,9 +52,7 @@ FROM (SELECT graph_id, assistant_id FROM run WHERE thread_id = %(thread)s AND st
       ORDER BY started_at DESC LIMIT 1) r
 WHERE t.thread_id = %(thread)s AND t.metadata ->> 'graph_id' <> r.graph_id
 """
-IN_FLIGHT: LiteralString = (
-    f"SELECT {runs.COLUMNS} FROM run WHERE thread_id = %s AND status IN ('pending', 'running') ORDER BY seq"
-)
+IN_FLIGHT: LiteralString = f"SELECT {runs.COLUMNS_WITHOUT_INPUT} FROM run WHERE thread_id = %s AND status IN ('pending', 'running') ORDER BY seq"
 DELETE_UNUSED_THREAD = """
 DELETE FROM thread t WHERE t.thread_id = %s AND NOT EXISTS (SELECT 1 FROM run r WHERE r.thread_id = t.thread_id)
 """

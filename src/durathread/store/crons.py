@@ -46,7 +46,19 @@ UPDATE cron SET schedule = %(schedule)s, timezone = %(timezone)s, end_time = %(e
     next_run_date = %(next_run_date)s, scheduled = FALSE, updated_at = clock_timestamp()
 WHERE cron_id = %(cron_id)s RETURNING {COLUMNS}
 """
-MARK_SCHEDULED = "UPDATE cron SET scheduled = TRUE, refill_at = %s WHERE cron_id = %s"
+# Who has its turn publishes what the row says; if nobody hears of the end, the turn ends by itself.
+TAKE_TURN: LiteralString = f"""
+UPDATE cron SET publishing_until = clock_timestamp() + make_interval(secs => %(seconds)s)
+WHERE cron_id = %(cron)s AND (publishing_until IS NULL OR publishing_until < clock_timestamp())
+RETURNING publishing_until, {COLUMNS}
+"""
+# What was changed meanwhile is published by whoever has changed it.
+END_TURN = """
+UPDATE cron SET publishing_until = NULL,
+    scheduled = CASE WHEN %(done)s AND updated_at = %(seen)s THEN TRUE ELSE scheduled END,
+    refill_at = CASE WHEN %(done)s AND updated_at = %(seen)s THEN %(refill_at)s ELSE refill_at END
+WHERE cron_id = %(cron)s AND publishing_until = %(turn)s
+"""
 MARK_LOST = "UPDATE cron SET scheduled = FALSE WHERE cron_id = %s AND scheduled"
 PUT_NEXT = "UPDATE cron SET next_run_date = %s WHERE cron_id = %s"
 DELETE: LiteralString = f"DELETE FROM cron WHERE cron_id = %(cron)s AND {SHOWN}"
@@ -126,9 +138,36 @@ async def restore(conn: Connection, cron: Cron, *, changed: Cron) -> None:
         await revise(conn, cron)
 
 
-async def mark_scheduled(conn: Connection, cron_id: UUID, *, refill_at: datetime | None) -> None:
-    """Note that the schedule of a cron says what its row says, until it must be told more."""
-    await conn.execute(MARK_SCHEDULED, (refill_at, cron_id))
+@dataclass(frozen=True)
+class Turn:
+    """The turn of one who publishes a cron: what its row says, and until when nobody else does."""
+
+    cron: Cron
+    until: datetime
+
+
+async def take_turn(conn: Connection, cron_id: UUID, *, seconds: float) -> Turn | None:
+    """Take the turn at publishing a cron; None while another has it, and if there is no such cron."""
+    row = await (await conn.execute(TAKE_TURN, {"cron": cron_id, "seconds": seconds})).fetchone()
+    if row is None:
+        return None
+    until = row.pop("publishing_until")
+    return Turn(Cron(**row), until)
+
+
+async def end_turn(conn: Connection, turn: Turn, *, done: bool, refill_at: datetime | None = None) -> bool:
+    """End a turn, and note if it is done that the schedule says what the row says, until it must be told more.
+
+    Return whether it still was ours.
+    """
+    args = {
+        "cron": turn.cron.cron_id,
+        "turn": turn.until,
+        "done": done,
+        "seen": turn.cron.updated_at,
+        "refill_at": refill_at,
+    }
+    return (await conn.execute(END_TURN, args)).rowcount == 1
 
 
 async def mark_lost(conn: Connection, cron_id: UUID) -> None:

@@ -1,13 +1,23 @@
 """LangGraph's store on Postgres, usable from any event loop."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from typing import Any, LiteralString, cast
 
 from langchain_core.embeddings import Embeddings
-from langgraph.store.base import BaseStore, Op, Result, TTLConfig
+from langgraph.store.base import (
+    BaseStore,
+    Op,
+    PutOp,
+    Result,
+    SearchOp,
+    TTLConfig,
+    get_text_at_path,
+    tokenize_path,
+)
 from langgraph.store.postgres import AsyncPostgresStore, PostgresStore
 from langgraph.store.postgres.base import PostgresIndexConfig
 
@@ -58,14 +68,64 @@ class StoreConfig:
     ttl: TTLConfig = field(default_factory=_expiring)
 
 
+class Prepared(Embeddings):
+    """Gives out vectors that were made before; what was not is made now."""
+
+    def __init__(self, inner: Embeddings) -> None:
+        """Wrap what makes them."""
+        self._inner = inner
+        self._ready: ContextVar[Mapping[str, list[float]]] = ContextVar("ready")
+
+    async def prepare(self, texts: Collection[str]) -> None:
+        """Make the vectors of texts, for whoever asks in this task."""
+        wanted = list(dict.fromkeys(texts))
+        vectors = await self._inner.aembed_documents(wanted) if wanted else []
+        self._ready.set(dict(zip(wanted, vectors, strict=True)))
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Embed texts."""
+        ready = self._ready.get({})
+        if all(text in ready for text in texts):
+            return [ready[text] for text in texts]
+        return await self._inner.aembed_documents(texts)
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Embed texts."""
+        return self._inner.embed_documents(texts)
+
+    def embed_query(self, text: str) -> list[float]:
+        """Embed a query."""
+        return self._inner.embed_query(text)
+
+
 class Items(AsyncPostgresStore):
-    """LangGraph's store, with filters that mean what they mean in its store in memory."""
+    """LangGraph's store, with filters that mean what they mean in its store in memory.
+
+    It embeds before it takes a connection: an embedding is users' code, or somebody else's service.
+    """
+
+    async def abatch(self, ops: Iterable[Op]) -> list[Result]:
+        """Carry out operations."""
+        asked = list(ops)
+        if isinstance(self.embeddings, Prepared):
+            await self.embeddings.prepare(list(_texts(asked, fields=(self.index_config or {}).get("fields"))))
+        return await super().abatch(asked)
 
     def _get_filter_condition(self, key: str, op: str, value: Any) -> tuple[str, list[Any]]:
         """Compare numbers as numbers, not as text, and look into objects."""
         if op == ONLY:
             return CONTAINS_ONE, [[dumps(document).decode() for document in value]]
         return condition((key,), op, value)
+
+
+def _texts(ops: Iterable[Op], *, fields: Sequence[str] | None) -> Iterator[str]:
+    """List what the store is going to embed: queries, and the fields of items that are found by what they mean."""
+    for op in ops:
+        if isinstance(op, SearchOp) and op.query:
+            yield op.query
+        if isinstance(op, PutOp) and op.value is not None and op.index is not False:
+            for path in (fields or ["$"]) if op.index is None else op.index:
+                yield from get_text_at_path(op.value, tokenize_path(path))
 
 
 def condition(path: tuple[str, ...], op: str, value: Any) -> tuple[str, list[Any]]:
@@ -95,7 +155,7 @@ class LoopStore(BaseStore):
     def __init__(self, inner: BaseStore, *, at_once: int) -> None:
         """Wrap a store of the running event loop, which carries out so many requests at once.
 
-        An embedding is awaited with a connection in hand: the rest of the pool is left to who writes checkpoints.
+        The rest of the pool is left to who writes checkpoints.
         """
         self._inner = inner
         self._loop = asyncio.get_running_loop()
@@ -127,7 +187,7 @@ async def open_store(pool: Pool, config: StoreConfig) -> AsyncGenerator[Items]:
     """
     if config.index is not None:
         await asyncio.to_thread(prepare_index, str(pool.conninfo), config.index)
-    index = config.index and config.index.config
+    index = config.index and replace(config.index, embed=Prepared(config.index.embed)).config
     async with Items(cast(Any, pool), index=index, ttl=config.ttl) as store:
         try:
             yield cast(Items, store)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -17,17 +18,33 @@ COLUMNS: LiteralString = (
     "step, repeated, retries, opening, created_at, updated_at, started_at, ended_at"
 )
 
+# Only the first step needs the input, which may be large.
+COLUMNS_OF_A_STEP: LiteralString = COLUMNS.replace(
+    "kwargs", "CASE WHEN %(step)s > 0 THEN kwargs - 'input' ELSE kwargs END AS kwargs"
+)
+
+# What decides about runs needs no input either.
+COLUMNS_WITHOUT_INPUT: LiteralString = COLUMNS.replace("kwargs", "kwargs - 'input' AS kwargs")
+
 GET: LiteralString = f"SELECT {COLUMNS} FROM run WHERE run_id = %(run)s AND {THREAD_SHOWN}"
 LIST: LiteralString = f"""
 SELECT {COLUMNS} FROM run WHERE thread_id = %(thread)s AND (%(status)s::text IS NULL OR status = %(status)s)
 ORDER BY created_at DESC, seq DESC LIMIT %(limit)s OFFSET %(offset)s
 """
+# The newest run, and those in flight.
+HEADS: LiteralString = f"""
+SELECT {COLUMNS_WITHOUT_INPUT} FROM run WHERE thread_id = %(thread)s AND (status IN ('pending', 'running') OR run_id = (
+    SELECT run_id FROM run WHERE thread_id = %(thread)s ORDER BY created_at DESC, seq DESC LIMIT 1
+))
+ORDER BY created_at DESC, seq DESC
+"""
+STANDINGS = "SELECT run_id, thread_id, status, started_at FROM run WHERE run_id = ANY(%s)"
 # Tokens grow with each attempt that Temporal starts, so an attempt that comes late finds a larger one and stops.
 CLAIM: LiteralString = f"""
 UPDATE run SET attempt = %(token)s, status = 'running', started_at = coalesce(started_at, clock_timestamp()), step = %(step)s,
     repeated = step >= %(step)s, retries = retries + (step >= %(step)s)::int
 WHERE run_id = %(run)s AND status IN ('pending', 'running') AND attempt < %(token)s
-RETURNING {COLUMNS}
+RETURNING {COLUMNS_OF_A_STEP}
 """
 OWNED = "SELECT 1 FROM run WHERE run_id = %(run)s AND attempt = %(token)s AND status = 'running'"
 NOTE_OPENING = "UPDATE run SET opening = %(opening)s WHERE run_id = %(run)s AND attempt = %(token)s"
@@ -87,7 +104,7 @@ WHERE t.thread_id = %(thread)s AND t.status = 'busy'
   AND NOT EXISTS (SELECT 1 FROM run o WHERE o.thread_id = t.thread_id AND o.status IN ('pending', 'running'))
 """
 STRANDED: LiteralString = f"""
-SELECT {COLUMNS} FROM run WHERE status IN ('pending', 'running') AND seq > %(after)s
+SELECT {COLUMNS_WITHOUT_INPUT} FROM run WHERE status IN ('pending', 'running') AND seq > %(after)s
   AND greatest(created_at, updated_at, coalesce(started_at, created_at)) < now() - make_interval(secs => %(age)s)
 ORDER BY seq LIMIT %(limit)s
 """
@@ -109,6 +126,16 @@ IN_FLIGHT = "SELECT run_id FROM run WHERE thread_id = %s AND status IN ('pending
 
 
 LAST_SEQ = "SELECT coalesce(max(seq), 0) AS seq FROM run WHERE thread_id = %s"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a run is."""
+
+    run_id: UUID
+    thread_id: UUID
+    status: RunStatus
+    started_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -139,6 +166,12 @@ async def listed(conn: Connection, thread_id: UUID, *, status: str | None, limit
     async with conn.cursor(row_factory=class_row(Run)) as cur:
         args = {"thread": thread_id, "status": status, "limit": limit, "offset": offset}
         return await (await cur.execute(LIST, args)).fetchall()
+
+
+async def heads(conn: Connection, thread_id: UUID) -> list[Run]:
+    """Read the newest run of a thread and those in flight, newest first, without their inputs."""
+    async with conn.cursor(row_factory=class_row(Run)) as cur:
+        return await (await cur.execute(HEADS, {"thread": thread_id})).fetchall()
 
 
 async def in_flight(conn: Connection, thread_id: UUID) -> list[UUID]:
@@ -173,7 +206,10 @@ async def unsettled(conn: Connection, *, age: float, limit: int) -> list[tuple[U
 
 
 async def claim(conn: Connection, run_id: UUID, *, token: int, step: int) -> Run | None:
-    """Make an attempt the only one that may write for a run; None if the run is over or a later attempt has it."""
+    """Make an attempt the only one that may write for a run; None if the run is over or a later attempt has it.
+
+    Of a step after the first the run comes without its input.
+    """
     async with conn.cursor(row_factory=class_row(Run)) as cur:
         return await (await cur.execute(CLAIM, {"run": run_id, "token": token, "step": step})).fetchone()
 
@@ -263,8 +299,7 @@ async def rest_thread(conn: Connection, thread_id: UUID) -> None:
     await conn.execute(REST_THREAD, {"thread": thread_id})
 
 
-async def named(conn: Connection, run_ids: Sequence[UUID]) -> list[Run]:
-    """Read several runs."""
-    async with conn.cursor(row_factory=class_row(Run)) as cur:
-        query: LiteralString = f"SELECT {COLUMNS} FROM run WHERE run_id = ANY(%s) ORDER BY seq"
-        return await (await cur.execute(query, (list(run_ids),))).fetchall()
+async def standings(conn: Connection, run_ids: Sequence[UUID]) -> list[Standing]:
+    """Say of several runs how far they are."""
+    async with conn.cursor(row_factory=class_row(Standing)) as cur:
+        return await (await cur.execute(STANDINGS, (list(run_ids),))).fetchall()

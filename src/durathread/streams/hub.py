@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -20,8 +21,12 @@ from durathread.streams.events import END, NEWS, Event, News, end_data, stream_k
 log = structlog.get_logger()
 
 START = "0-0"
-# Of events read at once: as much as a client that does not read can make an API hold.
-PAGE = 100
+# Events read at once, at first and at most; as many as come to about `PAGE_BYTES`. A page is what a client that does not
+# read can make an API hold.
+FIRST_PAGE, PAGE = 8, 512
+PAGE_BYTES = 1024 * 1024
+# Of the newest events of a run that somebody watches: what has been read once is handed to all who keep up.
+KEPT_BYTES = 1024 * 1024
 # How often the database is asked for the status of the runs that are watched, in seconds. It decides only when the news
 # of an end was lost: with Valkey, or with the process that should have sent it.
 AUDIT_INTERVAL = 2.0
@@ -43,13 +48,23 @@ class _Watch:
     status: str | None = None
     watchers: int = 0
     suspect: bool = False
-    # Read so far by the shared reader; watchers read it by index.
-    log: list[Event] = field(default_factory=list[Event])
+    # The newest of what the shared reader has read, and how many events before them are not kept any more.
+    log: deque[Event] = field(default_factory=deque[Event])
+    dropped: int = 0
+    size: int = 0
     grown: asyncio.Event = field(default_factory=asyncio.Event)
     reader: "asyncio.Task[None] | None" = None
     base: str = START
     closed: bool = False
     failure: BaseException | None = None
+
+    def keep(self, event: Event) -> None:
+        """Keep an event for those who keep up, and let go of old ones; they are still in Valkey."""
+        self.log.append(event)
+        self.size += len(event.data)
+        while self.size > KEPT_BYTES and len(self.log) > 1:
+            self.size -= len(self.log.popleft().data)
+            self.dropped += 1
 
     def grow(self) -> None:
         self.grown.set()
@@ -112,13 +127,14 @@ class Hub:
             elif _order(after) < _order(watch.base):
                 async for event in self._replay(run_id, after=after, until=watch.base):
                     yield event
+                    after = event.event_id
             position = 0
             while True:
                 grown = watch.grown
-                while position < len(watch.log):
-                    event = watch.log[position]
-                    position += 1
+                async for event, number in self._kept(watch, position, after=after):
+                    position = number
                     if _order(event.event_id) > _order(after):
+                        after = event.event_id
                         yield event
                     if event.name == END:
                         return
@@ -129,6 +145,29 @@ class Hub:
                 if watch.failure is not None:
                     raise watch.failure
                 await grown.wait()
+
+    async def _kept(self, watch: _Watch, position: int, *, after: str) -> AsyncIterator[tuple[Event, int]]:
+        """Read what is kept from a position on, each with the position behind it; what is not kept any more, from Valkey.
+
+        A client that falls behind holds a page of events, not all that happens meanwhile.
+        """
+        while position < watch.dropped + len(watch.log):
+            if position >= watch.dropped:
+                event = watch.log[position - watch.dropped]
+                position += 1
+                yield event, position
+                after = max(after, event.event_id, key=_order)
+                continue
+            behind, until = watch.dropped, watch.log[0].event_id
+            try:
+                async for event in self._replay(watch.run_id, after=after, until=until):
+                    after = event.event_id
+                    yield event, position
+            except (RedisError, OSError) as error:
+                log.warning("A stream waits", run_id=watch.run_id, error=str(error))
+                await asyncio.sleep(RETRY)
+                continue
+            position = behind
 
     async def _place(self, run_id: str, after: str) -> tuple[str, str]:
         """Return where a client goes on, and where the shared reader may begin for it: at no place that is still to come."""
@@ -236,7 +275,7 @@ class Hub:
             was_over = watch.ended.is_set()
             try:
                 async for event in self._replay(watch.run_id, after=last):
-                    watch.log.append(event)
+                    watch.keep(event)
                     last = event.event_id
             except (RedisError, OSError) as error:
                 log.warning("A stream is cut", run_id=watch.run_id, error=str(error))
@@ -255,17 +294,20 @@ class Hub:
             await watch.news.wait()
 
     async def _replay(self, run_id: str, *, after: str, until: str = "+") -> AsyncIterator[Event]:
-        lower = f"({after}"
+        lower, count = f"({after}", FIRST_PAGE
         while True:
-            page = _page(await self._redis.xrange(stream_key(run_id), lower, until, count=PAGE))
+            page = _page(await self._redis.xrange(stream_key(run_id), lower, until, count=count))
             for raw_id, fields in page:
                 event = _event(raw_id, fields)
                 lower = f"({event.event_id}"
                 yield event
                 if event.name == END:
                     return
-            if len(page) < PAGE:
+            if len(page) < count:
                 return
+            size = sum(len(fields[b"d"]) for _, fields in page)
+            # The next page shall be of the right size if its events are as large as these.
+            count = max(1, min(2 * count, PAGE, count * PAGE_BYTES // max(size, 1)))
 
     async def _lost_end(self, watch: _Watch) -> Event | None:
         """Build the end that an ended run's stream lacks; None if it is there, before where the client goes on."""
