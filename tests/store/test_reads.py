@@ -44,10 +44,11 @@ async def test_only_the_first_step_reads_the_input(pool: Pool) -> None:
 
 async def test_of_a_long_thread_the_newest_run_and_those_in_flight_are_read(pool: Pool) -> None:
     thread_id = uuid4()
+    ended: list[UUID] = []
     for number in range(3):
-        run = (await admit(pool, new_run(thread_id))).run
-        assert await finish(pool, await claim(pool, run.run_id, token=1001 + number))
+        ended.append((await admit(pool, new_run(thread_id))).run.run_id)
+        assert await finish(pool, await claim(pool, ended[-1], token=1001 + number))
     async with connection(pool) as conn:
-        assert [found.run_id for found in await runs.heads(conn, thread_id)] == [run.run_id]
+        assert [found.run_id for found in await runs.heads(conn, thread_id)] == ended[-1:]
         waiting = [(await admit(pool, new_run(thread_id))).run.run_id for _ in range(2)]
         assert [found.run_id for found in await runs.heads(conn, thread_id)] == waiting[::-1]
