@@ -12,6 +12,8 @@ from tests.cluster.engines import Job, role
 from tests.conftest import own_database
 from tests.stack import Stack
 
+WORKERS = ("worker", "worker1")
+
 
 @dataclass
 class Deployed(Stack):
@@ -34,7 +36,7 @@ class Deployed(Stack):
 
 @dataclass(frozen=True)
 class Deployment:
-    """Two APIs and the workers, on a database of their own."""
+    """APIs and workers on a database of their own; the workers belong to the first stack."""
 
     stacks: list[Stack]
     engines: Engines
@@ -46,14 +48,18 @@ class Deployment:
         """Where the APIs answer."""
         return [stack.url for stack in self.stacks]
 
+    async def mend(self) -> None:
+        """Start what a test that failed has left dead."""
+        for number, stack in enumerate(self.stacks):
+            for name in ("api",) if number else ("api", *WORKERS):
+                process = stack.processes.get(name)
+                if process is None or process.returncode is not None:
+                    await stack.start(name, name.rstrip("1"))
+            await stack.ready()
+
     async def task_queue(self) -> str:
         """Return the task queue that the workers poll."""
         return Settings().task_queue
-
-    @property
-    def workers(self) -> list[str]:
-        """The names of the workers, which all belong to the first stack."""
-        return [name for name in self.stacks[0].processes if name.startswith("worker")]
 
 
 @asynccontextmanager
@@ -79,10 +85,10 @@ async def deployed(
             stack.push_async_callback(stop, each)
             stacks.append(each)
             await each.start("api")
-        for number in range(workers):
-            await stacks[0].start(f"worker{number or ''}", "worker")
+        for name in WORKERS[:workers]:
+            await stacks[0].start(name, "worker")
         await asyncio.gather(*(each.ready() for each in stacks))
-        await asyncio.gather(*(stacks[0].worker_ready(f"worker{number or ''}") for number in range(workers)))
+        await asyncio.gather(*(stacks[0].worker_ready(name) for name in WORKERS[:workers]))
         yield Deployment(stacks, engines, database_url, logs)
 
 
