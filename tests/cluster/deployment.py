@@ -1,13 +1,13 @@
 """Our containers, as docker-compose.yml describes them: console scripts, told everything by environment variables."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from durathread.embedded.engines import Engines
-from durathread.settings import Settings
 from tests.cluster.engines import Job, role
 from tests.conftest import own_database
 from tests.stack import Stack
@@ -57,9 +57,11 @@ class Deployment:
                     await stack.start(name, name.rstrip("1"))
             await stack.ready()
 
-    async def task_queue(self) -> str:
-        """Return the task queue that the workers poll."""
-        return Settings().task_queue
+    @property
+    def task_queue(self) -> str:
+        """The task queue that the workers poll, as they log it."""
+        said = next(line for line in self.stacks[0].log(WORKERS[0]).splitlines() if "The worker is ready" in line)
+        return json.loads(said)["task_queue"]
 
 
 @asynccontextmanager

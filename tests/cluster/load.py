@@ -128,7 +128,7 @@ class Load:
             database=database,
             url=self.deployment.urls[0],
             temporal=await Temporal.connect(self.deployment.engines.temporal_address),
-            task_queue=await self.deployment.task_queue(),
+            task_queue=self.deployment.task_queue,
             redis_url=self.deployment.engines.redis_url,
             receiver=self.receiver,
         )

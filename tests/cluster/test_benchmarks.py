@@ -9,6 +9,8 @@ from asyncio.subprocess import PIPE
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
+
 from durathread.embedded import engines as embedded
 from durathread.embedded.engines import Engines
 from durathread.store.migrate import upgrade
@@ -21,12 +23,14 @@ from tests.stack import running
 BENCHMARKS = ROOT / "benchmarks"
 GRAPHS = BENCHMARKS / "graphs" / "langgraph.json"
 ROUNDS = 2
-RUN = ("--json", "--runs", "25", "--seconds", "8")
+RUN = ("--json", "--runs", "10", "--seconds", "5")
+RUN_ALONE = ("--runs", "12")
 ALONE = re.compile(r"median (?P<median>[\d.]+) ms, p95 (?P<p95>[\d.]+) ms\n\d+ clients: (?P<rate>[\d.]+) runs/s")
 
 Figures = dict[str, list[float]]
 
 
+@pytest.mark.timeout(1800)
 async def test_the_benchmark_runs_on_both(engine_set: Engines, tmp_path: Path) -> None:
     async with embedded.engines(tmp_path / "embedded", headless=True) as ours:
         upgrade(ours.database_url)
@@ -51,7 +55,7 @@ async def measure(figures: Figures, *, url: str, address: str) -> None:
         figures[f"{row['name']}, {row['unit']}"].append(row["median"])
         if row["unit"] == "ms":
             figures[f"  p95, {row['name']}"].append(row["p95"])
-    alone = ALONE.search(await output("temporal_alone.py", "--address", address))
+    alone = ALONE.search(await output("temporal_alone.py", "--address", address, *RUN_ALONE))
     assert alone is not None
     figures["Temporal alone, ms"].append(float(alone["median"]))
     figures["Temporal alone, 20 clients, runs/s"].append(float(alone["rate"]))
