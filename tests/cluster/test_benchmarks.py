@@ -64,7 +64,11 @@ async def measure(figures: Figures, *, url: str, address: str) -> None:
 async def output(script: str, *arguments: str) -> str:
     """Run a program of benchmarks/ and return what it prints."""
     process = await asyncio.create_subprocess_exec(sys.executable, BENCHMARKS / script, *arguments, stdout=PIPE)
-    printed, _ = await process.communicate()
+    try:
+        printed, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
     assert process.returncode == 0
     return printed.decode()
 
