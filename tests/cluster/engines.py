@@ -10,10 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from temporalio.api.enums.v1 import IndexedValueType
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
-from temporalio.client import Client
-
 from durathread.embedded import folder as folders
 from durathread.embedded.child import Child
 from durathread.embedded.engines import Engines, start_together
@@ -23,7 +19,6 @@ from durathread.embedded.postgres import DATABASE, Postgres
 from durathread.embedded.temporal import Temporal
 from durathread.embedded.valkey import Valkey
 from durathread.errors import EngineError
-from durathread.temporal import SEARCH_ATTRIBUTES
 from tests.cluster import compose
 from tests.cluster.build import Programs, programs
 
@@ -317,7 +312,6 @@ async def cluster(data: Path, *, shards: int | None = None) -> AsyncGenerator[En
             await script(found, "temporal-namespace").done()
             command, variables = role(found, "migrate")
             await Job(folder, "migrate", command, variables=variables).done()
-            await register(found)
             await temporal.until_ready()
             yield found
         finally:
@@ -325,12 +319,3 @@ async def cluster(data: Path, *, shards: int | None = None) -> AsyncGenerator[En
             for engine in (found.valkey, found.postgres, temporal):
                 await engine.stop()
         shutil.rmtree(folder.path, ignore_errors=True)
-
-
-async def register(engines: Engines) -> None:
-    """Make our search attributes known."""
-    client = await Client.connect(engines.temporal_address)
-    keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
-    names = {key.name: keyword for key in SEARCH_ATTRIBUTES}
-    request = AddSearchAttributesRequest(namespace=client.namespace, search_attributes=names)
-    await client.operator_service.add_search_attributes(request)
