@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-from asyncio.subprocess import Process
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -45,20 +44,13 @@ class PlainTemporal(Temporal):
 class PlainStack(Stack):
     """Roles that are told by their environment alone."""
 
-    async def start(self, name: str, role: str | None = None) -> Process:
-        """Start a process; `name` tells several of a role apart."""
-        self.logs.mkdir(parents=True, exist_ok=True)
-        with (self.logs / f"{name}.log").open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                COMMAND,
-                role or name,
-                env={**environment(self.environment), "DURATHREAD_PORT": str(self.port)},
-                cwd=self.logs,
-                stdout=log,
-                stderr=log,
-            )
-        self.processes[name] = process
-        return process
+    def command(self, role: str) -> list[str]:
+        """Return the command line of a role."""
+        return [COMMAND, role]
+
+    def variables(self, role: str) -> dict[str, str]:
+        """Return the environment variables of a role."""
+        return {**environment(self.environment), "DURATHREAD_PORT": str(self.port)}
 
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
