@@ -513,3 +513,31 @@ async def test_an_attempt_that_is_given_up_keeps_only_what_was_reached_before(po
     working.cancel()
     await asyncio.wait([working])
     assert [item.checkpoint["id"] async for item in saver.alist(attempts.config(), limit=1)] == [found.checkpoint["id"]]
+
+
+@pytest.mark.parametrize("table", ["checkpoints", "checkpoint_writes"])
+@pytest.mark.parametrize("place", ["draft", "route", "publish"])
+async def test_a_run_that_is_given_up_while_it_writes_is_finished_by_the_next_attempt(
+    pool: Pool, table: str, place: str
+) -> None:
+    gate = Gate(place)
+    attempts = Attempts(pool, routed(gate), durability="sync")
+    working = asyncio.create_task(attempts.attempt())
+    await gate.reached.wait()
+    async with pool.connection() as conn, conn.transaction():
+        await conn.execute(cast(LiteralString, f"LOCK TABLE {table} IN EXCLUSIVE MODE"))
+        gate.open.set()
+
+        async def waits() -> bool:
+            query = "SELECT 1 FROM pg_locks WHERE relation = %s::regclass AND NOT granted"
+            return bool(await (await conn.execute(query, (table,))).fetchall())
+
+        await eventually(waits)
+        attempts.saver.seal()
+        working.cancel()
+    await asyncio.wait([working])
+    attempts.repeated = True
+    result = await attempts.attempt()
+    assert result.status == "success"
+    assert result.position is not None
+    assert result.position.values["log"] == LOGS[routed]
