@@ -142,7 +142,11 @@ async def _judge_threads(
     places = {row["run_id"]: (row["created_at"], row["seq"]) for row in runs}
     async with httpx.AsyncClient(base_url=url, timeout=30) as http:
         for thread in threads:
-            state = (await http.get(f"/threads/{thread['thread_id']}/state")).json()
+            response = await http.get(f"/threads/{thread['thread_id']}/state")
+            if response.status_code != 200:
+                verdict.blame(f"the state of {thread}: {response.status_code} {response.text[:300]}")
+                continue
+            state = response.json()
             own = by_thread[thread["thread_id"]]
             if thread["thread_id"] not in ledger.edited:
                 _judge_status(verdict, thread, state, own)
