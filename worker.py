@@ -11,6 +11,7 @@ from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from durathread import event_loop
+from durathread.activities.tracing import flush
 from durathread.errors import Error
 from durathread.logs import configure
 from durathread.plugin import DurathreadPlugin
@@ -19,6 +20,9 @@ from durathread.settings import Settings
 from durathread.temporal import connect
 
 log = structlog.get_logger()
+
+# How long the end of a worker waits for what traces its runs, in seconds.
+SENDING = 3.0
 
 
 def build(client: Client, *, task_queue: str) -> Worker:
@@ -69,6 +73,7 @@ def main(settings: Settings | None = None) -> None:
     except Exception:
         log.exception("The worker failed")
         code = 1
+    flush(SENDING)
     # temporalio can abort the interpreter's own exit.
     sys.stdout.flush()
     sys.stderr.flush()

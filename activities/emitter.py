@@ -7,6 +7,7 @@ from langchain_core.messages import BaseMessage, BaseMessageChunk, message_chunk
 
 from durathread.activities import protocol
 from durathread.activities.failures import describe, masked
+from durathread.activities.model_calls import ModelCalls
 from durathread.activities.progress import Progress
 from durathread.activities.protocol import Protocol
 from durathread.activities.sdk_events import LifecycleEvents, ToolEvents
@@ -47,6 +48,7 @@ class Emitter:
             protocol: takes the same, for those who watch by the protocol.
         """
         self._protocol = protocol
+        self.calls = protocol.calls if protocol is not None else ModelCalls()
         # Asked of LangGraph at the beginning of the step: who comes later cannot change it.
         self._wanted = protocol is not None and protocol.wanted
         self._emit = emit

@@ -15,6 +15,7 @@ class Lineage:
         """Know of none."""
         self._open: dict[Namespace, str | None] = {}
         self._calls: dict[str, str] = {}
+        self._names: dict[Namespace, str] = {}
 
     def started(self, namespace: Namespace, task: JsonObject) -> Iterator[tuple[Namespace, JsonObject]]:
         """Take the beginning of a task, and say which subgraph begins with it."""
@@ -27,6 +28,7 @@ class Lineage:
         self._open[namespace] = trigger or None
         agent = (task.get("metadata") or {}).get("lc_agent_name")
         data: JsonObject = {"event": "started", "namespace": list(namespace), "graph_name": agent or name}
+        self._names[namespace] = agent or name
         if trigger:
             data["trigger_call_id"] = trigger
             if agent is not None and trigger in self._calls:
@@ -43,16 +45,12 @@ class Lineage:
             inner for inner, trigger in self._open.items() if inner[:-1] == namespace and trigger == task["id"]
         ]:
             del self._open[inner]
-            data: JsonObject = {"event": "completed", "namespace": list(inner), "graph_name": _name(inner)}
+            data: JsonObject = {"event": "completed", "namespace": list(inner), "graph_name": self._names.pop(inner)}
             if task.get("interrupts"):
                 data["event"] = "interrupted"
             elif task.get("error"):
                 data |= {"event": "failed", "error": str(task["error"])}
             yield inner, data
-
-
-def _name(namespace: Namespace) -> str:
-    return namespace[-1].partition(":")[0]
 
 
 def _tool_call(given: Any) -> str | None:

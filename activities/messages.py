@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
-from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage, RemoveMessage
+from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage, RemoveMessage, ToolMessage
 
+from durathread.activities.model_calls import ModelCalls
 from durathread.activities.transcript import Writing, whole
 from durathread.records import JsonObject
 from durathread.streams.closing import dropped
@@ -19,9 +20,10 @@ Emit = Callable[[Iterable[JsonObject], Namespace, JsonObject], None]
 class Messages:
     """Follows the messages of one step, and emits their events."""
 
-    def __init__(self, emit: Emit) -> None:
-        """Begin with none."""
+    def __init__(self, emit: Emit, calls: ModelCalls) -> None:
+        """Begin with none; `calls` says which have come to their end."""
         self._emit = emit
+        self._calls = calls
         self._writing: dict[str, tuple[Namespace, JsonObject, Writing]] = {}
         self._done: set[str] = set()
         # Of messages that nobody has been shown: what came of them.
@@ -48,7 +50,12 @@ class Messages:
         if isinstance(message, AIMessageChunk):
             self._chunk(namespace, message, call)
             return
+        if message.id in self._done:
+            return
         self._done.add(message.id or "")
+        if isinstance(message, ToolMessage):
+            # Results are told of by `tools` and the state. Among messages they are where their call is.
+            namespace = (*namespace, f"tools:{message.tool_call_id}")
         self._emit(whole(message, call), namespace, call)
 
     def catch_up(self, values: Any, *, before: Any) -> None:
@@ -67,7 +74,7 @@ class Messages:
         ]
         if not left:
             return
-        kept = set(_ids(task["result"]))
+        kept = {*_ids(task["result"]), *self._calls.complete}
         for message_id, call in left:
             if message_id in kept:
                 self._emit(self._finish(message_id), namespace, call)

@@ -29,7 +29,7 @@ class Progress:
         if mode == "checkpoints":
             self._checkpoint_id = data["config"]["configurable"].get("checkpoint_id")
             self._tasks = frozenset(task["id"] for task in data["tasks"])
-        elif mode == "tasks" and data["id"] in self._tasks and isinstance(data.get("error"), CANCELLED):
+        elif mode == "tasks" and data.get("id") in self._tasks and isinstance(data.get("error"), CANCELLED):
             self.unfinished = Unfinished(
                 f"{data['name']}, which follows checkpoint {self._checkpoint_id}, was cancelled."
             )

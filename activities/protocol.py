@@ -13,6 +13,7 @@ from langchain_core.messages import BaseMessage
 from durathread.activities.failures import describe
 from durathread.activities.lineage import Lineage
 from durathread.activities.messages import Messages, Namespace
+from durathread.activities.model_calls import ModelCalls
 from durathread.records import JsonObject, Run
 from durathread.streams.closing import retracted
 from durathread.streams.frames import Frame, Kind, Named, frame, requested, running
@@ -59,7 +60,8 @@ class Protocol:
         # Whether somebody came within this step: LangGraph may not have been asked for all that they want.
         self._late = False
         self._held: tuple[Namespace, Any] | None = None
-        self._messages = Messages(self._emit_all)
+        self.calls = ModelCalls()
+        self._messages = Messages(self._emit_all, self.calls)
         self._requests: dict[str, Frame] = {}
         if wanted and not resumed:
             self._begin()

@@ -23,6 +23,7 @@ from durathread.activities.protocol import Protocol, forks
 from durathread.activities.repair import close_before
 from durathread.activities.resources import Resources
 from durathread.activities.superstep import Position, Result, run_config, superstep, unopened
+from durathread.activities.tracing import tracing
 from durathread.errors import Fenced, Unavailable, Unfinished
 from durathread.graphs import Graph
 from durathread.records import JsonObject, Run, RunStatus
@@ -164,15 +165,18 @@ class Steps:
             log.exception("A graph could not be built for a run", run_id=str(run.run_id), graph=run.graph_id)
             return unopened(error, emitter)
         async with _left(opened, run):
-            return await superstep(
-                graph,
-                run,
-                given=None if begun else await self._opening(run, saver, graph),
-                config=config,
-                limit=given.limit,
-                whole=given.whole,
-                emitter=emitter,
-            )
+            opening = None if begun else await self._opening(run, saver, graph)
+            async with tracing(graph, run, config, begins=given.step == 0, given=opening) as trace:
+                return await superstep(
+                    graph,
+                    run,
+                    given=opening,
+                    config=config,
+                    limit=given.limit,
+                    whole=given.whole,
+                    emitter=emitter,
+                    trace=trace,
+                )
 
     async def _protocol(self, run: Run, *, resumed: bool) -> Protocol:
         wanted = speaks_protocol(run) or str(run.thread_id) in self._resources.interest

@@ -21,7 +21,9 @@ from langgraph.types import Command, StateSnapshot
 
 from durathread.activities.emitter import Emitter
 from durathread.activities.failures import describe
+from durathread.activities.message_ids import MessageIds
 from durathread.activities.standing import standing
+from durathread.activities.tracing import Trace
 from durathread.contexts import context_of
 from durathread.encode import jsonable
 from durathread.errors import Fenced, Unavailable, Unfinished
@@ -97,7 +99,15 @@ class Result:
 
 
 async def superstep(
-    graph: Graph, run: Run, *, given: Any, config: RunnableConfig, limit: int | None, whole: bool, emitter: Emitter
+    graph: Graph,
+    run: Run,
+    *,
+    given: Any,
+    config: RunnableConfig,
+    limit: int | None,
+    whole: bool,
+    emitter: Emitter,
+    trace: Trace,
 ) -> Result:
     """Run a graph for one superstep, or to its end if `whole`.
 
@@ -109,23 +119,28 @@ async def superstep(
         limit: how often the graph may still look for tasks; None in the first step, where the recursion limit says it.
         whole: whether to run all supersteps.
         emitter: takes what happens.
+        trace: is told how the run has ended.
 
     Raises:
         Unfinished: what LangGraph says and what is stored do not agree. The step is to be repeated.
     """
     own = _recursion_limit(run)
     if own < 1:
-        return await _failed(graph, run, ValueError("recursion_limit must be at least 1"), emitter)
+        return await _failed(graph, run, ValueError("recursion_limit must be at least 1"), emitter, trace)
     applies_input = given is not None and not isinstance(given, Command)
     # LangGraph counts from where each call begins, and lets a call that resumes look twice more.
     looks = limit if limit is not None else own + (1 if applies_input else 2)
     allowed = own if limit is None else max(looks - 2, 1)
-    config = {**config, "recursion_limit": max(allowed, 1)}
+    ids = MessageIds(graph)
+    config = trace.within({**config, "recursion_limit": max(allowed, 1)}, heard_by=[ids, emitter.calls])
     # An input first goes through a superstep of LangGraph's own, which runs no node of the user's.
     supersteps = 2 if applies_input and START in graph.nodes else 1
     control = None if whole else StepControl(supersteps)
     try:
-        async with aclosing(_chunks(graph, run, given, config, control, emitter)) as chunks:
+        async with (
+            aclosing(_chunks(trace.graph, run, given, config, control, emitter, ids)) as yielded,
+            aclosing(ids.settled(yielded)) as chunks,
+        ):
             async for namespace, mode, data in chunks:
                 emitter.chunk(namespace, mode, data)
                 if unfinished := emitter.progress.unfinished:
@@ -133,30 +148,31 @@ async def superstep(
         await _verify(graph, run, emitter)
     except GraphDrained:
         if unfinished := emitter.progress.unfinished:
-            return await _unfinished(graph, run, unfinished, emitter)
+            return await _unfinished(graph, run, unfinished, emitter, trace)
         left = looks - supersteps
         if left > 0:
             emitter.pause()
             nodes = list(emitter.checkpoint["next"]) if emitter.checkpoint else []
             return Result("continue", nodes=nodes, limit=left)
-        return await _failed(graph, run, _too_many(own), emitter)
+        return await _failed(graph, run, _too_many(own), emitter, trace)
     except asyncio.CancelledError:
         if _saver(graph).sealed:
             raise
         # Not by the server: code of another run, on the same event loop.
-        return await _unfinished(graph, run, Unfinished("The step was cancelled from within."), emitter)
+        return await _unfinished(graph, run, Unfinished("The step was cancelled from within."), emitter, trace)
     except (Fenced, Unavailable):
         raise
     except Unfinished as error:
-        return await _unfinished(graph, run, error, emitter)
+        return await _unfinished(graph, run, error, emitter, trace)
     except Exception as error:  # noqa: BLE001, whatever users' code raises ends their run
         if isinstance(error, UnknownInterruptError) and isinstance(given, Command):
-            return _refused(error, emitter)
-        return await _failed(graph, run, error, emitter)
+            return await _refused(error, emitter, trace)
+        return await _failed(graph, run, error, emitter, trace)
     position = await locate(graph, str(run.thread_id), emitter.checkpoint)
     if looks == 1 and position.resting == "idle":
-        return await _failed(graph, run, _too_many(own), emitter)
+        return await _failed(graph, run, _too_many(own), emitter, trace)
     emitter.interrupts([item for items in position.interrupts.values() for item in items])
+    await trace.end(position.values)
     return Result("success", position=position)
 
 
@@ -220,7 +236,13 @@ def interrupt_json(interrupt: Any) -> JsonObject:
 
 
 async def _chunks(
-    graph: Graph, run: Run, given: Any, config: RunnableConfig, control: StepControl | None, emitter: Emitter
+    graph: Graph,
+    run: Run,
+    given: Any,
+    config: RunnableConfig,
+    control: StepControl | None,
+    emitter: Emitter,
+    ids: MessageIds,
 ) -> AsyncGenerator[tuple[tuple[str, ...], str, Any]]:
     kwargs = run.kwargs
     options: dict[str, Any] = {
@@ -239,7 +261,7 @@ async def _chunks(
     root = str(run.run_id)
     async for event in graph.astream_events(given, config, version="v2", **options):
         if event["event"] != "on_chain_stream" or event["run_id"] != root:
-            emitter.raw_event(cast(dict[str, Any], event))
+            emitter.raw_event(ids.named(cast(dict[str, Any], event)))
             continue
         namespace, mode, data = _split(cast(Any, event["data"]).get("chunk"), subgraphs=options["subgraphs"])
         emitter.raw_chunk(cast(dict[str, Any], event), namespace, mode, data)
@@ -288,17 +310,18 @@ def _saver(graph: Graph) -> Saver:
     return cast(Saver, graph.checkpointer)
 
 
-async def _unfinished(graph: Graph, run: Run, error: Unfinished, emitter: Emitter) -> Result:
+async def _unfinished(graph: Graph, run: Run, error: Unfinished, emitter: Emitter, trace: Trace) -> Result:
     """Have a step repeated; if it was, its run has failed."""
     if not run.repeated:
         raise error
     log.error("A run does not come to its end", reason=str(error), run_id=str(run.run_id), thread_id=str(run.thread_id))
-    return await _failed(graph, run, error, emitter)
+    return await _failed(graph, run, error, emitter, trace)
 
 
-def _refused(error: Exception, emitter: Emitter) -> Result:
+async def _refused(error: Exception, emitter: Emitter, trace: Trace) -> Result:
     described = describe(error)
     emitter.error(described)
+    await trace.fail(error)
     return Result("refused", error=described)
 
 
@@ -309,8 +332,9 @@ def unopened(error: Exception, emitter: Emitter) -> Result:
     return Result("error", error=described)
 
 
-async def _failed(graph: Graph, run: Run, error: Exception, emitter: Emitter) -> Result:
+async def _failed(graph: Graph, run: Run, error: Exception, emitter: Emitter, trace: Trace) -> Result:
     described = describe(error)
     position = await locate(graph, str(run.thread_id))
     emitter.error(described)
+    await trace.fail(error)
     return Result("error", position=position, error=described)

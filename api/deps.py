@@ -231,7 +231,7 @@ async def existing_run(
         if found is not None and not hidden and found.kwargs.get("temporary") and not found.in_flight:
             found = None
     if found is None or found.thread_id != thread_id:
-        raise NotFound("Not Found")
+        raise NotFound(f"Run with ID {run_id} not found")
     return found
 
 

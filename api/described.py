@@ -25,6 +25,13 @@ LAST_EVENT_ID: JsonObject = {
     "schema": {"type": "string"},
     "description": "The last event that the client has seen.",
 }
+STREAM_END: JsonObject = {
+    "name": "stream_end",
+    "in": "query",
+    "required": False,
+    "schema": {"type": "boolean"},
+    "description": "Whether to end the stream with an `end` event, which clients that know it are sent anyway.",
+}
 STREAM_MODE = query_list("stream_mode", "Which events to show; all by default.")
 SELECT = query_list("select", "Which fields to show; all by default.")
 EVENTS: dict[int | str, JsonObject] = {

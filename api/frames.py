@@ -8,6 +8,7 @@ from uuid import UUID
 from redis.exceptions import RedisError
 
 from durathread.api.deps import Server
+from durathread.api.resting import resting_frames
 from durathread.errors import NotFound, Unavailable
 from durathread.records import Thread
 from durathread.store import threads
@@ -68,7 +69,7 @@ def follow(server: Server, thread_id: UUID, *, after: int) -> AsyncIterator[Even
     async def lost(event_id: str) -> bool:
         return await last_seq(server.redis, thread_id) < int(event_id.partition("-")[0])
 
-    return server.hub.marks(frames_subject(thread_id), after=f"{after}-0", lost=lost)
+    return resting_frames(server.hub, server.hub.marks(frames_subject(thread_id), after=f"{after}-0", lost=lost))
 
 
 async def between(server: Server, thread_id: UUID, *, after: int, upto: int) -> AsyncIterator[Event]:

@@ -10,6 +10,7 @@ from durathread.activities.position import reading_config
 from durathread.activities.standing import standing
 from durathread.activities.superstep import pending_interrupts
 from durathread.api.deps import Server
+from durathread.api.resting import at_rest
 from durathread.encode import jsonable
 from durathread.records import JsonObject, Run
 from durathread.store import runs, threads
@@ -21,7 +22,8 @@ JsonValue = Any
 
 async def outcome(server: Server, thread_id: UUID, run_id: UUID) -> JsonValue:
     """Wait for a run's end, and return its output: values, `__interrupt__` or `__error__`."""
-    await server.hub.ended(str(run_id))
+    if await server.hub.ended(str(run_id)) == "interrupted":
+        await at_rest(server.hub, str(run_id))
     async with connection(server.pool) as conn:
         run = await runs.get(conn, run_id)
         thread = await threads.get(conn, thread_id, hidden=True)

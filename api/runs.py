@@ -12,22 +12,22 @@ from temporalio.service import RPCError
 from durathread.api.authorization import Caller, CallerDep
 from durathread.api.bodies import Routes
 from durathread.api.deps import RunId, Server, ServerDep, ThreadId, existing_run, existing_thread, listed
-from durathread.api.described import EVENTS, LAST_EVENT_ID, SELECT, STOPPING, STREAM_MODE, parameters
+from durathread.api.described import EVENTS, LAST_EVENT_ID, SELECT, STOPPING, STREAM_END, STREAM_MODE, parameters
 from durathread.api.errors import problems
 from durathread.api.json import Json, run_json, selected
 from durathread.api.launch import cancel as cancel_runs
 from durathread.api.launch import launch
 from durathread.api.outcome import observed, outcome
+from durathread.api.resting import at_rest
 from durathread.api.schemas import RunModel, selection_of
 from durathread.api.searching import MOST, integer
-from durathread.api.sse import event_stream, last_event_id, padded_json
-from durathread.api.watching import follow, run_headers, watch
+from durathread.api.sse import event_stream, padded_json, wants_end
+from durathread.api.watching import follow, resumed_from, run_headers, watch
 from durathread.errors import Conflict, Invalid, NotFound
 from durathread.preparation import RunCreate
 from durathread.records import JsonObject, Run
 from durathread.store import admission, runs
 from durathread.store.pool import connection, transaction
-from durathread.streams.events import settled
 from durathread.temporal import run_workflow_id
 
 router = Routes(prefix="/threads/{thread_id}/runs", tags=["Runs"])
@@ -45,8 +45,6 @@ SELECTABLE = (
     "langsmith_session_name",
     "cancel_reason",
 )
-# How long the answer to a cancellation waits for the thread's row, in seconds.
-SETTLING = 10.0
 # What a run has left when its client leaves, in seconds. A page that sends a message to replace another (`useStream`
 # does) leaves the stream first: the run must still be in flight then, or it could not be rolled back.
 PARTING = 0.5
@@ -62,13 +60,21 @@ async def create(thread_id: ThreadId, body: RunCreate, server: ServerDep, caller
     return Json(run_json(run), headers={"content-location": run_headers(run, "join")["content-location"]})
 
 
-@router.post("/stream", responses={**problems(400, 404, 409), **EVENTS}, response_class=Response)
-async def stream(thread_id: ThreadId, body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
+@router.post(
+    "/stream",
+    responses={**problems(400, 404, 409), **EVENTS},
+    response_class=Response,
+    openapi_extra=parameters(STREAM_END),
+)
+async def stream(
+    thread_id: ThreadId, body: RunCreate, request: Request, server: ServerDep, caller: CallerDep
+) -> Response:
     """Start a run and stream its events (server-sent events)."""
     run = await launch(server, caller, body, thread_id=thread_id)
     return event_stream(
         follow(server, run),
         with_ids=body.stream_resumable,
+        with_end=wants_end(request),
         headers=run_headers(run, "stream"),
         gone=canceller(server, run) if body.on_disconnect == "cancel" else None,
     )
@@ -142,7 +148,7 @@ async def join(
     "/{run_id}/stream",
     responses={**problems(404), **EVENTS},
     response_class=Response,
-    openapi_extra=parameters(LAST_EVENT_ID, STREAM_MODE),
+    openapi_extra=parameters(LAST_EVENT_ID, STREAM_MODE, STREAM_END),
 )
 async def join_stream(
     thread_id: ThreadId,
@@ -157,10 +163,12 @@ async def join_stream(
     run = await existing_run(server, thread_id, run_id, only=only, hidden=True)
     gone = await _ending(server, caller, run) if cancel_on_disconnect.lower() in TRUE else None
     modes = listed(request, "stream_mode", "stream_modes")
+    after, warning = resumed_from(request)
     return event_stream(
-        await watch(server, run, last_event_id=last_event_id(request), modes=modes),
+        await watch(server, run, after=after, modes=modes),
         with_ids=bool(run.kwargs.get("resumable")),
-        headers=run_headers(run, "stream"),
+        with_end=wants_end(request),
+        headers={**run_headers(run, "stream"), **warning},
         gone=gone,
     )
 
@@ -182,10 +190,10 @@ async def cancel(
     async with connection(server.pool) as conn:
         known = await runs.get(conn, run_id, only=only)
     if known is None or known.thread_id != thread_id:
-        raise NotFound("No runs found to cancel.")
+        raise NotFound(f"Run with ID {run_id} not found: nothing to cancel.")
     ended = await cancel_runs(server, thread_id, run_ids=[run_id], action=chosen, reason=reason, only=only)
     if not ended:
-        raise NotFound(f"No matching runs to cancel: the run has ended ({known.status}).")
+        raise NotFound(f"Run with ID {run_id} cannot be cancelled: it has ended ({known.status}).")
     if wait.lower() not in TRUE:
         return Response(status_code=202)
     return padded_json(_stopped(server, ended[0]), headers=run_headers(ended[0], "join"))
@@ -198,7 +206,7 @@ async def delete(thread_id: ThreadId, run_id: RunId, server: ServerDep, caller: 
     async with transaction(server.pool) as conn:
         found = await admission.delete(conn, thread_id, run_id, only=only)
     if found is None:
-        raise NotFound("Run not found")
+        raise NotFound(f"Run with ID {run_id} not found")
     if found.in_flight:
         raise Conflict("The run is in flight: cancel it first.")
     return Response(status_code=204)
@@ -227,9 +235,7 @@ async def _stopped(server: Server, run: Run) -> Any:
     with contextlib.suppress(TimeoutError, WorkflowFailureError, RPCError):
         async with asyncio.timeout(server.settings.cancel_grace + 1):
             await server.temporal.get_workflow_handle(run_workflow_id(run.run_id)).result()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(SETTLING):
-            await server.hub.ended(settled(run.run_id))
+    await at_rest(server.hub, str(run.run_id))
     return {}
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from durathread.api.json import Json
-from durathread.errors import BadRequest, Invalid
+from durathread.errors import Invalid
 from durathread.preparation import Body
 
 MOST = 1000
@@ -48,13 +48,12 @@ def integer(value: str, name: str, *, least: int, most: int) -> int:
     """Read a number of a query.
 
     Raises:
-        BadRequest: it is none.
-        Invalid: it is out of range.
+        Invalid: it is none, or out of range.
     """
     try:
         number = int(value)
     except ValueError:
-        raise BadRequest(f"{name} must be an integer") from None
+        raise Invalid(f"{name} must be an integer") from None
     if not least <= number <= most:
         raise Invalid(f"{name} must be between {least} and {most}")
     return number

@@ -26,6 +26,8 @@ def state_json(snapshot: StateSnapshot, *, echo: bool = False) -> JsonObject:
     """Show a state. Without a checkpoint its address is null, or what was asked for if `echo`."""
     metadata: JsonObject | None = dict(snapshot.metadata) if snapshot.metadata is not None else None
     checkpoint = address_json(snapshot.config)
+    if metadata is not None and "thread_id" in checkpoint:
+        metadata.setdefault("thread_id", checkpoint["thread_id"])
     if echo:
         metadata = metadata or {}
         checkpoint.setdefault("checkpoint_id", None)

@@ -1,19 +1,26 @@
 """Server-sent events and padded JSON: responses that last as long as a run."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from durathread.encode import dumps
+from durathread.errors import Error
 from durathread.streams.events import END, Event
 
 # Seconds between signs of life, counted from the connection's start.
 HEARTBEAT = 5.0
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 COMMENT = b": heartbeat\r\n\r\n"
+
+# Python's SDK takes an `end` for the end since this version, and says who it is.
+PYTHON_SDK = re.compile(r"langgraph-sdk-py/(\d+)\.(\d+)\.(\d+)")
+KNOWS_END = (0, 4, 14)
+TRUE = ("true", "1")
 
 Gone = Callable[[], Coroutine[Any, Any, None]]
 
@@ -24,8 +31,24 @@ def frame(event: Event, *, with_id: bool) -> bytes:
     return b"event: %b\r\ndata: %b\r\n%b\r\n" % (event.name.encode(), event.data, last.encode())
 
 
+def wants_end(request: Request) -> bool:
+    """Say whether a client knows the event that ends a run's stream.
+
+    Users of other clients take the last event for the last state. They may ask for it, by `stream_end` in the query.
+    """
+    if request.query_params.get("stream_end", "").lower() in TRUE:
+        return True
+    sdk = PYTHON_SDK.search(request.headers.get("user-agent", ""))
+    return sdk is not None and tuple(int(part) for part in sdk.groups()) >= KNOWS_END
+
+
 def event_stream(
-    events: AsyncIterator[Event], *, with_ids: bool, headers: Mapping[str, str], gone: Callable[[], None] | None = None
+    events: AsyncIterator[Event],
+    *,
+    with_ids: bool,
+    headers: Mapping[str, str],
+    with_end: bool = True,
+    gone: Callable[[], None] | None = None,
 ) -> StreamingResponse:
     """Stream events until their `end`.
 
@@ -33,12 +56,12 @@ def event_stream(
         events: what to send.
         with_ids: whether the client may resume by event id.
         headers: besides those that keep proxies from buffering.
+        with_end: whether the client is sent the `end` itself.
         gone: called when the client leaves before the end.
     """
+    parts = _beating(_parts(events, with_ids=with_ids, with_end=with_end))
     return StreamingResponse(
-        _beating((frame(event, with_id=with_ids), event.name == END) async for event in events)
-        if gone is None
-        else _noticing(_beating((frame(event, with_id=with_ids), event.name == END) async for event in events), gone),
+        parts if gone is None else _noticing(parts, gone),
         media_type="text/event-stream",
         headers={**HEADERS, **headers},
     )
@@ -65,6 +88,13 @@ def padded_json(
     )
 
 
+async def _parts(events: AsyncIterator[Event], *, with_ids: bool, with_end: bool) -> AsyncGenerator[tuple[bytes, bool]]:
+    """Render events, and say of each whether it is the last."""
+    async for event in events:
+        last = event.name == END
+        yield b"" if last and not with_end else frame(event, with_id=with_ids), last
+
+
 async def _beating(parts: AsyncIterator[tuple[bytes, bool]]) -> AsyncIterator[bytes]:
     """Pass parts on, and a comment every few seconds, whatever else is sent."""
     clock = asyncio.get_running_loop()
@@ -83,7 +113,8 @@ async def _beating(parts: AsyncIterator[tuple[bytes, bool]]) -> AsyncIterator[by
                 except StopAsyncIteration:
                     return
                 coming = None
-                yield part
+                if part:
+                    yield part
                 if last:
                     return
     finally:
@@ -106,3 +137,8 @@ async def _noticing(parts: AsyncIterator[bytes], gone: Callable[[], None]) -> As
 def last_event_id(request: Request) -> str | None:
     """Read the header by which a client comes back. Empty, it says what its absence does."""
     return request.headers.get("last-event-id") or None
+
+
+def ignored(error: Error) -> Mapping[str, str]:
+    """Build the header that says what was not heeded of a request."""
+    return {"warning": f'299 - "{error}"'}

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from fastapi import Query, Request
 from langchain_core.runnables import RunnableConfig
+from langgraph.constants import START
 from langgraph.types import StateSnapshot
 from pydantic import AfterValidator, Field
 from starlette.responses import Response
@@ -26,6 +27,8 @@ from durathread.errors import BadRequest, Invalid
 from durathread.graphs import Graph
 from durathread.preparation import ADDRESS, UUID_FORM, Body, CheckpointBody, UuidText
 from durathread.records import JsonObject, Thread
+from durathread.store import threads
+from durathread.store.pool import connection
 from durathread.store.saver import Saver
 from durathread.streams.marks import mark_state
 
@@ -192,6 +195,38 @@ async def read(
         BadRequest: the graph cannot read it.
         TimedOut: the graph takes too long.
     """
+    latest = not address.get("checkpoint_id") and not address.get("checkpoint_ns")
+    begins = False
+    while True:
+        seen: list[bool] = []
+
+        def shown(state: JsonObject, *, begins: bool = begins, seen: list[bool] = seen) -> T:
+            seen.append(not state["next"])
+            # Clients take a thread with nothing next for one at rest, and do not follow its run.
+            return form({**state, "next": [START]} if begins and not state["next"] else state)
+
+        result = await _read_at(server, thread, address, form=shown, subgraphs=subgraphs, echo=echo)
+        busy = latest and seen[-1] and await _is_busy(server, thread)
+        if not seen[-1] or busy == begins:
+            return result
+        begins = busy
+
+
+async def _is_busy(server: Server, thread: Thread) -> bool:
+    async with connection(server.pool) as conn:
+        found = await threads.get(conn, thread.thread_id)
+    return found is not None and found.status == "busy"
+
+
+async def _read_at(
+    server: Server,
+    thread: Thread,
+    address: JsonObject,
+    *,
+    form: Callable[[JsonObject], T],
+    subgraphs: bool,
+    echo: bool,
+) -> T:
     graph_id = graph_of(thread)
     checkpoint_id = address.get("checkpoint_id")
     if graph_id is None or (checkpoint_id and not UUID_FORM.fullmatch(checkpoint_id)):

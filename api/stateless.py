@@ -9,15 +9,15 @@ from starlette.responses import Response
 from durathread.api.authorization import Caller, CallerDep
 from durathread.api.bodies import Routes
 from durathread.api.deps import RunId, ServerDep, existing_run
-from durathread.api.described import EVENTS, LAST_EVENT_ID, parameters
+from durathread.api.described import EVENTS, LAST_EVENT_ID, STREAM_END, parameters
 from durathread.api.errors import problems
 from durathread.api.json import Json, run_json
 from durathread.api.launch import launch
 from durathread.api.outcome import observed
 from durathread.api.runs import canceller
 from durathread.api.schemas import RunModel
-from durathread.api.sse import event_stream, last_event_id, padded_json
-from durathread.api.watching import follow, run_headers, watch
+from durathread.api.sse import event_stream, padded_json, wants_end
+from durathread.api.watching import follow, resumed_from, run_headers, watch
 from durathread.errors import NotFound
 from durathread.preparation import RunCreate
 from durathread.records import Run
@@ -35,13 +35,19 @@ async def create(body: RunCreate, server: ServerDep, caller: CallerDep) -> Respo
     return Json(run_json(run), headers={"content-location": headers["content-location"]})
 
 
-@router.post("/stream", responses={**problems(400, 404), **EVENTS}, response_class=Response)
-async def stream(body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
+@router.post(
+    "/stream",
+    responses={**problems(400, 404), **EVENTS},
+    response_class=Response,
+    openapi_extra=parameters(STREAM_END),
+)
+async def stream(body: RunCreate, request: Request, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run on a thread of its own and stream its events (server-sent events)."""
     run = await launch(server, caller, body, thread_id=None)
     return event_stream(
         follow(server, run),
         with_ids=body.stream_resumable,
+        with_end=wants_end(request),
         headers=run_headers(run, "stream", stateless=True),
         gone=canceller(server, run) if body.on_disconnect == "cancel" else None,
     )
@@ -62,15 +68,17 @@ async def wait(body: RunCreate, server: ServerDep, caller: CallerDep) -> Respons
     "/{run_id}/stream",
     responses={**problems(404), **EVENTS},
     response_class=Response,
-    openapi_extra=parameters(LAST_EVENT_ID),
+    openapi_extra=parameters(LAST_EVENT_ID, STREAM_END),
 )
 async def join_stream(run_id: RunId, request: Request, server: ServerDep, caller: CallerDep) -> Response:
     """Watch a run, wherever it runs (server-sent events)."""
     run = await _existing(server, caller, run_id)
+    after, warning = resumed_from(request)
     return event_stream(
-        await watch(server, run, last_event_id=last_event_id(request)),
+        await watch(server, run, after=after),
         with_ids=bool(run.kwargs.get("resumable")),
-        headers=run_headers(run, "stream", stateless=True),
+        with_end=wants_end(request),
+        headers={**run_headers(run, "stream", stateless=True), **warning},
     )
 
 
@@ -79,5 +87,5 @@ async def _existing(server: ServerDep, caller: Caller, run_id: UUID) -> Run:
         found = await runs.get(conn, run_id)
     only = await caller.ask("threads", "read", {"thread_id": found and found.thread_id, "run_id": run_id})
     if found is None:
-        raise NotFound("Run not found")
+        raise NotFound(f"Run with ID {run_id} not found")
     return await existing_run(server, found.thread_id, run_id, only=only, hidden=True)

@@ -16,7 +16,8 @@ from durathread.api.bodies import Routes
 from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread, listed
 from durathread.api.described import EVENTS, LAST_EVENT_ID, parameters, query_list
 from durathread.api.errors import problems
-from durathread.api.sse import event_stream, last_event_id
+from durathread.api.resting import resting
+from durathread.api.sse import event_stream, ignored, last_event_id
 from durathread.api.state import read
 from durathread.encode import dumps, jsonable
 from durathread.errors import Invalid, Unavailable
@@ -84,7 +85,11 @@ async def join_stream(thread_id: ThreadId, request: Request, server: ServerDep, 
     if unknown := [mode for mode in modes if mode not in MODES]:
         raise Invalid(f"Invalid stream mode {', '.join(unknown)}: must be {', '.join(MODES)}")
     given = last_event_id(request)
-    asked = parse(given) if given is not None else None
+    asked, warning = None, dict[str, str]()
+    try:
+        asked = parse(given) if given is not None else None
+    except Invalid as error:
+        warning = dict(ignored(error))
     await existing_thread(server, thread_id, only=await caller.may_read(thread_id))
     try:
         place = await _place(server.hub, thread_subject(thread_id), asked)
@@ -92,7 +97,9 @@ async def join_stream(thread_id: ThreadId, request: Request, server: ServerDep, 
         raise Unavailable("The event stream is unavailable.") from error
     location = f"/threads/{thread_id}/stream?stream_modes={','.join(modes)}"
     return event_stream(
-        _shown(_events(server, thread_id, place, modes), modes), with_ids=True, headers={"location": location}
+        _shown(_events(server, thread_id, place, modes), modes),
+        with_ids=True,
+        headers={"location": location, **warning},
     )
 
 
@@ -148,7 +155,7 @@ async def _rest(hub: Hub, mark: Mark, place: Place, *, after: str) -> AsyncItera
     if past and not mark.data["resumable"]:
         after = max(after, place.tail, key=number)
     if not over or mark.data["resumable"]:
-        async for event in hub.events(mark.run_id, after=after, ended=over):
+        async for event in resting(hub, mark.run_id, hub.events(mark.run_id, after=after, ended=over)):
             if event.name == END:
                 break
             if event.name != "metadata" or orjson.loads(event.data)["attempt"] > mark.data["attempt"]:

@@ -4,8 +4,11 @@ import re
 from collections.abc import AsyncIterator, Collection, Mapping
 
 from redis.exceptions import RedisError
+from starlette.requests import Request
 
 from durathread.api.deps import Server
+from durathread.api.resting import resting
+from durathread.api.sse import ignored, last_event_id
 from durathread.encode import dumps
 from durathread.errors import Invalid, Unavailable
 from durathread.records import Run
@@ -16,7 +19,8 @@ FROM_START = ("-1", "-", "0", "0-0")
 EVENT_ID = re.compile(r"[0-9]+(-[0-9]+)?")
 # More than any event has: Valkey reads no number of many more digits.
 FAR = "9" * 15
-ALWAYS = (END, "error")
+# What comes whatever modes are asked for. `metadata` says that a step is repeated, and what comes twice.
+ALWAYS = (END, "error", "metadata")
 
 
 def parse_event_id(value: str) -> str:
@@ -39,25 +43,33 @@ def run_headers(run: Run, suffix: str, *, stateless: bool = False) -> Mapping[st
     return {"content-location": content, "location": f"{path}/{suffix}"}
 
 
-async def watch(
-    server: Server, run: Run, *, last_event_id: str | None, modes: Collection[str] = ()
-) -> AsyncIterator[Event]:
+def resumed_from(request: Request) -> tuple[str | None, Mapping[str, str]]:
+    """Read where a client goes on, and the headers that say so if nobody can tell. It is then one that has seen nothing."""
+    given = last_event_id(request)
+    if given is None:
+        return None, {}
+    try:
+        return parse_event_id(given), {}
+    except Invalid as error:
+        return None, ignored(error)
+
+
+async def watch(server: Server, run: Run, *, after: str | None, modes: Collection[str] = ()) -> AsyncIterator[Event]:
     """Follow a run that exists already.
 
     With an event id: what came after it. Without one: all of a resumable run; of another the state so far, as one
     `values` event, then what happens from now on.
     """
-    after, snapshot = START, list[Event]()
-    if last_event_id is not None:
-        after = parse_event_id(last_event_id)
-    elif not run.kwargs.get("resumable") and run.status != "pending":
-        after, snapshot = await _so_far(server, run)
-    return _filtered(_joined(snapshot, follow(server, run, after=after, ended=not run.in_flight)), modes)
+    first, snapshot = after or START, list[Event]()
+    if after is None and not run.kwargs.get("resumable") and run.status != "pending":
+        first, snapshot = await _so_far(server, run)
+    return _filtered(_joined(snapshot, follow(server, run, after=first, ended=not run.in_flight)), modes)
 
 
 async def follow(server: Server, run: Run, *, after: str = START, ended: bool = False) -> AsyncIterator[Event]:
     """Follow a run's stream to its end."""
-    async for event in server.hub.events(str(run.run_id), after=after, ended=ended):
+    run_id = str(run.run_id)
+    async for event in resting(server.hub, run_id, server.hub.events(run_id, after=after, ended=ended)):
         yield event
 
 

@@ -76,12 +76,8 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiving(**options: Any) -> AsyncGenerator[Receiver]:
-    """Run a receiver for as long as the block lasts; `options` are uvicorn's."""
-    receiver = Receiver()
-    config = uvicorn.Config(
-        receiver, host="127.0.0.1", port=receiver.port, log_level="error", lifespan="off", ws="none", **options
-    )
+async def serving(config: uvicorn.Config) -> AsyncGenerator[None]:
+    """Serve an app beside the tests for as long as the block lasts."""
     server = uvicorn.Server(config)
     with contextlib.suppress(AttributeError):
         # The test runner's signals are its own.
@@ -93,8 +89,21 @@ async def receiving(**options: Any) -> AsyncGenerator[Receiver]:
 
     await eventually(started)
     try:
-        yield receiver
+        yield
     finally:
-        receiver.released.set()
         server.should_exit = True
         await task
+
+
+@asynccontextmanager
+async def receiving(**options: Any) -> AsyncGenerator[Receiver]:
+    """Run a receiver for as long as the block lasts; `options` are uvicorn's."""
+    receiver = Receiver()
+    config = uvicorn.Config(
+        receiver, host="127.0.0.1", port=receiver.port, log_level="error", lifespan="off", ws="none", **options
+    )
+    async with serving(config):
+        try:
+            yield receiver
+        finally:
+            receiver.released.set()

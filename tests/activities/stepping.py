@@ -1,7 +1,7 @@
 """Runs graphs step by step, as our activities do, and whole, as LangGraph does by itself."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -10,7 +10,9 @@ import orjson
 from langgraph.types import Command
 
 from durathread.activities.emitter import Emitter
+from durathread.activities.protocol import Protocol
 from durathread.activities.superstep import Result, run_config, superstep
+from durathread.activities.tracing import tracing
 from durathread.graphs import Graph
 from durathread.records import Run
 from durathread.store.pool import Pool
@@ -49,6 +51,10 @@ class Thread:
     def __init__(self, pool: Pool) -> None:
         self.saver = Saver(pool)
         self.thread_id = uuid4()
+        # Events with their ids.
+        self.shown: Events = []
+        # Events of the protocol.
+        self.frames: list[Any] = []
 
     def run_of(self, **kwargs: Any) -> Run:
         """Build a run; nothing here looks at its row."""
@@ -75,36 +81,55 @@ class Thread:
             ended_at=None,
         )
 
-    async def stepped(self, graph: Graph, given: Any, **kwargs: Any) -> Outcome:
-        """Run a graph one superstep a call."""
-        return await self._run(graph, given, whole=False, kwargs=kwargs)
+    async def stepped(self, graph: Graph, given: Any, *, watched: bool = False, **kwargs: Any) -> Outcome:
+        """Run a graph one superstep a call; `watched` by the protocol too."""
+        return await self._run(graph, given, whole=False, watched=watched, kwargs=kwargs)
 
     async def whole(self, graph: Graph, given: Any, **kwargs: Any) -> Outcome:
         """Run a graph in one call."""
         return await self._run(graph, given, whole=True, kwargs=kwargs)
 
-    async def _run(self, graph: Graph, given: Any, *, whole: bool, kwargs: dict[str, Any]) -> Outcome:
+    async def _run(
+        self, graph: Graph, given: Any, *, whole: bool, watched: bool = False, kwargs: dict[str, Any]
+    ) -> Outcome:
         graph = graph.copy({"checkpointer": self.saver})
         run = self.run_of(**kwargs)
         events: Events = []
         announced: list[list[str]] = []
         result = Result("continue")
+
+        def emit(name: str, data: bytes) -> None:
+            events.append((IDS.sub("id", name), orjson.loads(IDS.sub("id", data.decode()))))
+            self.shown.append((name, orjson.loads(data)))
+
         for call in range(100):
             emitter = Emitter(
-                lambda name, data: events.append((IDS.sub("id", name), orjson.loads(IDS.sub("id", data.decode())))),
+                emit,
                 modes=run.kwargs["stream_mode"],
                 subgraphs=bool(kwargs.get("subgraphs")),
                 resumed=call > 0,
+                protocol=Protocol(
+                    replace(run, attempt=call),
+                    lambda frames: self.frames.extend(orjson.loads(frame.data) for frame in frames),
+                    wanted=True,
+                    resumed=call > 0,
+                )
+                if watched
+                else None,
             )
-            result = await superstep(
-                graph,
-                run,
-                given=None if call else given,
-                config=run_config(run, begun=call > 0),
-                limit=result.limit,
-                whole=whole,
-                emitter=emitter,
-            )
+            opening = None if call else given
+            config = run_config(run, begun=call > 0)
+            async with tracing(graph, run, config, begins=call == 0, given=opening) as trace:
+                result = await superstep(
+                    graph,
+                    run,
+                    given=opening,
+                    config=config,
+                    limit=result.limit,
+                    whole=whole,
+                    emitter=emitter,
+                    trace=trace,
+                )
             if result.status != "continue":
                 break
             announced.append(result.nodes)

@@ -6,6 +6,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
 
 from durathread.activities.messages import Messages
+from durathread.activities.model_calls import ModelCalls
 
 CALL = {"langgraph_node": "node"}
 
@@ -17,7 +18,7 @@ def starts(take: Any) -> list[str]:
     def emit(events: Iterable[dict[str, Any]], *_: Any) -> None:
         found.extend(event["id"] for event in events if event["event"] == "message-start")
 
-    take(Messages(emit))
+    take(Messages(emit, ModelCalls()))
     return found
 
 

@@ -17,6 +17,7 @@ from langgraph.types import Command, Send
 
 from durathread.activities.emitter import Emitter
 from durathread.activities.superstep import Result, run_config, superstep
+from durathread.activities.tracing import Trace
 from durathread.errors import Fenced, Unfinished
 from durathread.graphs import Graph
 from durathread.store.pool import Pool, connection
@@ -197,6 +198,7 @@ class Attempts:
                 limit=self.limit,
                 whole=whole,
                 emitter=emitter,
+                trace=Trace(graph, self.run, {}),
             )
             if result.status != "continue":
                 return result

@@ -118,7 +118,8 @@ CASES = [
     # States.
     get(422, "/threads/THREAD/state?select=beauty"),
     get(422, "/threads/THREAD/state?select=[1"),
-    get(400, "/threads/THREAD/history?limit=x"),
+    get(422, "/threads/THREAD/history?limit=x"),
+    get(422, "/threads/THREAD/runs?limit=AAA"),
     get(422, "/threads/THREAD/history?limit=0"),
     get(422, "/threads/THREAD/history?limit=1001"),
     get(422, "/threads/THREAD/history?before=x"),

@@ -356,9 +356,15 @@ async def test_what_cannot_be_followed_is_refused(client: LangGraphClient, threa
         await join("nope")
     with pytest.raises(UnprocessableEntityError, match="lifecycles"):
         await join(thread, stream_mode="lifecycles")
-    for wrong in ("x", "1-x", "1-2-3", "-1", "-2", "1" * 30, "*"):
-        with pytest.raises(UnprocessableEntityError):
-            await join(thread, last_event_id=wrong)
+
+
+async def test_an_id_that_no_event_has_is_ignored_with_a_warning(server: Stack, thread: str) -> None:
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        for wrong in ("x", "1-x", "1-2-3", "-1", "-2", "1" * 30, "*"):
+            asking = http.stream("GET", f"/threads/{thread}/stream", headers={"Last-Event-ID": wrong})
+            async with asking as response:
+                assert response.status_code == 200
+                assert response.headers["warning"].startswith('299 - "Invalid Last-Event-ID')
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ async def test_an_agent_thinks_calls_and_answers(server: Stack, thread_id: str) 
     assert calling[-2]["content"] == {"type": "tool_call", "id": "call_1", "name": "weather", "args": {"city": "Rome"}}
     assert calling[-1]["usage"] == {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
     assert (result[0]["role"], result[0]["tool_call_id"]) == ("tool", "call_1")
+    assert data_of(events, "messages", ["tools:call_1"]) == result
+    assert {item["role"] for item in data_of(events, "messages", []) if item["event"] == "message-start"} == {"ai"}
     assert result[-2]["content"]["text"] == "sunny in Rome"
     assert answer[-2]["content"] == {"type": "text", "text": "It is sunny in Rome"}
     assert [(item["event"], item.get("delta")) for item in data_of(events, "tools")] == [

@@ -1,9 +1,11 @@
 """What clients of a run's stream see: modes, ids, resumption, late joiners."""
 
 import asyncio
+import re
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -12,6 +14,7 @@ from langgraph_sdk.errors import NotFoundError, UnprocessableEntityError
 from redis.asyncio import Redis
 
 from durathread.streams.events import stream_key
+from tests.protocol.support import watching
 from tests.runs.support import entered, start
 from tests.stack import Stack
 
@@ -232,7 +235,7 @@ async def test_who_comes_back_behind_what_has_been_hinders_nobody(
         seen += await collect(near)
         found = [[line.removeprefix("id: ") async for line in lines if line.startswith("id: ")] for lines in far]
     assert names(seen) == ["metadata", "values", "values", "values", "values", "end"]
-    assert found == [[part.id for part in seen[3:]]] * 2
+    assert found == [[part.id for part in seen[3:-1]]] * 2
     for beyond in ahead:
         assert await collect(client.runs.join_stream(thread_id, run_id, last_event_id=beyond)) == []
 
@@ -309,14 +312,16 @@ async def test_a_filter_takes_lists_in_every_encoding(client: LangGraphClient, t
         ):
             text = (await http.get(f"{path}?{query}")).text
             found = {line[7:] for line in text.splitlines() if line.startswith("event: ")}
-            assert found == {"values", "updates", "end"}
+            assert found == {"metadata", "values", "updates"}
         for wrong in ("x", "1-2-3", "-2", "1-*"):
-            assert (await http.get(path, headers={"Last-Event-ID": wrong})).status_code == 422
+            ignoring = await http.get(path, headers={"Last-Event-ID": wrong})
+            assert ignoring.headers["warning"].startswith('299 - "Invalid Last-Event-ID')
+            assert ignoring.text == (await http.get(path, headers={"Last-Event-ID": ""})).text
         assert (await http.get(path, headers={"Last-Event-ID": ""})).text == (await http.get(path)).text
     parts = await collect(
         client.runs.join_stream(thread_id, run["run_id"], stream_mode=["values", "tasks"], last_event_id="-1")
     )
-    assert set(names(parts)) == {"values", "tasks", "end"}
+    assert set(names(parts)) == {"metadata", "values", "tasks", "end"}
 
 
 async def test_the_bytes_are_those_of_the_contract(thread_id: str, server: Stack) -> None:
@@ -350,7 +355,39 @@ async def test_a_quiet_stream_beats(client: LangGraphClient, thread_id: str, ser
             if b": heartbeat\r\n\r\n" in seen and not gate.exists():
                 gate.touch()
     assert b": heartbeat\r\n\r\n" in seen
-    assert b"event: end" in seen
+    assert seen.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("agent", "query", "ends"),
+    [
+        ("langgraph-sdk-py/0.4.14", "", True),
+        ("proxy/1 langgraph-sdk-py/1.0.0", "", True),
+        ("langgraph-sdk-py/0.4.13", "", False),
+        ("langgraph-sdk-py/0.3.20", "", False),
+        ("python-httpx/0.28.1", "", False),
+        ("node", "", False),
+        ("node", "stream_end=true", True),
+        ("node", "stream_end=false", False),
+    ],
+)
+async def test_only_clients_that_know_it_are_sent_an_end(
+    thread_id: str, server: Stack, agent: str, query: str, *, ends: bool
+) -> None:
+    body = {"assistant_id": "agent", "input": {"log": ["in"]}, "if_not_exists": "create", "stream_resumable": True}
+    headers = {"User-Agent": agent}
+    async with httpx.AsyncClient(base_url=server.url, headers=headers, params=query) as http:
+        streamed = await http.post(f"/threads/{thread_id}/runs/stream", json=body)
+        stateless = await http.post("/runs/stream", json=body)
+        joined = [
+            await http.get(response.headers["location"], headers={"Last-Event-ID": "-1"})
+            for response in (streamed, stateless)
+        ]
+        by_id = await http.get(f"{stateless.headers['content-location']}/stream", headers={"Last-Event-ID": "-1"})
+    last = "end" if ends else "values"
+    for response in (streamed, stateless, *joined, by_id):
+        assert re.findall(r"event: (\w+)", response.text)[-1] == last
+        assert response.content.endswith(b"}\r\n\r\n") or re.search(rb"id: [0-9-]+\r\n\r\n$", response.content)
 
 
 async def test_a_client_that_leaves_cancels_its_run_if_it_said_so(
@@ -391,3 +428,82 @@ async def test_an_unknown_run_is_not_found(client: LangGraphClient, thread_id: s
     with pytest.raises(httpx.HTTPStatusError) as refusal:
         await client.runs.join(thread_id, thread_id)
     assert refusal.value.response.status_code == 404
+
+
+async def test_a_client_that_has_seen_the_end_sees_the_thread_at_rest(
+    client: LangGraphClient, server: Stack, tmp_path: Path
+) -> None:
+    async def rest(thread_id: str) -> str:
+        return (await client.threads.get(thread_id))["status"]
+
+    async def joined(thread_id: str, run_id: str) -> str:
+        await client.runs.join(thread_id, run_id)
+        return await rest(thread_id)
+
+    async def streamed(thread_id: str, run_id: str) -> str:
+        async for _ in client.runs.join_stream(thread_id, run_id):
+            pass
+        return await rest(thread_id)
+
+    async def followed(thread_id: str, run_id: str) -> str:
+        async for part in await client.threads.join_stream(thread_id, last_event_id="-"):
+            if part.event == "metadata" and part.data.get("status") == "run_done":
+                break
+        return await rest(thread_id)
+
+    async def watched(thread_id: str, run_id: str) -> str:
+        async with watching(server.url, thread_id, ["lifecycle"]) as watch:
+            await watch.ended()
+        return await rest(thread_id)
+
+    for how in ("finishes", "is cancelled"):
+        threads = [str(uuid4()) for _ in range(4)]
+        gate = tmp_path / f"{how} gate"
+        started: list[str] = []
+        for number, thread_id in enumerate(threads):
+            trace = tmp_path / f"{how}{number}"
+            cleanup = str(tmp_path / f"{how} cleaned")
+            do = {"b": {"trace": str(trace), "until": str(gate), "finally_until": cleanup}}
+            started.append((await start(client, thread_id, "in", do=do))["run_id"])
+            await entered(trace)
+        waiting = [
+            asyncio.create_task(see(thread_id, run_id))
+            for see, thread_id, run_id in zip((joined, streamed, followed, watched), threads, started, strict=True)
+        ]
+        if how == "finishes":
+            gate.touch()
+        else:
+            for thread_id, run_id in zip(threads, started, strict=True):
+                await client.runs.cancel(thread_id, run_id)
+        (tmp_path / f"{how} cleaned").touch()
+        expected = "idle" if how == "finishes" else "interrupted"
+        assert await asyncio.gather(*waiting) == [expected] * 4
+
+
+async def test_an_unknown_run_is_named_wherever_it_is_asked_for(client: LangGraphClient, server: Stack) -> None:
+    thread_id = (await client.threads.create())["thread_id"]
+    run_id = str(uuid4())
+    path = f"/threads/{thread_id}/runs/{run_id}"
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        answers = [
+            *[await http.get(f"{path}{rest}") for rest in ("", "/join", "/stream")],
+            await http.get(f"/runs/{run_id}/stream"),
+            await http.post(f"{path}/cancel"),
+            await http.delete(path),
+        ]
+    assert {answer.status_code for answer in answers} == {404}
+    assert [answer for answer in answers if run_id not in answer.json()["detail"]] == []
+
+
+async def test_the_state_of_a_thread_in_flight_never_looks_idle(
+    client: LangGraphClient, thread_id: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    for number in range(2):
+        await start(client, thread_id, f"r{number}", do={"c": {"until": str(gate)}})
+        assert (await client.threads.get_state(thread_id))["next"] != []
+    gate.touch()
+    while (state := await client.threads.get_state(thread_id))["next"]:
+        assert state["next"]
+    assert (await client.threads.get(thread_id))["status"] == "idle"
+    assert [run["status"] for run in await client.runs.list(thread_id)] == ["success"] * 2
