@@ -46,7 +46,7 @@ def providers() -> Generator[str]:
 
 def asked(body: dict[str, Any]) -> list[str]:
     """Read the words of the last message."""
-    last: Any = (body.get("messages") or body.get("input"))[-1]["content"]
+    last: Any = (body.get("messages") or body["input"])[-1]["content"]
     text = last if isinstance(last, str) else last[-1]["text"]
     return [f"{word} " for word in text.split()]
 

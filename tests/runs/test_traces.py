@@ -104,7 +104,7 @@ async def test_a_run_whose_worker_is_killed_is_one_trace(
 ) -> None:
     gate, trace = tmp_path / "gate", tmp_path / "b"
     async with get_client(url=traced.url) as client:
-        given = {"log": ["in"], "do": {"b": {"trace": str(trace), "until": str(gate)}}}
+        given: Any = {"log": ["in"], "do": {"b": {"trace": str(trace), "until": str(gate)}}}
         run = await client.runs.create(thread_id, "agent", input=given, if_not_exists="create")
         await entered(trace)
         await langsmith.ended("a", run["run_id"])
@@ -132,10 +132,10 @@ async def test_a_run_that_fails_and_one_that_is_cancelled_end_with_an_error(
 ) -> None:
     trace = tmp_path / "b"
     async with get_client(url=traced.url) as client:
-        failing = {"log": [], "do": {"b": {"fail": "boom"}}}
+        failing: Any = {"log": [], "do": {"b": {"fail": "boom"}}}
         failed = await client.runs.create(thread_id, "agent", input=failing, if_not_exists="create")
         await client.runs.join(thread_id, failed["run_id"])
-        waiting = {"log": [], "do": {"b": {"trace": str(trace), "sleep": 60}}}
+        waiting: Any = {"log": [], "do": {"b": {"trace": str(trace), "sleep": 60}}}
         stopped = await client.runs.create(thread_id, "agent", input=waiting)
         await entered(trace)
         await client.runs.cancel(thread_id, stopped["run_id"], wait=True)
