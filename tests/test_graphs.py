@@ -168,7 +168,6 @@ def test_a_file_without_graphs_says_what_it_needs(tmp_path: Path, graphs: Any) -
     [
         ("encryption", {"encryption": {"path": "./e.py:e"}}),
         ("store.path", {"store": {"path": "./s.py:s"}}),
-        ("checkpointer.path", {"checkpointer": {"path": "./c.py:c"}}),
         ("checkpointer.backend", {"checkpointer": {"backend": "mongo"}}),
     ],
 )
@@ -185,4 +184,63 @@ def test_a_key_that_nobody_knows_is_warned_of(tmp_path: Path, module: str) -> No
             **{"stroe": {"ttl": {}}, "$schema": "x", "python_version": "3.12", "checkpointer": {"backend": "default"}},
         )
     assert list(graphs) == ["graph"]
-    assert [entry["key"] for entry in logs] == ["stroe"]
+    assert [entry["key"] for entry in logs if "key" in entry] == ["stroe"]
+
+
+def test_what_is_asked_for_and_not_done_is_warned_of_once_and_the_graph_served(tmp_path: Path, module: str) -> None:
+    with structlog.testing.capture_logs() as logs:
+        load(
+            tmp_path,
+            graphs={"graph": f"./{module}.py:compiled"},
+            checkpointer={"path": "./c.py:c"},
+            ui={"agent": "./ui.tsx"},
+        )
+    assert [entry["key"] for entry in logs if "key" in entry] == ["checkpointer.path", "ui"]
+
+
+OWN = """
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+
+builder = StateGraph(dict)
+builder.add_node("node", lambda state: state)
+builder.add_edge(START, "node")
+graph = builder.compile(checkpointer=InMemorySaver())
+"""
+
+
+async def test_a_checkpointer_of_the_graphs_own_is_warned_of_once(tmp_path: Path, module: str) -> None:
+    (tmp_path / f"own_{module}.py").write_text(OWN)
+    with structlog.testing.capture_logs() as logs:
+        graphs = load(tmp_path, graphs={"graph": f"./own_{module}.py:graph"})
+        for _ in range(2):
+            async with graphs.open("graph") as graph:
+                assert graph.checkpointer is None
+    assert [entry["graph"] for entry in logs if "checkpointer" in entry["event"]] == ["graph"]
+
+
+def test_an_env_file_of_which_only_the_example_is_there_is_warned_of(tmp_path: Path, module: str) -> None:
+    """As every template is when it has just been cloned."""
+    (tmp_path / ".env.example").write_text("KEY=\n")
+    with structlog.testing.capture_logs() as logs:
+        load(tmp_path, graphs={"graph": f"./{module}.py:compiled"}, env=".env")
+    assert any("env file" in entry["event"] for entry in logs)
+    with pytest.raises(ConfigError, match="does not exist"):
+        load(tmp_path, graphs={"graph": f"./{module}.py:compiled"}, env=".secrets")
+
+
+def test_an_import_that_fails_inside_shows_the_users_lines(tmp_path: Path, module: str) -> None:
+    (tmp_path / f"helper_{module}.py").write_text("def prepare():\n    return {}['key']\n\n\nprepare()\n")
+    (tmp_path / f"agent_{module}.py").write_text(f"import helper_{module}\n")
+    with pytest.raises(ConfigError, match="KeyError: 'key'") as refusal:
+        load(tmp_path, graphs={"bad": f"./agent_{module}.py:graph"})
+    text = str(refusal.value)
+    assert f'agent_{module}.py", line 1' in text
+    assert f'helper_{module}.py", line 2, in prepare' in text
+    assert "importlib" not in text
+
+
+def test_a_javascript_graph_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "agent.ts").write_text("export const graph = 1\n")
+    with pytest.raises(ConfigError, match="JavaScript graphs are not served"):
+        load(tmp_path, graphs={"agent": "./agent.ts:graph"})

@@ -24,8 +24,8 @@ KEYS: Mapping[str, Fate] = {
     # Who asks for these would take what is stored for encrypted, or for stored elsewhere.
     "encryption": "refused",
     "store.path": "refused",
-    "checkpointer.path": "refused",
     "checkpointer.backend": "refused",
+    "checkpointer.path": "ignored",
     "checkpointer.serde": "ignored",
     "ui": "ignored",
     "ui_config": "ignored",
@@ -43,6 +43,11 @@ KEYS: Mapping[str, Fate] = {
     "python_version": "ignored",
     "source": "ignored",
 }
+# Ignored as well, but said: whoever asks for these would look for what they do.
+WARNED = {
+    "checkpointer.path": "checkpoints are kept in the server's own Postgres",
+    "ui": "no components of pages are served",
+}
 # The only one of the backends that is ours.
 POSTGRES = "default"
 
@@ -59,6 +64,8 @@ def check_keys(config: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"langgraph.json: {key} is not supported, and cannot be ignored: what is stored would be wrong."
             )
+        if key in WARNED:
+            log.warning("langgraph.json asks for what is not done", key=key, instead=WARNED[key])
         if fate is None and "." not in key:
             log.warning("langgraph.json has a key that is not known", key=key)
 

@@ -1,5 +1,6 @@
 """JSON of whatever a graph's state may hold."""
 
+import base64
 import dataclasses
 import math
 import re
@@ -46,12 +47,12 @@ def _default(value: Any) -> Any:
         return value.to_json()
     if isinstance(value, Mapping):
         return dict(cast("Mapping[Any, Any]", value))
-    if isinstance(value, set | frozenset | deque | Iterable) and not isinstance(value, str | bytes | bytearray):
+    if isinstance(value, bytes | bytearray | memoryview):
+        return base64.b64encode(bytes(value)).decode()
+    if isinstance(value, set | frozenset | deque | Iterable) and not isinstance(value, str):
         return list(cast("Iterable[Any]", value))
     if isinstance(value, BaseException):
         return {"error": type(value).__name__, "message": str(value)}
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value).decode("utf-8", "replace")
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, Decimal):

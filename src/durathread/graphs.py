@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import traceback
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from durathread.configuration import check_keys
 from durathread.errors import ConfigError, NotFound
 from durathread.factories import Access, Factory
 from durathread.graph_config import completed, for_factory
+from durathread.sources import is_users, users_part
 
 log = structlog.get_logger()
 
@@ -37,6 +39,7 @@ Graph = Pregel[Any, Any, Any, Any]
 # The namespace that SDK clients know the ids of system assistants by; not one of the RFC's.
 SYSTEM_NAMESPACE = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 DEFAULT_NAME = "LangGraph"
+JAVASCRIPT = (".ts", ".tsx", ".mts", ".cts", ".js", ".jsx", ".mjs", ".cjs")
 
 
 def system_assistant_id(graph_id: str) -> UUID:
@@ -60,6 +63,7 @@ class Graphs:
     def __init__(self, sources: dict[str, Source], config: dict[str, Any], folder: Path, *, api_url: str = "") -> None:
         """Hold what `load` has read."""
         self._api_url = api_url
+        self._warned = set[str]()
         self._sources = sources
         self.config = config
         self.folder = folder
@@ -136,7 +140,15 @@ class Graphs:
         async with AsyncExitStack() as stack:
             config = for_factory(self.config_of(config, executes=why == "threads.create_run"))
             graph = await _build(source, Access(why, config, context, store), stack)
+            self._warn_of_checkpointer(source, graph)
             yield graph.copy({"checkpointer": checkpointer, "store": store})
+
+    def _warn_of_checkpointer(self, source: Source, graph: Graph) -> None:
+        if isinstance(graph.checkpointer, BaseCheckpointSaver) and source.graph_id not in self._warned:
+            self._warned.add(source.graph_id)
+            log.warning(
+                "A graph's own checkpointer is not used: the server's is", graph=source.graph_id, path=source.path
+            )
 
     def config_of(self, config: RunnableConfig | None, *, executes: bool) -> RunnableConfig:
         """Add to a config what every graph finds in it."""
@@ -201,8 +213,12 @@ def _read(path: Path) -> dict[str, Any]:
 def _apply_env(env: object, folder: Path) -> None:
     """Add variables from a file or an object; what is set already stays."""
     if isinstance(env, str):
-        if not (folder / env).is_file():
-            raise ConfigError(f"The env file {folder / env} does not exist.")
+        file = folder / env
+        if not file.is_file():
+            if not file.with_name(f"{file.name}.example").is_file():
+                raise ConfigError(f"The env file {file} does not exist.")
+            log.warning("The env file does not exist: copy its example, and fill it in", file=str(file))
+            return
         found: dict[str, Any] = dict(dotenv_values(folder / env))
     elif isinstance(env, dict):
         found = cast(dict[str, Any], env)
@@ -227,6 +243,7 @@ def _load_source(graph_id: str, spec: object, folder: Path) -> Source:
         path, description = str(fields.get("path", "")), fields.get("description")
     else:
         path, description = str(spec), None
+    log.info("Importing a graph", graph=graph_id, path=path)
     target = _variable(path, folder, what=f"Graph '{graph_id}'")
     if not isinstance(target, Pregel | StateGraph) and not callable(target):
         raise ConfigError(f"Graph '{graph_id}' ({path}) is a {type(target).__name__}, not a graph or a factory of one.")
@@ -239,13 +256,23 @@ def _variable(path: str, folder: Path, *, what: str) -> Any:
     where, _, variable = path.rpartition(":")
     if not where or not variable:
         raise ConfigError(f"{what}: '{path}' is not of the form './file.py:variable' or 'module:variable'.")
+    if where.endswith(JAVASCRIPT):
+        raise ConfigError(f"{what} ({path}): JavaScript graphs are not served, only those in Python.")
     try:
         module = _import(where, folder)
     except Exception as error:
-        raise ConfigError(f"{what} ({path}) failed to import: {type(error).__name__}: {error}") from error
+        raise ConfigError(
+            f"{what} ({path}) failed to import: {type(error).__name__}: {error}{_lines_of(error)}"
+        ) from error
     if not hasattr(module, variable):
         raise ConfigError(f"{what}: {where} has no variable '{variable}'.")
     return getattr(module, variable)
+
+
+def _lines_of(error: Exception) -> str:
+    """Show where in users' code an import has failed; nothing if it was not in a module of theirs."""
+    places = [place for place in users_part(error.__traceback__) if is_users(place.filename)]
+    return "\n" + "".join(traceback.format_list(places)).rstrip() if places else ""
 
 
 def _import(where: str, folder: Path) -> ModuleType:

@@ -28,8 +28,8 @@ class Child(ABC):
     """What it gets when we die: by default no time to finish, so that a successor can start at once."""
     grace: float = 10
     """Seconds it may take to stop."""
-    patience: float = 60
-    """Seconds it may take to become ready."""
+    patience: float | None = 60
+    """Seconds it may take to become ready; None for as long as it lives."""
     user: str = ""
     """Whom it runs as, if not as us."""
 

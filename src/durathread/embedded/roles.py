@@ -17,8 +17,15 @@ STEP_GRACE = 5
 """Seconds that a step may go on after Ctrl-C. It is repeated at the next start, so waiting long buys little."""
 
 
+TELL = 10
+"""Seconds after which a role that is not ready says what it is at."""
+
+
 class Role(Child):
     """A role, as `durathread NAME`. Its lines go to the terminal; until it is ready they are kept back."""
+
+    # A graph may take minutes to import.
+    patience = None
 
     def __init__(self, engines: Engines, name: str, *, terminal: Terminal, variables: dict[str, str]) -> None:
         """Describe a role that finds variables in its environment."""
@@ -47,10 +54,20 @@ class Role(Child):
         """Start it, wait until it is ready, and let its lines through."""
         self._is_ready = False
         self._lines.clear()
-        await super().start()
+        telling = asyncio.create_task(self._tell())
+        try:
+            await super().start()
+        finally:
+            telling.cancel()
         self._is_ready = True
         for line in self._lines:
             self.terminal.echo(self.name, line)
+
+    async def _tell(self) -> None:
+        """Say what it is at while it takes long: users' imports may."""
+        while True:
+            await asyncio.sleep(TELL)
+            self.terminal.say(f"{self.label} is not ready yet. {self._lines[-1] if self._lines else ''}", style="dim")
 
     async def wait(self) -> int:
         """Wait until it has ended and its last line is read."""

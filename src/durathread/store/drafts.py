@@ -58,7 +58,9 @@ class Draft(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Take a checkpoint."""
-        self._statements.append(self._saver.checkpoint_statement(config, checkpoint, metadata, new_versions))
+        missing = await self._saver.missing_blobs(config, checkpoint, new_versions)
+        written = {**missing, **new_versions}
+        self._statements.append(self._saver.checkpoint_statement(config, checkpoint, metadata, written))
         address = address_of(config, checkpoint)
         known = config.get("configurable", {}).get("checkpoint_id")
         parent = {**address["configurable"], "checkpoint_id": known} if known else None  # pyright: ignore[reportTypedDictNotRequiredAccess]

@@ -51,6 +51,14 @@ UNGUARDED: Mapping[str, None] = {"owner": None, "token": None, "idle": None}
 
 LATEST = "SELECT max(checkpoint_id) AS id FROM checkpoints WHERE thread_id = %(thread)s AND checkpoint_ns = ''"
 
+STORED_BLOBS = """
+SELECT b.channel FROM checkpoint_blobs b, unnest(%(channels)s::text[], %(versions)s::text[]) AS u (channel, version)
+WHERE b.thread_id = %(thread)s AND b.checkpoint_ns = %(ns)s AND b.channel = u.channel AND b.version = u.version
+"""
+# Longer texts are blobs, in characters.
+INLINE_TEXT = 1000
+LARGEST_INLINE = 1e15
+
 # What a run wrote, and what its writes replaced on checkpoints of earlier runs.
 DELETE_CHECKPOINTS = "DELETE FROM checkpoints WHERE metadata ->> 'run_id' = ANY(%(runs)s) RETURNING thread_id, checkpoint_ns, checkpoint_id"
 DELETE_CHECKPOINTS_OF_THREAD = (
@@ -224,8 +232,35 @@ class Saver(AsyncPostgresSaver):
         address = config.get("configurable", {})
         ns, parent = address["checkpoint_ns"], address.get("checkpoint_id")
         self._attempt.admit_checkpoint(checkpoint["id"], ns=ns, parent=parent, step=metadata.get("step"))
-        await self._write(self.checkpoint_statement(config, checkpoint, metadata, new_versions))
+        missing = await self.missing_blobs(config, checkpoint, new_versions)
+        await self._write(self.checkpoint_statement(config, checkpoint, metadata, {**missing, **new_versions}))
         return address_of(config, checkpoint)
+
+    async def missing_blobs(
+        self, config: RunnableConfig, checkpoint: Checkpoint, new_versions: ChannelVersions
+    ) -> ChannelVersions:
+        """Name the values that did not change, and that an older version of ours has stored in the checkpoint's row."""
+        values, versions = checkpoint["channel_values"], checkpoint["channel_versions"]
+        once_inline = [
+            channel
+            for channel, value in values.items()
+            if channel not in new_versions and isinstance(value, str | int | float) and not _fits_inline(value)
+        ]
+        if not once_inline:
+            return {}
+        args = {
+            "thread": config.get("configurable", {})["thread_id"],
+            "ns": config.get("configurable", {})["checkpoint_ns"],
+            "channels": once_inline,
+            "versions": [str(versions[channel]) for channel in once_inline],
+        }
+
+        async def read() -> set[str]:
+            async with self._pool.connection() as conn:
+                return {row["channel"] for row in await (await conn.execute(STORED_BLOBS, args)).fetchall()}
+
+        stored = await self._here(read)
+        return {channel: versions[channel] for channel in once_inline if channel not in stored}
 
     def checkpoint_statement(
         self,
@@ -377,17 +412,30 @@ def _believed(found: CheckpointTuple) -> CheckpointTuple:
 
 
 def _split_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Divide a checkpoint's values: primitive ones stand in its row, others are blobs, as the base class reads them."""
+    """Divide a checkpoint's values: small primitive ones stand in its row, others are blobs, as the base class reads them.
+
+    A row is written anew for each checkpoint, a blob only when its value has changed.
+    """
     inline: dict[str, Any] = {}
     blobs: dict[str, Any] = {}
     for channel, value in values.items():
         if isinstance(value, _DeltaSnapshot):
             inline[channel], blobs[channel] = True, value
-        elif value is None or isinstance(value, str | int | float | bool):
+        elif _fits_inline(value):
             inline[channel] = value
         else:
             blobs[channel] = value
     return inline, blobs
+
+
+def _fits_inline(value: Any) -> bool:
+    """Say whether a value is small, and comes back from JSON in Postgres as it was: of its very type, to the last bit."""
+    if value is None or type(value) in (bool, int):
+        return True
+    if type(value) is str:
+        return len(value) <= INLINE_TEXT and "\x00" not in value
+    # Postgres has one kind of number: a large float would come back as an integer, and minus zero as zero.
+    return type(value) is float and abs(value) < LARGEST_INLINE and str(value) != "-0.0"
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
