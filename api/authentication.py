@@ -25,7 +25,7 @@ from durathread.errors import Error, Invalid
 from durathread.users import User
 
 # What everybody may ask: no resource is behind these.
-PUBLIC = frozenset({"/", "/ok", "/info", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+PUBLIC = frozenset({"/", "/ok", "/ready", "/info", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
 
 
 class Authentication:

@@ -22,7 +22,7 @@ from durathread.http import Http
 
 CUSTOM = "durathread.custom"
 # Ours, whatever the custom app has.
-PROTECTED = ("/ok", "/metrics", "/docs", "/openapi.json")
+PROTECTED = ("/ok", "/ready", "/metrics", "/docs", "/openapi.json")
 DEFAULTS = (
     exception_handlers.http_exception_handler,
     exception_handlers.request_validation_exception_handler,

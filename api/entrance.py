@@ -10,7 +10,7 @@ from durathread.api.errors import problem
 from durathread.api.in_process import is_in_process
 
 # Health is asked for by what does not know the prefix.
-UNPREFIXED = ("/", "/ok", "/metrics")
+UNPREFIXED = ("/", "/ok", "/ready", "/metrics")
 LOCATIONS = (b"location", b"content-location")
 # What the `Location` of a response may name.
 LOCATED = re.compile(r"/(threads|runs)/")

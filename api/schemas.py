@@ -215,6 +215,20 @@ class Health(BaseModel):
     services: dict[str, str] | None = None
 
 
+class Service(BaseModel):
+    """Whether an engine answers, and if not, why."""
+
+    ok: bool
+    error: str | None = None
+
+
+class Readiness(BaseModel):
+    """Whether the server can carry out requests: whether its engines answer."""
+
+    ok: bool
+    services: dict[str, Service]
+
+
 class Info(BaseModel):
     """Facts about the server."""
 

@@ -8,7 +8,8 @@ from durathread.api.bodies import Routes
 from durathread.api.deps import Server, ServerDep
 from durathread.api.errors import problems
 from durathread.api.json import Json
-from durathread.api.schemas import Health, Info
+from durathread.api.readiness import examine
+from durathread.api.schemas import Health, Info, Readiness
 from durathread.errors import BadRequest
 from durathread.store.pool import connection
 
@@ -41,6 +42,21 @@ async def ok(server: ServerDep, check_db: str = "0") -> Response:
         async with connection(server.pool) as conn:
             await conn.execute("SELECT 1")
     return Json({"ok": True, "services": {}})
+
+
+@router.get("/ready", response_model=Readiness, responses={503: {"model": Readiness}})
+async def ready(server: ServerDep) -> Response:
+    """Say whether Postgres, Temporal and Valkey answer: 200 if all do, else 503."""
+    services = await examine(server)
+    ok = all(each["ok"] for each in services.values())
+    return Json({"ok": ok, "services": services}, status_code=200 if ok else 503)
+
+
+@health.get("/ready", response_model=Health, responses={503: {"model": Health}})
+async def ready_only(server: ServerDep) -> Response:
+    """Say whether all engines answer, and nothing of them."""
+    ok = all(each["ok"] for each in (await examine(server)).values())
+    return Json({"ok": ok}, status_code=200 if ok else 503)
 
 
 @router.get("/info", response_model=Info)

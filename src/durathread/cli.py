@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import os
+import shlex
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from durathread.embedded.dev import Dev, Options
+from durathread.embedded.folder import published
 from durathread.errors import ConfigError, Error
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -55,6 +57,15 @@ def dev(
 ) -> None:
     """Run everything on this machine: Postgres, Valkey, Temporal, a worker and the API."""
     asyncio.run(Dev(Options(config, host, port, data, ephemeral)).run())
+
+
+@app.command()
+def env(
+    data: Annotated[Path, typer.Option(help="Folder that keeps the data.")] = Path(".durathread"),
+) -> None:
+    """Print where the engines of a running `durathread dev` are: eval "$(durathread env)"."""
+    for name, value in published(data).items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
 
 
 @app.command()

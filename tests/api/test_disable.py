@@ -43,7 +43,7 @@ async def test_what_is_disabled_is_not_found(stack: Stack) -> None:
 
 async def test_health_is_said_all_the_same_and_nothing_else(stack: Stack) -> None:
     async with httpx.AsyncClient(base_url=stack.url) as http:
-        for path in ("/", "/ok", "/ok?check_db=1", "/ok?check_db=nonsense"):
+        for path in ("/", "/ok", "/ready", "/ok?check_db=1", "/ok?check_db=nonsense"):
             assert (await http.get(path)).json() == {"ok": True}
 
 

@@ -24,6 +24,14 @@ async def test_the_server_says_that_it_is_well(server: Stack) -> None:
         assert await answer_of(server, path) == {"ok": True, "services": {}}
 
 
+async def test_the_server_says_that_its_engines_answer(server: Stack) -> None:
+    well = {"ok": True}
+    assert await answer_of(server, "/ready") == {
+        "ok": True,
+        "services": {"postgres": well, "temporal": well, "valkey": well},
+    }
+
+
 async def test_the_server_says_what_it_is(server: Stack) -> None:
     info = await answer_of(server, "/info")
     # Studio refuses servers that name an older version.

@@ -7,6 +7,8 @@ from asyncio.subprocess import PIPE
 from importlib.metadata import version
 from pathlib import Path
 
+from durathread.embedded.folder import opened
+
 COMMAND = str(Path(sys.executable).with_name("durathread"))
 
 
@@ -25,7 +27,7 @@ async def test_it_knows_its_version() -> None:
 async def test_help_names_every_command() -> None:
     code, out, _ = await answer("--help")
     assert code == 0
-    assert all(f" {name} " in out for name in ("dev", "api", "worker", "migrate"))
+    assert all(f" {name} " in out for name in ("dev", "env", "api", "worker", "migrate"))
 
 
 async def test_a_missing_langgraph_json_is_named(tmp_path: Path) -> None:
@@ -61,3 +63,17 @@ async def test_a_database_that_is_not_there_is_said_to_be_missing() -> None:
     assert code == 1
     assert err.startswith("Error: Postgres cannot be used: ")
     assert "Traceback" not in err
+
+
+async def test_the_environment_of_a_server_that_does_not_run_is_refused(tmp_path: Path) -> None:
+    said = "Error: No `durathread dev` runs on .durathread. Start it, or name its folder with --data.\n"
+    assert await answer("env", cwd=tmp_path) == (1, "", said)
+    with opened(tmp_path / ".durathread") as folder:
+        assert await answer("env", cwd=tmp_path) == (
+            1,
+            "",
+            "Error: What runs on .durathread is not ready yet. Try again soon.\n",
+        )
+        folder.publish({"DATABASE_URL": "postgresql://it's?a=b"})
+        assert await answer("env", cwd=tmp_path) == (0, "export DATABASE_URL='postgresql://it'\"'\"'s?a=b'\n", "")
+    assert await answer("env", cwd=tmp_path) == (1, "", said)

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import socket
 import sys
-from asyncio.subprocess import DEVNULL, STDOUT
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -128,6 +128,19 @@ async def test_it_says_where_everything_is(server: Server) -> None:
         assert (await client.get(f"{server.url}/ok")).status_code == 200
         assert (await client.get(f"{server.url}/docs")).status_code == 200
         assert (await client.get(ui)).status_code == 200
+
+
+async def test_others_join_it_by_what_env_prints(server: Server) -> None:
+    script = 'eval "$("$0" env --data data)"; "$1" -c "$2"'
+    ask = "import os, psycopg; psycopg.connect(os.environ['DATABASE_URL']).execute('SELECT thread_id FROM thread')"
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-euc", script + '; echo "$TEMPORAL_ADDRESS"', COMMAND, sys.executable, ask),
+        cwd=server.log.parent,
+        stdout=PIPE,
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    assert out.startswith(b"127.0.0.1:")
 
 
 async def test_a_second_one_on_the_same_data_is_refused(server: Server) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
@@ -121,6 +122,33 @@ async def test_nothing_is_accepted_that_cannot_be_started(
     run: Any = await eventually(accepted)
     result: Any = await own_client.runs.join(thread_id, run["run_id"])
     assert result["log"] == ["in", "a", "b", "c"]
+
+
+@pytest.mark.parametrize("name", ["valkey", "postgres", "temporal"])
+async def test_the_api_names_the_engine_that_does_not_answer(own_engines: Engines, stack: Stack, name: str) -> None:
+    engine: Child = getattr(own_engines, name)
+    async with httpx.AsyncClient(base_url=stack.url, timeout=5) as http:
+
+        async def answer() -> tuple[int, list[str]]:
+            found = await http.get("/ready")
+            assert (await http.get("/ok")).status_code == 200
+            return found.status_code, [each for each, said in found.json()["services"].items() if not said["ok"]]
+
+        async def well() -> bool:
+            return await answer() == (200, [])
+
+        await eventually(well)
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            engine.send(number)
+            if number == signal.SIGKILL:
+                await engine.wait()
+            try:
+                assert await answer() == (503, [name])
+            finally:
+                engine.send(signal.SIGCONT)
+                if number == signal.SIGKILL:
+                    await engine.start()
+            await eventually(well)
 
 
 async def test_a_run_goes_on_after_everything_was_killed_at_once(

@@ -81,6 +81,7 @@ class Dev:
                 self._roles(engines),
                 supervised(self.children, say=lambda text: self.terminal.say(text, style="dim")),
             ):
+                folder.publish(engines.environment)
                 self._welcome(engines)
                 await asyncio.Event().wait()
 
@@ -126,7 +127,7 @@ class Dev:
         self.terminal.say("\nCtrl-C stops it.\n", style="dim")
 
     def _data(self, engines: Engines) -> str:
-        return "deleted at the end" if self.options.ephemeral else str(engines.folder.path)
+        return f"{engines.folder.path}{' (deleted at the end)' if self.options.ephemeral else ''}"
 
 
 def check(options: Options) -> None:

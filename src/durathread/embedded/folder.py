@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -15,6 +16,8 @@ from pathlib import Path
 from durathread.embedded.processes import identity
 from durathread.errors import EngineError
 
+ENVIRONMENT = "environment.json"
+NOBODY = "No `durathread dev` runs on {path}. Start it, or name its folder with --data."
 LOG_LIMIT = 10 * 1024 * 1024
 
 
@@ -54,6 +57,19 @@ class Folder:
         for path in (self.path / "pids").iterdir():
             path.unlink()
 
+    def publish(self, environment: dict[str, str]) -> None:
+        """Note where the engines are, for others on this machine who join: it holds passwords."""
+        self._environment.touch(mode=0o600)
+        self._environment.write_text(json.dumps(environment))
+
+    def withdraw(self) -> None:
+        """Strike that note out."""
+        self._environment.unlink(missing_ok=True)
+
+    @property
+    def _environment(self) -> Path:
+        return self.path / ENVIRONMENT
+
     def _note(self, name: str) -> Path:
         return self.path / "pids" / name
 
@@ -72,6 +88,30 @@ class _Orphan:
         if self.alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+
+
+def published(path: Path) -> dict[str, str]:
+    """Read where the engines of a data folder are that run now.
+
+    Raises:
+        EngineError: none run, or they are just starting.
+    """
+    try:
+        with (path / "lock").open() as lock:
+            # Who runs them holds it.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pass
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        raise EngineError(NOBODY.format(path=path)) from None
+    else:
+        raise EngineError(NOBODY.format(path=path))
+    try:
+        return json.loads((path / ENVIRONMENT).read_text())
+    except (OSError, ValueError):
+        raise EngineError(f"What runs on {path} is not ready yet. Try again soon.") from None
 
 
 @contextmanager
@@ -97,4 +137,10 @@ def opened(path: Path) -> Generator[Folder]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        yield Folder(path)
+        folder = Folder(path)
+        # That of one who was killed.
+        folder.withdraw()
+        try:
+            yield folder
+        finally:
+            folder.withdraw()
