@@ -263,7 +263,7 @@ async def test_roles_that_start_before_their_engines_wait_for_them(
         await stack.start(name)
 
     async def both_wait() -> bool:
-        worker, api = (stack.log(name).count("cannot be reached yet") for name in ("worker", "api"))
+        worker, api = (stack.log(name).count("Postgres cannot be used yet") for name in ("worker", "api"))
         return bool(worker and api)
 
     await eventually(both_wait, timeout=60)
