@@ -1,6 +1,5 @@
 """The activities that bring runs to threads which did not come through the API."""
 
-import asyncio
 from uuid import UUID
 
 import psycopg
@@ -62,12 +61,8 @@ class Admissions:
     async def await_run(self, run_id: str) -> None:
         """Wait until a run's workflow has closed, however it does."""
         handle = activity.client().get_workflow_handle(run_workflow_id(run_id))
-        waiting = asyncio.create_task(handle.result())
-        while not waiting.done():
-            activity.heartbeat()
-            await asyncio.wait([waiting], timeout=1)
         try:
-            waiting.result()
+            await handle.result()
         except WorkflowFailureError as error:
             log.info("A run's workflow failed", run_id=run_id, cause=repr(error.cause))
         except RPCError as error:

@@ -13,7 +13,6 @@ import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from durathread.activities.beating import beating
 from durathread.activities.position import position_at
 from durathread.activities.posting import Answer, post
 from durathread.activities.resources import Resources
@@ -87,13 +86,12 @@ class Deliveries:
         Raises:
             ApplicationError: of type `Undelivered`, to be tried again, or `Undeliverable`.
         """
-        async with beating(5):
-            async with connection(self._resources.pool) as conn:
-                owed = await outbox.get(conn, UUID(given.run_id))
-            if owed is None:
-                return Delivered(given.run_id, 0)
-            async with self._turn(httpx.URL(owed.url).host):
-                answer = await self._post(owed, await self._body(owed), timeout=given.patience.timeout)
+        async with connection(self._resources.pool) as conn:
+            owed = await outbox.get(conn, UUID(given.run_id))
+        if owed is None:
+            return Delivered(given.run_id, 0)
+        async with self._turn(httpx.URL(owed.url).host):
+            answer = await self._post(owed, await self._body(owed), timeout=given.patience.timeout)
         return Delivered(given.run_id, _accepted(answer))
 
     @activity.defn(name=DISCARD)

@@ -1,16 +1,21 @@
 """What the activities of a worker share, open while the worker runs."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import cached_property
 from uuid import UUID
 
 from langgraph.store.base import BaseStore
 from redis.asyncio import Redis
+from temporalio.client import Client
 
 from durathread.activities.embedding import store_config_on
+from durathread.activities.execution import Executions
 from durathread.activities.loops import GraphLoops
+from durathread.activities.turns import Turns
+from durathread.companion.spawn import Companions
+from durathread.errors import Unavailable
 from durathread.graphs import Graphs
 from durathread.lifecycle import Owner
 from durathread.registration import names_of, register
@@ -19,6 +24,7 @@ from durathread.store import deployment as deployments
 from durathread.store.deployment import Deployment
 from durathread.store.items import LoopStore, open_store
 from durathread.store.pool import Pool, connection, open_pool, wait_for_database
+from durathread.store.presence import Presence, let_go
 from durathread.streams.connection import connect
 from durathread.streams.interest import Interest
 from durathread.streams.publisher import Publisher, open_publisher
@@ -41,7 +47,11 @@ class Resources:
         self._interest: Interest | None = None
         self._loops: GraphLoops | None = None
         self._owner: Owner | None = None
+        self._executions: Executions | None = None
         self.store: BaseStore | None = None
+        self.turns = Turns()
+        self.presence = Presence(settings.database_url)
+        self.companions: Companions | None = None
         self.ready = asyncio.Event()
         self._lock = asyncio.Lock()
         self._users = 0
@@ -109,12 +119,21 @@ class Resources:
         assert self._owner is not None, "the worker is not running"
         return self._owner
 
+    @property
+    def executions(self) -> Executions:
+        """The steps that this process executes."""
+        assert self._executions is not None, "the worker is not running"
+        return self._executions
+
     @asynccontextmanager
-    async def opened(self) -> AsyncGenerator["Resources"]:
-        """Open everything for as long as the block lasts. Blocks that overlap, of several workers, share it."""
+    async def opened(self, client: Callable[[], Client] | None = None) -> AsyncGenerator["Resources"]:
+        """Open everything for as long as the block lasts. Blocks that overlap, of several workers, share it.
+
+        Given what returns a worker's client, the process has a companion meanwhile.
+        """
         async with self._lock:
             if not self._users:
-                self._stack = await self._open()
+                self._stack = await self._open(client)
             self._users += 1
         self.ready.set()
         try:
@@ -126,16 +145,24 @@ class Resources:
                     self.ready.clear()
                     await self._stack.aclose()
 
-    async def _open(self) -> AsyncExitStack:
+    async def _open(self, client: Callable[[], Client] | None) -> AsyncExitStack:
         settings = self.settings
         # A configuration that cannot be used shows before anything is opened.
         _ = self.terms, self.dress
         async with AsyncExitStack() as stack:
             owner = self._owner = Owner()
+            self.presence = Presence(settings.database_url)
+            await stack.enter_async_context(owner.keeping(self.turns.watch(), name="turns"))
+            if client is not None:
+                stack.callback(setattr, self, "companions", None)
+                companions = self.companions = Companions(client, worker=self.presence.worker)
+                await stack.enter_async_context(owner.keeping(companions.run(), name="companion"))
             self._pool = await stack.enter_async_context(open_pool(settings.database_url, size=settings.pool_size))
             await wait_for_database(self._pool, patience=settings.start_patience)
             async with connection(self._pool) as conn:
                 self._deployment = await deployments.get(conn)
+            await stack.enter_async_context(owner.keeping(self.presence.run(), name="presence"))
+            stack.push_async_callback(self._let_go)
             redis = self._redis = connect(settings.redis_url)
             stack.push_async_callback(redis.aclose)
             self._interest = Interest(redis)
@@ -151,4 +178,12 @@ class Resources:
             await register(self._pool, self.graphs, await self._loops.run(lambda: names_of(self.graphs, store)))
             # From now on: heavy imports are for the start.
             await stack.enter_async_context(owner.keeping(self._loops.watch(), name="loop watch"))
+            self._executions = Executions()
+            stack.push_async_callback(self._executions.close)
+            await self.presence.soon()
             return stack.pop_all()
+
+    async def _let_go(self) -> None:
+        with suppress(Unavailable):
+            async with connection(self.pool) as conn:
+                await let_go(conn, self.presence.worker)

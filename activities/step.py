@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,33 +14,38 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from redis.exceptions import RedisError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+from temporalio.service import RPCError
 
-from durathread.activities.beating import beating
+from durathread.activities.attempts import why_cancelled
 from durathread.activities.deliver import Deliveries
 from durathread.activities.emitter import Emitter
+from durathread.activities.execution import Execution, Stopped
 from durathread.activities.loops import Work
 from durathread.activities.opening import baseline, given_by, relayed, remaining
+from durathread.activities.position import position_at
 from durathread.activities.protocol import Protocol, forks
 from durathread.activities.repair import close_before
 from durathread.activities.resources import Resources
 from durathread.activities.superstep import Position, Result, run_config, superstep, unopened
 from durathread.activities.tracing import tracing
+from durathread.companion.wire import WORKER_DIED
+from durathread.encode import dumps
 from durathread.errors import Fenced, Unavailable, Unfinished
 from durathread.graphs import Graph
-from durathread.records import JsonObject, Run, RunStatus
+from durathread.records import JsonObject, Run, RunStatus, call_of, token_of
 from durathread.store import runs, threads
 from durathread.store.pool import OUTAGES, connection, transaction
 from durathread.store.saver import Saver
 from durathread.streams.events import Said
 from durathread.streams.frames import Frame, Named, ending, requested, running, speaks_protocol
-from durathread.streams.marks import begun_mark
+from durathread.streams.marks import begun_mark, conclude
 from durathread.streams.unfinished import unfinished
 from durathread.workflows.messages import HANDED_BACK, STEP, UNAVAILABLE, StepInput, StepOutcome
 
 log = structlog.get_logger()
 
-# Tokens of one call are this far apart: Temporal numbers the attempts at a call from 1.
-ATTEMPTS = 1000
+TOO_OFTEN = "A step of this run took its worker down too often."
+PATIENCE = timedelta(seconds=2)
 SUPERSEDED = StepOutcome("superseded")
 # How often a step that takes long makes sure that its run is still its own, in seconds. It decides only when nobody has told
 # it: the process died that ended the run, or the network came back to a worker that was given up.
@@ -57,27 +63,117 @@ class Steps:
     @activity.defn(name=STEP)
     async def step(self, given: StepInput) -> StepOutcome:
         """Run one superstep of a run from its latest checkpoint, publishing its events as they happen."""
-        token = given.call * ATTEMPTS + activity.info().attempt
-        async with beating(given.heartbeat_timeout):
-            try:
-                async with connection(self._resources.pool) as conn:
-                    run = await runs.claim(conn, UUID(given.run_id), token=token, step=given.step)
-                if run is None:
-                    return await self._repeated(given)
-                result = await self._run(run, given)
-                return await self._conclude(run, result)
-            except Fenced:
-                return SUPERSEDED
-            except Unfinished as error:
-                log.error("A step is repeated", reason=str(error), run_id=given.run_id, step=given.step)
-                raise ApplicationError(
-                    str(error), type=HANDED_BACK, non_retryable=True, category=ApplicationErrorCategory.BENIGN
-                ) from error
-            except (Unavailable, *OUTAGES) as error:
-                # Repeated by the workflow, for as long as it takes.
-                raise ApplicationError(
-                    str(error), type=UNAVAILABLE, non_retryable=True, category=ApplicationErrorCategory.BENIGN
-                ) from error
+        try:
+            return await self._outcome(given)
+        except Fenced:
+            return SUPERSEDED
+        except Unfinished as error:
+            log.error("A step is repeated", reason=str(error), run_id=given.run_id, step=given.step)
+            raise ApplicationError(
+                str(error), type=HANDED_BACK, non_retryable=True, category=ApplicationErrorCategory.BENIGN
+            ) from error
+        except (Unavailable, *OUTAGES) as error:
+            # Repeated by the workflow, for as long as it takes.
+            raise ApplicationError(
+                str(error), type=UNAVAILABLE, non_retryable=True, category=ApplicationErrorCategory.BENIGN
+            ) from error
+        except Exception as error:
+            # Temporal repeats an activity without a limit, and what is wrong here may be no better for it.
+            if isinstance(error, ApplicationError) or activity.info().attempt < given.attempts:
+                raise
+            raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from error
+
+    async def _outcome(self, given: StepInput) -> StepOutcome:
+        """Execute a step, or wait for the execution that an attempt before this one has begun here."""
+        executions, key = self._resources.executions, (given.run_id, given.call)
+        while execution := executions.find(key):
+            with contextlib.suppress(Fenced):
+                outcome = await self._attend(execution)
+                if outcome.status != SUPERSEDED.status:
+                    return outcome
+        return await self._attend(executions.begin(key, self._execute(given)))
+
+    async def _attend(self, execution: Execution) -> StepOutcome:
+        """Wait for an execution. What cancels this attempt cancels it, unless only the attempt has been given up."""
+        try:
+            return await execution.attend()
+        except Stopped:
+            raise _handed_back() from None
+        except asyncio.CancelledError:
+            why = why_cancelled()
+            if why != "lost":
+                await execution.stop()
+            if why == "shutdown":
+                raise _handed_back() from None
+            raise
+
+    async def _died(self) -> int | None:
+        """Return the number of the worker whose companion has handed the last attempt back, if it was that."""
+        info = activity.info()
+        if info.attempt == 1 or not info.workflow_id:
+            return None
+        handle = activity.client().get_workflow_handle(info.workflow_id, run_id=info.workflow_run_id)
+        try:
+            pending = (await handle.describe(rpc_timeout=PATIENCE)).raw_description.pending_activities
+        except RPCError:
+            return None
+        last = next((each.last_failure for each in pending if each.activity_id == info.activity_id), None)
+        return int(last.source) if last and last.application_failure_info.type == WORKER_DIED else None
+
+    async def _execute(self, given: StepInput) -> StepOutcome:
+        token, died = token_of(given.call, activity.info().attempt), await self._died()
+        async with connection(self._resources.pool) as conn:
+            run = await runs.claim(
+                conn,
+                UUID(given.run_id),
+                token=token,
+                step=given.step,
+                presence=self._resources.presence,
+                died=died,
+            )
+        if run is None:
+            return await self._repeated(given)
+        if run.deaths >= given.attempts:
+            return await self._give_up(run, given)
+        result = await self._run(run, given)
+        return await self._conclude(run, result)
+
+    async def _give_up(self, run: Run, given: StepInput) -> StepOutcome:
+        """End a run that has taken too many workers down."""
+        log.error(
+            TOO_OFTEN,
+            run_id=str(run.run_id),
+            thread_id=str(run.thread_id),
+            graph_id=run.graph_id,
+            step=given.step,
+            deaths=run.deaths,
+        )
+        error: JsonObject = {"error": "RuntimeError", "message": TOO_OFTEN}
+        # To read what the run has left may be what kills: it is tried once.
+        position = await self._last_position(run) if run.deaths == given.attempts else Position("error", None, {}, None)
+        if not await self._end(run, Result("error", position=position, error=error), "error"):
+            return SUPERSEDED
+        self._resources.publisher.publish(run.run_id, "error", dumps(error))
+        await conclude(self._resources.publisher, run, "error", error=TOO_OFTEN, alone=True)
+        if run.kwargs.get("webhook"):
+            await self._deliveries.begin(run.run_id)
+        return StepOutcome("error")
+
+    async def _last_position(self, run: Run) -> Position:
+        async with connection(self._resources.pool) as conn:
+            checkpoint_id = await runs.last_checkpoint(conn, run)
+        unread = Position("error", None, {}, checkpoint_id)
+        if checkpoint_id is None:
+            return unread
+        try:
+            return await position_at(
+                self._resources, run.graph_id, run.thread_id, checkpoint_id=checkpoint_id, kwargs=run.kwargs
+            )
+        except (Unavailable, *OUTAGES):
+            raise
+        except Exception:
+            log.exception("What a run has left cannot be read", run_id=str(run.run_id))
+            return unread
 
     async def _run(self, run: Run, given: StepInput) -> Result:
         saver = Saver(self._resources.pool, owner=(str(run.run_id), run.attempt))
@@ -90,20 +186,14 @@ class Steps:
         losing = asyncio.create_task(self._lost(run))
         try:
             await asyncio.wait([outcome, losing], return_when=asyncio.FIRST_COMPLETED)
+            if outcome.cancelled():
+                raise RuntimeError("The graph was cancelled from inside")
             if outcome.done():
                 return outcome.result()
             await self._stop(work, saver, run, given)
             raise Fenced(f"Run {run.run_id} has a new owner, or has ended.")
         except asyncio.CancelledError:
             await self._stop(work, saver, run, given)
-            details = activity.cancellation_details()
-            if details and details.worker_shutdown:
-                raise ApplicationError(
-                    "The worker is stopping",
-                    type=HANDED_BACK,
-                    non_retryable=True,
-                    category=ApplicationErrorCategory.BENIGN,
-                ) from None
             raise
         finally:
             saver.seal()
@@ -266,7 +356,7 @@ class Steps:
         async with connection(self._resources.pool) as conn:
             run = await runs.get(conn, UUID(given.run_id))
             thread = run and await threads.get(conn, run.thread_id, hidden=True)
-        if not run or not thread or run.status not in ("success", "error") or run.attempt // ATTEMPTS != given.call:
+        if not run or not thread or run.status not in ("success", "error") or call_of(run.attempt) != given.call:
             return SUPERSEDED
         shown = thread.ended_run_id == run.run_id
         asked = [each for found in (thread.interrupts or {}).values() for each in found] if shown else []
@@ -317,6 +407,12 @@ async def _left(opened: AbstractAsyncContextManager[Graph], run: Run) -> AsyncGe
             await opened.__aexit__(None, None, None)
         except Exception:
             log.exception("A factory failed to clean up", run_id=str(run.run_id), graph=run.graph_id)
+
+
+def _handed_back() -> ApplicationError:
+    return ApplicationError(
+        "The worker is stopping", type=HANDED_BACK, non_retryable=True, category=ApplicationErrorCategory.BENIGN
+    )
 
 
 def _plain(saver: Saver) -> BaseCheckpointSaver[Any]:

@@ -23,6 +23,19 @@ DISCARD = "discard"
 FIRE = "fire"
 SWEEP_CRONS = "sweep_crons"
 EXPIRE_THREADS = "expire"
+ACTIVITIES = (
+    ADMIT,
+    STEP,
+    SETTLE,
+    FORGET,
+    AWAIT_RUN,
+    SWEEP_RUNS,
+    DELIVER,
+    DISCARD,
+    FIRE,
+    SWEEP_CRONS,
+    EXPIRE_THREADS,
+)
 
 # Failure types.
 UNAVAILABLE = "Unavailable"
@@ -39,7 +52,8 @@ class Limits:
 
     run_timeout: float = 86400
     cancel_grace: float = 2
-    heartbeat_timeout: float = 3
+    heartbeat_timeout: float = 10
+    # How many workers a step may take down.
     step_attempts: int = 3
 
 
@@ -122,10 +136,12 @@ class StepInput:
     step: int
     call: int
     cancel_grace: float = 2
-    heartbeat_timeout: float = 3
+    heartbeat_timeout: float = 10
     whole: bool = False
     # How often the graph may still look for tasks before the recursion limit is reached; None in the first step.
     limit: int | None = None
+    # How many workers it may take down.
+    attempts: int = 3
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,10 @@ from durathread.workflows.messages import (
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 10.0
 
+REPEATING = RetryPolicy(
+    initial_interval=timedelta(milliseconds=50), backoff_coefficient=2, maximum_interval=timedelta(seconds=1)
+)
+
 # What Temporal puts between its own words and the reason of another workflow that cancels.
 FORWARDED = " with reason: "
 
@@ -67,6 +71,7 @@ class Run:
                 heartbeat_timeout=request.limits.heartbeat_timeout,
                 whole=request.whole,
                 limit=outcome.limit,
+                attempts=request.limits.step_attempts,
             )
             try:
                 done = await self._step(request, given, outcome.nodes)
@@ -91,12 +96,9 @@ class Run:
             result_type=StepOutcome,
             start_to_close_timeout=timedelta(seconds=request.limits.run_timeout),
             heartbeat_timeout=timedelta(seconds=request.limits.heartbeat_timeout),
-            # Only what kills a worker is repeated by Temporal; anything else that is worth repeating comes back here.
-            retry_policy=RetryPolicy(
-                initial_interval=timedelta(milliseconds=100),
-                backoff_coefficient=1,
-                maximum_attempts=request.limits.step_attempts,
-            ),
+            # Temporal repeats what a worker has not finished, without a limit: it cannot know whether one has died. The step
+            # counts deaths. Anything else that is worth repeating comes back here.
+            retry_policy=REPEATING,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=", ".join(nodes)[:200] or None,
             priority=Priority(fairness_key=request.fairness) if request.fairness else Priority.default,
@@ -136,6 +138,7 @@ class Run:
             await workflow.sleep(wait)
             return True
         if isinstance(cause, TimeoutError):
+            # Of a step that was scheduled by a version that had Temporal count.
             raise ApplicationError(
                 "A step of this run took its worker down too often.", type="RuntimeError", non_retryable=True
             ) from error

@@ -1,6 +1,9 @@
 """The graphs that the benchmarks run: they cost nothing, so what is measured is the server."""
 
 import asyncio
+import os
+import time
+from pathlib import Path
 from typing import Any
 
 from langgraph.graph import END, START, StateGraph
@@ -55,3 +58,23 @@ noop3 = (
 sleeper = StateGraph(Sleep).add_node("sleep", sleep).add_edge(START, "sleep").add_edge("sleep", END).compile()
 
 ticker = StateGraph(Sleep).add_node("tick", tick).add_edge(START, "tick").add_edge("tick", END).compile()
+
+
+class Watch(TypedDict):
+    """State of the graph that says when, and where, its node begins."""
+
+    trace: str
+    gate: str
+
+
+async def watch(state: Watch) -> dict[str, Any]:
+    """Write down the time and the process, then wait for a file."""
+    line = f"{time.time()} {os.getpid()}\n"
+    with Path(state["trace"]).open("a") as trace:  # noqa: ASYNC230
+        trace.write(line)
+    while not Path(state["gate"]).exists():  # noqa: ASYNC110, ASYNC240
+        await asyncio.sleep(0.01)
+    return {}
+
+
+watched = StateGraph(Watch).add_node("watch", watch).add_edge(START, "watch").add_edge("watch", END).compile()

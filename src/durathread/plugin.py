@@ -10,6 +10,7 @@ from temporalio.plugin import SimplePlugin
 from temporalio.worker import Worker, WorkerConfig
 
 from durathread.activities.admit import Admissions
+from durathread.activities.attempts import Attempts
 from durathread.activities.crons import Crons
 from durathread.activities.deliver import Deliveries
 from durathread.activities.expire import Expiries
@@ -26,6 +27,7 @@ from durathread.settings import Settings
 from durathread.temporal import webhook_task_queue
 from durathread.workflows.cron import Cron
 from durathread.workflows.expire import Expire
+from durathread.workflows.messages import ACTIVITIES
 from durathread.workflows.run import Run
 from durathread.workflows.sweep import Sweep
 from durathread.workflows.thread import Thread
@@ -62,22 +64,24 @@ class DurathreadPlugin(SimplePlugin):
         steps, ends, starts = Steps(self._resources), Settlements(self._resources), Admissions(self._resources)
         self._deliveries = Deliveries(self._resources)
         crons = Crons(self._resources)
+        activities = [
+            steps.step,
+            ends.settle,
+            ends.forget,
+            starts.admit,
+            starts.await_run,
+            Sweeps(self._resources).sweep,
+            self._deliveries.discard,
+            crons.fire,
+            crons.sweep,
+            Expiries(self._resources).expire,
+        ]
+        self._attempts = Attempts(self._resources, ACTIVITIES)
         super().__init__(
             "durathread.DurathreadPlugin",
-            interceptors=[Belonging(lambda: self._resources.deployment_id)],
             workflows=[Thread, Run, Sweep, Cron, Webhook, Expire],
-            activities=[
-                steps.step,
-                ends.settle,
-                ends.forget,
-                starts.admit,
-                starts.await_run,
-                Sweeps(self._resources).sweep,
-                self._deliveries.discard,
-                crons.fire,
-                crons.sweep,
-                Expiries(self._resources).expire,
-            ],
+            activities=activities,
+            interceptors=[Belonging(lambda: self._resources.deployment_id), self._attempts],
         )
 
     @property
@@ -109,7 +113,7 @@ class DurathreadPlugin(SimplePlugin):
         async with AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(serving_inside(self.settings, self._resources.graphs, worker))
-                await stack.enter_async_context(self._resources.opened())
+                await stack.enter_async_context(self._resources.opened(lambda: worker.client))
                 await answered(
                     lambda: claim(worker.client, self._resources.deployment, task_queue=worker.task_queue),
                     patience=self.settings.start_patience,
@@ -128,6 +132,7 @@ class DurathreadPlugin(SimplePlugin):
             Client(**cast(Any, config)),
             task_queue=webhook_task_queue(worker.task_queue),
             activities=[self._deliveries.deliver],
+            interceptors=[self._attempts],
             max_concurrent_activities=DELIVERIES,
             max_heartbeat_throttle_interval=timedelta(seconds=1),
             graceful_shutdown_timeout=timedelta(seconds=min(self.settings.shutdown_grace, LAST_DELIVERIES)),

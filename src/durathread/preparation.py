@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 from durathread.errors import BadRequest, Invalid, NotFound
 from durathread.graph_config import ADDRESS
 from durathread.graphs import Graphs, system_assistant_id
-from durathread.records import Assistant, JsonObject, NewRun, Run, Strategy
+from durathread.records import Assistant, JsonObject, NewRun, Run, Strategy, call_of
 from durathread.settings import Settings
 from durathread.store import assistants
 from durathread.store.filters import Filter
@@ -255,7 +255,7 @@ def signal_of(run: Run, superseded: tuple[Run, ...], *, limits: Limits, nodes: l
         temporary=bool(run.kwargs.get("temporary")),
         whole=run.kwargs.get("durability") == "exit",
         nodes=[] if resumes else nodes,
-        calls=run.attempt // 1000,
+        calls=call_of(run.attempt),
         limits=limits,
         fairness=_fairness(run),
     )

@@ -19,6 +19,19 @@ LifetimeStrategy = Literal["delete", "keep_latest"]
 IN_FLIGHT: tuple[RunStatus, ...] = ("pending", "running")
 STRATEGIES: tuple[Strategy, ...] = ("reject", "enqueue", "interrupt", "rollback")
 
+# How far the tokens of two calls of a step are apart: Temporal numbers the attempts at a call from 1, without a limit.
+ATTEMPTS = 1_000_000
+
+
+def token_of(call: int, attempt: int) -> int:
+    """Return the token of an attempt at a call of a step. Tokens grow with both."""
+    return call * ATTEMPTS + min(attempt, ATTEMPTS - 1)
+
+
+def call_of(token: int) -> int:
+    """Return the call of a step that a token was made for."""
+    return token // ATTEMPTS
+
 
 @dataclass(frozen=True)
 class Assistant:
@@ -81,6 +94,8 @@ class Run:
     updated_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    # How many workers have died while they were at this step.
+    deaths: int = 0
 
     @property
     def in_flight(self) -> bool:

@@ -64,7 +64,7 @@ class Settings(BaseSettings):
         default=3,
         validation_alias=named("BG_JOB_MAX_RETRIES"),
         ge=1,
-        description="Times a step may take its worker down.",
+        description="Workers that one step may take down before its run ends as `error`.",
     )
     shutdown_grace: float = Field(
         default=25,
@@ -79,10 +79,10 @@ class Settings(BaseSettings):
         description="Seconds a cancelled node may take to stop before the next run starts without it.",
     )
     heartbeat_timeout: float = Field(
-        default=3,
+        default=10,
         validation_alias=named("DURATHREAD_HEARTBEAT_TIMEOUT"),
         gt=1,
-        description="Seconds without a heartbeat after which a step is repeated elsewhere.",
+        description="Seconds for which a machine may be silent, or a worker frozen, before its steps are repeated elsewhere.",
     )
     graph_timeout: float = Field(
         default=30,

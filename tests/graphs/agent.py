@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import operator
 import os
 import signal
@@ -31,8 +32,8 @@ async def act(what: dict[str, Any], run_id: str) -> None:
 
     `trace`: append a line to a file. `sleep`: that many seconds, cancellable. `until`: wait until a file exists.
     `block_until`, `stubborn_until`, `finally_until`: block the event loop's thread, swallow cancellation, clean up until a
-    file exists. `ended`: create a file at the very end. `kill`: kill the worker's process. `fail`: raise a ValueError with
-    this text.
+    file exists. `hold_gil`: let no other thread of the process run for that many seconds. `ended`: create a file at the very
+    end. `kill`: kill the worker's process. `fail`: raise a ValueError with this text.
     """
     if path := what.get("trace"):
         with Path(path).open("a") as trace:  # noqa: ASYNC230
@@ -44,6 +45,8 @@ async def act(what: dict[str, Any], run_id: str) -> None:
         while not Path(path).exists():  # noqa: ASYNC240
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.01)
+    if seconds := what.get("hold_gil"):
+        ctypes.PyDLL(None).usleep(int(seconds * 1_000_000))
     try:
         if path := what.get("until"):
             await there(path)

@@ -192,7 +192,7 @@ async def test_a_command_with_an_update_is_applied_once(
 
 
 async def test_a_step_that_kills_its_worker_three_times_ends_its_run(
-    stack: Stack, own_client: LangGraphClient, thread_id: str
+    stack: Stack, own_client: LangGraphClient, thread_id: str, temporal: Client
 ) -> None:
     supervisor = asyncio.create_task(restart_when_dead(stack, 3))
     run = await start(own_client, thread_id, "r1", do={"b": {"kill": True}})
@@ -200,6 +200,11 @@ async def test_a_step_that_kills_its_worker_three_times_ends_its_run(
     await supervisor
     assert result["__error__"]["error"] == "RuntimeError"
     assert (await own_client.threads.get(thread_id))["status"] == "error"
+    # Temporal says the same, and the log says of which run.
+    workflow = await temporal.get_workflow_handle(f"run/{run['run_id']}").result()
+    assert workflow["status"] == "error"
+    [said] = [line for line in stack.log("worker").splitlines() if "took its worker down too often" in line]
+    assert run["run_id"] in said
     usable: Any = await own_client.runs.wait(thread_id, "agent", input={"log": ["r2"], "do": {}})
     assert usable["log"] == ["r1", "a", "r2", "a", "b", "c"]
 

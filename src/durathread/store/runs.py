@@ -9,13 +9,14 @@ from uuid import UUID
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from durathread.records import JsonObject, Run, RunStatus, ThreadStatus
+from durathread.records import ATTEMPTS, JsonObject, Run, RunStatus, ThreadStatus, call_of
 from durathread.store.filters import THREAD_SHOWN, Filter, shown
 from durathread.store.pool import Connection
+from durathread.store.presence import IS_GONE, Presence
 
 COLUMNS: LiteralString = (
     "run_id, thread_id, assistant_id, graph_id, seq, status, strategy, metadata, kwargs, error, checkpoint_id, attempt, "
-    "step, repeated, retries, opening, created_at, updated_at, started_at, ended_at"
+    "step, repeated, retries, deaths, opening, created_at, updated_at, started_at, ended_at"
 )
 
 # Only the first step needs the input, which may be large.
@@ -40,9 +41,16 @@ ORDER BY created_at DESC, seq DESC
 """
 STANDINGS = "SELECT run_id, thread_id, status, started_at FROM run WHERE run_id = ANY(%s)"
 # Tokens grow with each attempt that Temporal starts, so an attempt that comes late finds a larger one and stops.
+# A death counts if the one who had claimed the run in this very call of the step is gone: a step that was handed back in order
+# is another call. One that comes anew on the same worker is no death.
 CLAIM: LiteralString = f"""
 UPDATE run SET attempt = %(token)s, status = 'running', started_at = coalesce(started_at, clock_timestamp()), step = %(step)s,
-    repeated = step >= %(step)s, retries = retries + (step >= %(step)s)::int
+    repeated = step >= %(step)s, retries = retries + (step >= %(step)s)::int,
+    deaths = CASE WHEN step < %(step)s THEN 0
+                  WHEN attempt < %(call)s OR claimant IS NULL OR claimant = %(worker)s THEN deaths
+                  WHEN claimant = %(died)s OR {IS_GONE} THEN deaths + 1
+                  ELSE deaths END,
+    claimant = %(worker)s, claimant_boot = %(boot)s
 WHERE run_id = %(run)s AND status IN ('pending', 'running') AND attempt < %(token)s
 RETURNING {COLUMNS_OF_A_STEP}
 """
@@ -205,13 +213,32 @@ async def unsettled(conn: Connection, *, age: float, limit: int) -> list[tuple[U
     return [(row["thread_id"], row["run_id"]) for row in rows]
 
 
-async def claim(conn: Connection, run_id: UUID, *, token: int, step: int) -> Run | None:
+async def claim(
+    conn: Connection, run_id: UUID, *, token: int, step: int, presence: Presence | None = None, died: int | None = None
+) -> Run | None:
     """Make an attempt the only one that may write for a run; None if the run is over or a later attempt has it.
 
     Of a step after the first the run comes without its input.
+
+    Args:
+        conn: a connection.
+        run_id: the run.
+        token: of the attempt.
+        step: which the attempt is at.
+        presence: of the process that the attempt is in; without it, its death will not be seen.
+        died: the number of a worker that is known to have died.
     """
+    args = {
+        "run": run_id,
+        "token": token,
+        "call": call_of(token) * ATTEMPTS,
+        "step": step,
+        "worker": presence and presence.worker,
+        "boot": presence and presence.boot,
+        "died": died,
+    }
     async with conn.cursor(row_factory=class_row(Run)) as cur:
-        return await (await cur.execute(CLAIM, {"run": run_id, "token": token, "step": step})).fetchone()
+        return await (await cur.execute(CLAIM, args)).fetchone()
 
 
 async def is_owned(conn: Connection, run_id: UUID, *, token: int) -> bool:
