@@ -18,12 +18,12 @@ from durathread.activities.posting import Answer, post
 from durathread.activities.resources import Resources
 from durathread.dispatch import notify
 from durathread.encode import dumps
-from durathread.errors import Invalid, Unavailable
+from durathread.errors import Invalid
 from durathread.preparation import RESERVED_PREFIXES
 from durathread.records import JsonObject
 from durathread.store import outbox
 from durathread.store.outbox import Addressed, Owed
-from durathread.store.pool import OUTAGES, connection
+from durathread.store.pool import TROUBLES, connection, is_outage
 from durathread.webhooks import is_relative
 from durathread.workflows.messages import (
     DELIVER,
@@ -60,7 +60,7 @@ class Deliveries:
                 owed = await outbox.address(conn, run_id)
             if owed is not None:
                 await self._start(owed)
-        except (Unavailable, *OUTAGES) as error:
+        except TROUBLES as error:
             log.warning("A webhook will be delivered later", run_id=str(run_id), error=str(error))
 
     async def resume(self, *, age: float, limit: int) -> int:
@@ -174,9 +174,9 @@ class Deliveries:
                 checkpoint_id=checkpoint_id,
                 kwargs=owed.run["kwargs"],
             )
-        except (Unavailable, *OUTAGES):
-            raise
-        except Exception:
+        except Exception as error:
+            if is_outage(error):
+                raise
             # The graph is not what it was. Better a webhook without values than none.
             log.exception("The values for a webhook cannot be read", run_id=str(owed.run_id))
             return None, {}

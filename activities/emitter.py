@@ -11,7 +11,7 @@ from durathread.activities.model_calls import ModelCalls
 from durathread.activities.progress import Progress
 from durathread.activities.protocol import Protocol
 from durathread.activities.sdk_events import LifecycleEvents, ToolEvents
-from durathread.encode import dumps
+from durathread.encode import event_data
 from durathread.records import JsonObject
 
 # What clients ask for, and LangGraph's mode behind it.
@@ -87,11 +87,11 @@ class Emitter:
 
     def metadata(self, run_id: str, attempt: int) -> None:
         """Announce an attempt at the run."""
-        self._emit("metadata", dumps({"run_id": run_id, "attempt": attempt}))
+        self._emit("metadata", event_data({"run_id": run_id, "attempt": attempt}))
 
     def error(self, error: JsonObject) -> None:
         """Say that the run has failed."""
-        self._emit("error", dumps(error))
+        self._emit("error", event_data(error))
         if self._protocol is not None:
             self._protocol.fail(error)
 
@@ -101,7 +101,7 @@ class Emitter:
         if not begins_again and HIDDEN not in (event.get("tags") or ()):
             if event["event"] == "on_tool_error":
                 event = {**event, "data": {**event["data"], "error": masked(event["data"]["error"])}}
-            self._emit("events", dumps(event))
+            self._emit("events", event_data(event))
 
     def raw_chunk(self, event: dict[str, Any], namespace: tuple[str, ...], mode: str, data: Any) -> None:
         """Emit the event that says what the graph has yielded, if the client asked for it."""
@@ -126,24 +126,24 @@ class Emitter:
             self._protocol.chunk(namespace, mode, data)
         if mode == "tasks" and "lifecycle" in self._modes:
             for inner, said in self._lifecycle.events(namespace, data):
-                self._emit("|".join(("lifecycle", *inner)), dumps(said))
+                self._emit("|".join(("lifecycle", *inner)), event_data(said))
         if namespace and not self._subgraphs:
             return
         if mode == "messages":
             if self.shows(mode):
                 self._messages(namespace, data)
         elif mode == "tools" and mode in self._modes:
-            self._emit("|".join((mode, *namespace)), dumps(self._tools.event(data)))
+            self._emit("|".join((mode, *namespace)), event_data(self._tools.event(data)))
         elif mode in self._modes:
             shaped = self._asking(data) if mode == "values" and not namespace else _shaped(mode, data)
-            self._emit("|".join((mode, *namespace)), dumps(shaped))
+            self._emit("|".join((mode, *namespace)), event_data(shaped))
 
     def interrupts(self, interrupts: Sequence[JsonObject]) -> None:
         """End the last step, with the interrupts that wait; show one to a client whose modes would not."""
         self.pause(interrupts)
         if interrupts and not self.interrupted and not self._modes & {"values", "updates"}:
             shown = [{"response_schema": None, **interrupt} for interrupt in interrupts]
-            self._emit("updates", dumps({"__interrupt__": shown}))
+            self._emit("updates", event_data({"__interrupt__": shown}))
 
     def pause(self, interrupts: Sequence[JsonObject] = ()) -> None:
         """End a step."""
@@ -170,19 +170,19 @@ class Emitter:
     def _messages(self, namespace: tuple[str, ...], data: Any) -> None:
         message, metadata = cast(tuple[BaseMessage, dict[str, Any]], data)
         if "messages-tuple" in self._modes:
-            self._emit("|".join(("messages", *namespace)), dumps([message, metadata]))
+            self._emit("|".join(("messages", *namespace)), event_data([message, metadata]))
             return
         message_id = message.id or ""
         if message_id not in self._announced:
             self._announced.add(message_id)
-            self._emit("messages/metadata", dumps({message_id: {"metadata": metadata}}))
+            self._emit("messages/metadata", event_data({message_id: {"metadata": metadata}}))
         if not isinstance(message, BaseMessageChunk):
-            self._emit("messages/complete", dumps([message]))
+            self._emit("messages/complete", event_data([message]))
             return
         seen = self._partial.get(message_id)
         whole = message if seen is None else cast(BaseMessageChunk, seen) + message
         self._partial[message_id] = whole
-        self._emit("messages/partial", dumps([message_chunk_to_message(whole)]))
+        self._emit("messages/partial", event_data([message_chunk_to_message(whole)]))
 
 
 def _shaped(mode: str, data: Any) -> Any:

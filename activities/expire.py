@@ -6,10 +6,9 @@ import structlog
 from temporalio import activity
 
 from durathread.activities.resources import Resources
-from durathread.errors import Unavailable
 from durathread.removal import Removed, take, tell
 from durathread.store import lifetimes
-from durathread.store.pool import OUTAGES, Connection, connection, transaction
+from durathread.store.pool import Connection, connection, is_outage, transaction
 from durathread.store.pruning import keep_latest
 from durathread.workflows.messages import EXPIRE_THREADS, Expiration
 
@@ -60,9 +59,9 @@ class Expiries:
 
         try:
             await keep_latest(self._resources.pool, thread_id, lock=lock)
-        except (Unavailable, *OUTAGES):
-            raise
-        except Exception:
+        except Exception as error:
+            if is_outage(error):
+                raise
             # Tried again after another lifetime: meanwhile it holds up no other thread.
             log.exception("A thread keeps its history", thread_id=str(thread_id))
         async with connection(self._resources.pool) as conn:

@@ -1,11 +1,13 @@
-"""What the world may read of an exception that a graph raised."""
+"""What becomes of an exception that a graph raised: what the world may read of it, and what the log says."""
 
 import asyncio
 import builtins
 import re
+from types import TracebackType
 from typing import Any
 
 import langgraph.errors
+import structlog
 from langgraph.errors import (
     EmptyInputError,
     GraphBubbleUp,
@@ -17,8 +19,12 @@ from langgraph.errors import (
 )
 from starlette.exceptions import HTTPException
 
+from durathread.activities.loops import Raised
 from durathread.errors import Error
-from durathread.records import JsonObject
+from durathread.records import JsonObject, Run
+from durathread.sources import is_users
+
+log = structlog.get_logger()
 
 MASK = "An internal error occurred"
 
@@ -53,16 +59,80 @@ SHOWN_NAMES = frozenset(
 ) | {HTTPException.__name__}
 
 
+# What LangGraph notes on an exception that a node raised.
+NOTE = re.compile(r"During task with name '(.*)' and id '")
+# As much of a text as Temporal's history is given, in characters.
+GLIMPSE = 200
+
+
 def describe(error: BaseException) -> JsonObject:
     """Name an exception and, if its kind is known to be harmless, quote it."""
-    return {"error": type(error).__name__, "message": str(error) if isinstance(error, SHOWN) else MASK}
+    error = cause_of(error)
+    return {"error": type(error).__name__, "message": text_of(error) if isinstance(error, SHOWN) else MASK}
+
+
+def glimpse(described: JsonObject) -> str:
+    """Say in a few words what the world may read of an exception."""
+    name, message = str(described.get("error", "")), str(described.get("message", ""))
+    return name if message in ("", MASK) else f"{name}: {message}"[:GLIMPSE]
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return what users' code has raised."""
+    return error.__cause__ if isinstance(error, Raised) and error.__cause__ is not None else error
+
+
+def text_of(error: BaseException) -> str:
+    """Return the text of an exception, whatever its class makes of that."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001, users' code
+        return f"a {type(error).__name__} whose text cannot be read"
+
+
+def node_of(error: BaseException) -> str:
+    """Name the node that raised, with the subgraphs that it is in; empty if LangGraph has not said."""
+    notes = getattr(error, "__notes__", ())
+    names = [found[1] for note in notes if isinstance(note, str) and (found := NOTE.match(note))]
+    return ":".join(reversed(names))
+
+
+def report(run: Run, error: BaseException, *, node: str = "") -> None:
+    """Log the failure of a run: one line, whatever its client reads."""
+    error = cause_of(error)
+    log.error(
+        "A run has failed",
+        run_id=str(run.run_id),
+        thread_id=str(run.thread_id),
+        graph_id=run.graph_id,
+        node=node_of(error) or node,
+        attempt=run.retries + 1,
+        error=type(error).__name__,
+        message=text_of(error),
+        exc_info=(type(error), error, _users(error.__traceback__)),
+    )
+
+
+def _users(trace: TracebackType | None) -> TracebackType | None:
+    """Leave out of a traceback what led to users' code; all of it stays if there is none."""
+    part = trace
+    while part is not None and not is_users(part.tb_frame.f_code.co_filename):
+        part = part.tb_next
+    return part or trace
 
 
 def masked(error: Any) -> str:
     """Show an exception as its `repr`; of a kind that may carry secrets, only its name."""
     if isinstance(error, BaseException):
-        return repr(error) if isinstance(error, SHOWN) else f"{type(error).__name__}({MASK!r})"
+        return _repr(error) if isinstance(error, SHOWN) else f"{type(error).__name__}({MASK!r})"
     found = REPR.match(str(error))
     if found is None:
         return MASK
     return str(error) if found[1] in SHOWN_NAMES else f"{found[1]}({MASK!r})"
+
+
+def _repr(error: BaseException) -> str:
+    try:
+        return repr(error)
+    except Exception:  # noqa: BLE001, users' code
+        return f"{type(error).__name__}({text_of(error)!r})"

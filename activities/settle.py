@@ -11,10 +11,9 @@ from durathread.activities.repair import close_ended
 from durathread.activities.resources import Resources
 from durathread.activities.superstep import Position
 from durathread.encode import dumps
-from durathread.errors import Unavailable
 from durathread.records import JsonObject, Run, RunStatus
 from durathread.store import runs, threads
-from durathread.store.pool import OUTAGES, connection, transaction
+from durathread.store.pool import connection, is_outage, transaction
 from durathread.streams.events import settled
 from durathread.streams.marks import conclude
 from durathread.workflows.messages import FORGET, SETTLE, Settlement
@@ -53,6 +52,8 @@ class Settlements:
             thread_id = str(run.thread_id) if run else settlement.thread_id
             await close_ended(self._resources, thread_id, [settlement.run_id] if thread_id else [])
         else:
+            if settlement.status != "interrupted" and not settlement.logged:
+                _report(ended, settlement)
             if settlement.status != "interrupted":
                 self._resources.publisher.publish(run_id, "error", dumps(error))
             await conclude(self._resources.publisher, ended, settlement.status, error=settlement.message, alone=True)
@@ -84,9 +85,23 @@ class Settlements:
             return await position_at(
                 self._resources, run.graph_id, run.thread_id, checkpoint_id=checkpoint_id, kwargs=run.kwargs
             )
-        except (Unavailable, *OUTAGES):
-            raise
-        except Exception:
+        except Exception as error:
+            if is_outage(error):
+                raise
             # The graph is not what it was. Better a thread that shows what it showed than one that is busy for ever.
             log.exception("What a run has left cannot be read", run_id=str(run.run_id))
             return None
+
+
+def _report(run: Run, settlement: Settlement) -> None:
+    """Log the failure of a run whose step could not."""
+    log.error(
+        "A run has failed",
+        run_id=str(run.run_id),
+        thread_id=str(run.thread_id),
+        graph_id=run.graph_id,
+        attempt=run.retries + 1,
+        status=settlement.status,
+        error=settlement.error,
+        message=settlement.message,
+    )

@@ -20,7 +20,8 @@ from durathread.activities.attempts import why_cancelled
 from durathread.activities.deliver import Deliveries
 from durathread.activities.emitter import Emitter
 from durathread.activities.execution import Execution, Stopped
-from durathread.activities.loops import Work
+from durathread.activities.failures import describe, glimpse, node_of, report
+from durathread.activities.loops import Raised, Work
 from durathread.activities.opening import baseline, given_by, relayed, remaining
 from durathread.activities.position import position_at
 from durathread.activities.protocol import Protocol, forks
@@ -30,17 +31,17 @@ from durathread.activities.superstep import Position, Result, run_config, supers
 from durathread.activities.tracing import tracing
 from durathread.companion.wire import WORKER_DIED
 from durathread.encode import dumps
-from durathread.errors import Fenced, Unavailable, Unfinished
+from durathread.errors import Error, Fenced, Unavailable, Unfinished
 from durathread.graphs import Graph
 from durathread.records import JsonObject, Run, RunStatus, call_of, token_of
 from durathread.store import runs, threads
-from durathread.store.pool import OUTAGES, connection, transaction
+from durathread.store.pool import connection, is_clash, is_outage, transaction
 from durathread.store.saver import Saver
 from durathread.streams.events import Said
 from durathread.streams.frames import Frame, Named, ending, requested, running, speaks_protocol
 from durathread.streams.marks import begun_mark, conclude
 from durathread.streams.unfinished import unfinished
-from durathread.workflows.messages import HANDED_BACK, STEP, UNAVAILABLE, StepInput, StepOutcome
+from durathread.workflows.messages import FAILED, HANDED_BACK, STEP, UNAVAILABLE, StepInput, StepOutcome
 
 log = structlog.get_logger()
 
@@ -72,16 +73,31 @@ class Steps:
             raise ApplicationError(
                 str(error), type=HANDED_BACK, non_retryable=True, category=ApplicationErrorCategory.BENIGN
             ) from error
-        except (Unavailable, *OUTAGES) as error:
-            # Repeated by the workflow, for as long as it takes.
-            raise ApplicationError(
-                str(error), type=UNAVAILABLE, non_retryable=True, category=ApplicationErrorCategory.BENIGN
-            ) from error
+        except ApplicationError:
+            raise
         except Exception as error:
-            # Temporal repeats an activity without a limit, and what is wrong here may be no better for it.
-            if isinstance(error, ApplicationError) or activity.info().attempt < given.attempts:
-                raise
-            raise ApplicationError(str(error), type=type(error).__name__, non_retryable=True) from error
+            if is_outage(error) or is_clash(error):
+                # Repeated by the workflow, for as long as it takes.
+                raise ApplicationError(
+                    str(error), type=UNAVAILABLE, non_retryable=True, category=ApplicationErrorCategory.BENIGN
+                ) from error
+            raise await self._failed(given, error) from error
+
+    async def _failed(self, given: StepInput, error: Exception) -> ApplicationError:
+        """Report what has failed outside of the graph, where the step itself cannot write it."""
+        with contextlib.suppress(Unavailable):
+            async with connection(self._resources.pool) as conn:
+                if (run := await runs.get(conn, UUID(given.run_id))) is not None:
+                    report(run, error)
+        described = describe(error)
+        return ApplicationError(
+            glimpse(described),
+            described["error"],
+            described["message"],
+            type=FAILED,
+            non_retryable=True,
+            category=ApplicationErrorCategory.BENIGN,
+        )
 
     async def _outcome(self, given: StepInput) -> StepOutcome:
         """Execute a step, or wait for the execution that an attempt before this one has begun here."""
@@ -169,9 +185,9 @@ class Steps:
             return await position_at(
                 self._resources, run.graph_id, run.thread_id, checkpoint_id=checkpoint_id, kwargs=run.kwargs
             )
-        except (Unavailable, *OUTAGES):
-            raise
-        except Exception:
+        except Exception as error:
+            if is_outage(error):
+                raise
             log.exception("What a run has left cannot be read", run_id=str(run.run_id))
             return unread
 
@@ -227,6 +243,11 @@ class Steps:
         with self._resources.interest.told(str(run.thread_id), lambda: loop.call_soon_threadsafe(protocol.watched)):
             try:
                 result = await self._shown(run, given, saver, protocol)
+            except (Error, asyncio.CancelledError, GeneratorExit):
+                raise
+            except BaseException as error:
+                # Users' own: their database, too, may be away. What this is raised as ends their run.
+                raise Raised(type(error).__name__) from error
             finally:
                 protocol.close()
             return replace(result, frames=protocol.requests)
@@ -251,8 +272,7 @@ class Steps:
             graph = await opened.__aenter__()
         except (Fenced, Unavailable):
             raise
-        except Exception as error:
-            log.exception("A graph could not be built for a run", run_id=str(run.run_id), graph=run.graph_id)
+        except Exception as error:  # noqa: BLE001, whatever a factory raises ends its run
             return unopened(error, emitter)
         async with _left(opened, run):
             opening = None if begun else await self._opening(run, saver, graph)
@@ -346,10 +366,15 @@ class Steps:
         status: RunStatus = "success" if result.status == "success" else "error"
         if not await self._end(run, result, status):
             return SUPERSEDED
+        nodes = ", ".join(result.nodes)
+        if result.raised is not None:
+            report(run, result.raised, node=nodes)
         asks = bool(result.position and result.position.interrupts)
         error = (result.error or {}).get("message")
         await self._announce(run, status, asks=asks, error=error, frames=result.frames)
-        return StepOutcome(status)
+        if result.raised is None:
+            return StepOutcome(status)
+        return StepOutcome(status, error=glimpse(result.error or {}), node=node_of(result.raised) or nodes)
 
     async def _repeated(self, given: StepInput) -> StepOutcome:
         """Say again how this call has ended the run, if it has: the worker may have died before anybody heard of it."""
@@ -363,7 +388,7 @@ class Steps:
         frames = [requested(Named.of(run), interrupt) for interrupt in asked]
         error = (run.error or {}).get("message")
         await self._announce(run, run.status, asks=bool(asked), error=error, frames=frames)
-        return StepOutcome(run.status)
+        return StepOutcome(run.status, error=glimpse(run.error or {}))
 
     async def _announce(
         self, run: Run, status: RunStatus, *, asks: bool, error: str | None, frames: Sequence[Frame]

@@ -94,6 +94,7 @@ class Result:
     limit: int | None = None
     position: Position | None = None
     error: JsonObject | None = None
+    raised: BaseException | None = None
     # To be shown once the row of the run says the same.
     frames: Sequence[Frame] = ()
 
@@ -164,7 +165,9 @@ async def superstep(
         raise
     except Unfinished as error:
         return await _unfinished(graph, run, error, emitter, trace)
-    except Exception as error:  # noqa: BLE001, whatever users' code raises ends their run
+    except GeneratorExit:
+        raise
+    except BaseException as error:  # noqa: BLE001, whatever users' code raises ends their run, and nothing else
         if isinstance(error, UnknownInterruptError) and isinstance(given, Command):
             return await _refused(error, emitter, trace)
         return await _failed(graph, run, error, emitter, trace)
@@ -322,19 +325,20 @@ async def _refused(error: Exception, emitter: Emitter, trace: Trace) -> Result:
     described = describe(error)
     emitter.error(described)
     await trace.fail(error)
-    return Result("refused", error=described)
+    return Result("refused", error=described, raised=error)
 
 
 def unopened(error: Exception, emitter: Emitter) -> Result:
     """End a run whose graph is gone, or could not be built."""
     described = describe(error)
     emitter.error(described)
-    return Result("error", error=described)
+    return Result("error", error=described, raised=error)
 
 
-async def _failed(graph: Graph, run: Run, error: Exception, emitter: Emitter, trace: Trace) -> Result:
+async def _failed(graph: Graph, run: Run, error: BaseException, emitter: Emitter, trace: Trace) -> Result:
     described = describe(error)
     position = await locate(graph, str(run.thread_id))
     emitter.error(described)
     await trace.fail(error)
-    return Result("error", position=position, error=described)
+    nodes = list(emitter.checkpoint["next"]) if emitter.checkpoint else []
+    return Result("error", nodes=nodes, position=position, error=described, raised=error)

@@ -2,21 +2,25 @@
 
 from typing import Any, cast
 
+import psycopg
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from psycopg import OperationalError
 from psycopg.errors import ProgramLimitExceeded
 from pydantic import BaseModel
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeout
 from starlette.exceptions import HTTPException
+from temporalio.service import RPCError, RPCStatusCode
 
 from durathread.api.json import Json
 from durathread.errors import Error
+from durathread.store.pool import is_clash, is_outage, refusal
 
 log = structlog.get_logger()
 
 
+TEMPORAL_AWAY = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.RESOURCE_EXHAUSTED)
 # What FastAPI says of a body that is not UTF-8, or is nested too deep.
 UNREADABLE = "There was an error parsing the body"
 
@@ -43,13 +47,33 @@ def register(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(ProgramLimitExceeded, _too_large)
-    app.add_exception_handler(OperationalError, _engine_down)
+    app.add_exception_handler(psycopg.Error, _of_database)
+    app.add_exception_handler(RPCError, _of_temporal)
     app.add_exception_handler(RedisConnectionError, _engine_down)
+    app.add_exception_handler(RedisTimeout, _engine_down)
     app.add_exception_handler(Exception, unexpected)
 
 
-async def _expected(_: Request, error: Exception) -> Json:
-    return problem(cast(Error, error).status, str(error))
+async def _expected(request: Request, error: Exception) -> Json:
+    status = cast(Error, error).status
+    if status >= 500:
+        _report(request, error, status=status)
+    return problem(status, str(error))
+
+
+def _report(request: Request, error: Exception, *, status: int, trace: Exception | None = None) -> None:
+    """Log why a request was not carried out."""
+    cause = error.__cause__
+    log.error(
+        "A request failed",
+        status=status,
+        method=request.method,
+        path=request.url.path,
+        request_id=request.headers.get("x-request-id", ""),
+        error=f"{type(error).__name__}: {error}",
+        **({"cause": f"{type(cause).__name__}: {cause}"} if cause is not None else {}),
+        exc_info=trace,
+    )
 
 
 async def _invalid(_: Request, error: Exception) -> Json:
@@ -79,12 +103,35 @@ async def _too_large(_: Request, error: Exception) -> Json:
     return problem(422, "Too large to be stored")
 
 
-async def _engine_down(_: Request, error: Exception) -> Json:
-    log.error("An engine is unavailable", error=str(error))
+async def _of_database(request: Request, error: Exception) -> Json:
+    if is_outage(error):
+        return await _engine_down(request, error)
+    if is_clash(error):
+        _report(request, error, status=503)
+        return problem(503, "Others were at the same rows of the database; try again.")
+    if isinstance(error, psycopg.DataError):
+        refused = refusal(error)
+        return problem(refused.status, str(refused))
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        _report(request, error, status=504)
+        return problem(504, str(refusal(error)))
+    return await unexpected(request, error)
+
+
+async def _of_temporal(request: Request, error: Exception) -> Json:
+    """Name what Temporal says in its own words."""
+    failure = cast(RPCError, error)
+    status = 503 if failure.status in TEMPORAL_AWAY else 502
+    _report(request, error, status=status)
+    return problem(status, f"Temporal: {failure.message}")
+
+
+async def _engine_down(request: Request, error: Exception) -> Json:
+    _report(request, error, status=503)
     return problem(503, "Service Unavailable")
 
 
-async def unexpected(_: Request, error: Exception) -> Json:
+async def unexpected(request: Request, error: Exception) -> Json:
     """Log a bug, and say nothing of it."""
-    log.error("Unhandled error", exc_info=error)
+    _report(request, error, status=500, trace=error)
     return problem(500, "Internal Server Error")

@@ -22,7 +22,8 @@ from langgraph.types import Command, Interrupt, Send
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel, SecretStr
 
-from durathread.encode import dumps, jsonable
+from durathread.encode import dumps, event_data, jsonable
+from durathread.streams.frames import Named, frame
 
 
 class Model(BaseModel):
@@ -160,3 +161,24 @@ def test_whatever_is_encoded_fits_into_postgres(database: str) -> None:
         for value in [*values, "\x00", {"\x00": "\\\x00"}]:
             row = conn.execute("SELECT %s", (Jsonb(value, dumps=dumps),)).fetchone()
             assert row == (jsonable(value),)
+
+
+class Shy:
+    """Cannot describe itself."""
+
+    def __repr__(self) -> str:
+        raise ValueError("no")
+
+
+@pytest.mark.parametrize("value", [Shy(), {"shy": [Shy()]}])
+def test_an_event_that_cannot_be_encoded_is_replaced_by_one_that_says_so(value: Any) -> None:
+    said = orjson.loads(event_data(value))
+    assert "cannot be encoded" in said["__unencodable__"]
+    assert "ValueError" in said["__unencodable__"]
+
+
+def test_a_frame_that_cannot_be_encoded_keeps_its_form() -> None:
+    found = frame(Named("r", "t"), "event", "e1", method="custom", data={"payload": Shy()}, node="n")
+    said = orjson.loads(found.data)
+    assert (said["type"], said["event_id"], said["method"], said["params"]["node"]) == ("event", "e1", "custom", "n")
+    assert "cannot be encoded" in said["params"]["data"]["payload"]["__unencodable__"]

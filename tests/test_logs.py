@@ -19,11 +19,29 @@ except ZeroDivisionError:
 """
 
 
-async def lines(*, level: str = "INFO", as_json: bool = False) -> list[str]:
+HOSTILE = """
+import structlog
+from durathread.logs import configure
+configure({level!r}, json={json})
+
+class Shy:
+    def __repr__(self):
+        raise ValueError("no")
+
+structlog.get_logger().info("first\\nforged event \\x1b[31m", shy=Shy(), half="\\ud800", theirs="a\\rforged")
+try:
+    raise ValueError("one\\nforged two\\x07")
+except ValueError:
+    structlog.get_logger().exception("second")
+structlog.get_logger().info("still logged")
+"""
+
+
+async def lines(*, level: str = "INFO", as_json: bool = False, script: str = SCRIPT) -> list[str]:
     """Log in a process of its own; return what it wrote."""
     environment = {name: value for name, value in os.environ.items() if name != "FORCE_COLOR"}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", SCRIPT.format(level=level, json=as_json)), stdout=PIPE, env=environment
+        *(sys.executable, "-c", script.format(level=level, json=as_json)), stdout=PIPE, env=environment
     )
     out, _ = await process.communicate()
     return out.decode().splitlines()
@@ -43,6 +61,27 @@ async def test_lines_for_people_are_text() -> None:
     assert "Two of 2" in text
     assert "ZeroDivisionError: division by zero" in text
     assert "\033" not in text
+
+
+async def test_what_is_logged_can_neither_forge_lines_nor_steer_a_terminal() -> None:
+    text = await lines(script=HOSTILE)
+    assert not any(line.startswith("forged") for line in text)
+    whole = "\n".join(text)
+    assert "\\nforged event" in whole
+    assert "\\x1b[31m" in whole
+    assert "\\ud800" in whole
+    assert "<Shy>" in whole
+    assert not any(character < " " for line in text for character in line)
+    assert "ValueError: one\n  forged two" in whole
+    assert "still logged" in whole
+
+
+async def test_lines_for_machines_hold_what_is_hostile_as_it_is() -> None:
+    first, second, third = [json.loads(line) for line in await lines(as_json=True, script=HOSTILE)]
+    assert first["event"] == "first\nforged event \x1b[31m"
+    assert first["shy"] == "<Shy>"
+    assert "forged two" in second["exception"]
+    assert third["event"] == "still logged"
 
 
 async def test_lines_below_the_level_are_dropped() -> None:

@@ -135,3 +135,15 @@ async def test_what_cannot_be_kept_is_dropped(
 
     await eventually(back, timeout=20)
     assert set(await names(redis, subject)) == {"after"}
+
+
+async def test_names_with_halves_of_surrogate_pairs_end_nothing(publisher: Publisher, redis: "Redis") -> None:
+    subject, run = str(uuid4()), Named(str(uuid4()), str(uuid4()))
+    publisher.publish(subject, "custom|\ud800", b"{}")
+    publisher.publish_frames(
+        [frame(run, "event", "1", method="custom", channel="custom:\ud800x", data={"\udfff": "\ud800"})]
+    )
+    publisher.publish(subject, "after", b"{}")
+    await asyncio.wait_for(publisher.flush(), 10)
+    assert await names(redis, subject) == ["custom|?", "after"]
+    assert await names(redis, frames_subject(run.thread_id)) == ["custom:?x"]

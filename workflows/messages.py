@@ -39,6 +39,8 @@ ACTIVITIES = (
 
 # Failure types.
 UNAVAILABLE = "Unavailable"
+# With the class and the text that the world may read.
+FAILED = "Failed"
 HANDED_BACK = "HandedBack"
 REFUSED = "Refused"
 SUPERSEDED = "Superseded"
@@ -152,6 +154,9 @@ class StepOutcome:
     # The nodes of the next step, and the limit for it.
     nodes: list[str] = field(default_factory=list[str])
     limit: int | None = None
+    # What failed, for those who look at the workflow: the class, what may be read of the text, and the node.
+    error: str = ""
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,8 @@ class Settlement:
     error: str = ""
     message: str = ""
     thread_id: str = ""
+    # Whether the step that failed has logged it.
+    logged: bool = False
 
 
 @dataclass(frozen=True)

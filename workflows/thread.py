@@ -23,6 +23,7 @@ from durathread.temporal import ASSISTANT_ID, GRAPH_ID, RUN_STATUS, THREAD_ID, r
 from durathread.workflows.messages import (
     ADMIT,
     AWAIT_RUN,
+    FAILED,
     FORGET,
     HELD,
     RUN,
@@ -237,6 +238,11 @@ class Thread:
             return Settlement(request.run_id, "timeout", "TimeoutError", "")
         if isinstance(cause, TerminatedError):
             return Settlement(request.run_id, "error", "TerminatedError", "The run's workflow was terminated.")
+        if isinstance(cause, ActivityError):
+            cause = cause.cause
+        if isinstance(cause, ApplicationError) and cause.type == FAILED and len(cause.details) == 2:
+            name, message = (str(detail) for detail in cause.details)
+            return Settlement(request.run_id, "error", name, message, logged=True)
         if isinstance(cause, ApplicationError) and cause.type == "RuntimeError":
             return Settlement(request.run_id, "error", "RuntimeError", cause.message)
         workflow.logger.error("A run failed", extra={"run_id": request.run_id, "cause": repr(cause)})

@@ -40,7 +40,7 @@ from durathread.workflows.messages import (
 # How long a client waits before it is told that nothing can be started.
 PATIENCE = timedelta(seconds=5)
 
-DOWN = "The run cannot be started: Temporal is unavailable."
+DOWN = "The run cannot be started"
 
 
 async def send(client: Client, request: RunRequest, *, task_queue: str) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import math
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -13,8 +13,11 @@ from pathlib import PurePath
 from typing import Any, cast
 
 import orjson
+import structlog
 from langchain_core.load.serializable import Serializable
 from pydantic import BaseModel
+
+log = structlog.get_logger()
 
 # An escaped NUL, but not an escaped backslash in front of `u0000`.
 NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
@@ -28,6 +31,21 @@ def dumps(value: Any) -> bytes:
     except (TypeError, UnicodeEncodeError, RecursionError):
         encoded = orjson.dumps(_plain(value, 0), option=OPTIONS)
     return without_nul(encoded)
+
+
+def event_data(value: Any, *, otherwise: Callable[[Any], Any] = lambda said: said) -> bytes:
+    """Encode what a graph says; what cannot be encoded is replaced by what says so, and the graph goes on.
+
+    Args:
+        value: what it says.
+        otherwise: puts what is said instead where it belongs.
+    """
+    try:
+        return dumps(value)
+    except Exception as error:  # noqa: BLE001, users' objects
+        log.warning("What a graph says cannot be encoded", kind=type(value).__name__, error=type(error).__name__)
+        message = f"A {type(value).__name__} cannot be encoded as JSON: {type(error).__name__}"
+        return dumps(otherwise({"__unencodable__": message}))
 
 
 def without_nul(encoded: bytes) -> bytes:

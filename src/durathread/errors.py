@@ -17,7 +17,8 @@ Error (500)
 ├── Unprepared          an engine is reached, but is not what this server needs
 ├── EngineError         an embedded engine, or a role of the server, cannot be started
 ├── PartEnded           a background part of a process has ended
-└── LoopEnded           the thread has ended that ran users' code
+├── LoopEnded           the thread has ended that ran users' code
+└── NotStored           the database refuses what is to be stored; says why
 """
 
 
@@ -115,3 +116,9 @@ class PartEnded(Error):
 
 class LoopEnded(Error):
     """The thread has ended that ran users' code."""
+
+
+class NotStored(Error):
+    """The database refuses what is to be stored."""
+
+    status = 422

@@ -2,11 +2,16 @@
 
 import logging
 import os
+import re
 import sys
+from typing import Any
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
+# What must not reach a terminal or a line of its own: control characters, separators of lines, and halves of surrogate pairs.
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+PLAIN = (str, int, float, bool, type(None))
 QUIET = ("httpx", "httpcore", "alembic")
 
 
@@ -40,6 +45,34 @@ def configure(level: str = "INFO", *, json: bool = False) -> None:
 
 def _rendering(*, json: bool) -> list[Processor]:
     if json:
-        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        return [structlog.processors.format_exc_info, _readable, structlog.processors.JSONRenderer()]
     colors = "NO_COLOR" not in os.environ and ("FORCE_COLOR" in os.environ or sys.stdout.isatty())
-    return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]
+    console = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+    return [structlog.processors.format_exc_info, _readable, _printable, console]
+
+
+def _readable(_: Any, __: str, event: EventDict) -> EventDict:
+    """Turn what is no plain value into text here, where an object that cannot describe itself costs no line."""
+    return {key: value if isinstance(value, PLAIN) else _described(value) for key, value in event.items()}
+
+
+def _described(value: object) -> object:
+    if isinstance(value, list | tuple | dict):
+        return value
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001, whatever it raises
+        return f"<{type(value).__name__}>"
+
+
+def _printable(_: Any, __: str, event: EventDict) -> EventDict:
+    """Write out control characters, which could forge lines or steer a terminal; a traceback keeps its lines, indented."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            lines = value.split("\n") if key in ("exception", "stack") else [value]
+            event[key] = "\n  ".join(UNPRINTABLE.sub(_escaped, line) for line in lines)
+    return event
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape", "surrogatepass").decode()

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, LiteralString, cast
 
+import psycopg
 from langchain_core.embeddings import Embeddings
 from langgraph.store.base import (
     BaseStore,
@@ -20,12 +21,13 @@ from langgraph.store.base import (
 )
 from langgraph.store.postgres import AsyncPostgresStore, PostgresStore
 from langgraph.store.postgres.base import PostgresIndexConfig
+from psycopg_pool import PoolTimeout
 
 from durathread.encode import dumps
-from durathread.errors import ConfigError
+from durathread.errors import ConfigError, Unavailable
 from durathread.records import JsonObject
 from durathread.store.exclusive import exclusive
-from durathread.store.pool import Pool
+from durathread.store.pool import Pool, is_outage
 
 OPERATORS = {"$eq": "=", "$ne": "!=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 DIMENSIONS = (
@@ -175,7 +177,13 @@ class LoopStore(BaseStore):
 
     async def _in_turn(self, ops: list[Op]) -> list[Result]:
         async with self._turns:
-            return await self._inner.abatch(ops)
+            try:
+                return await self._inner.abatch(ops)
+            except (psycopg.Error, PoolTimeout) as error:
+                # Nobody's code has failed: what waits for this is repeated.
+                if is_outage(error):
+                    raise Unavailable("The database is unavailable.") from error
+                raise
 
 
 @asynccontextmanager

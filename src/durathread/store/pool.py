@@ -15,7 +15,7 @@ from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from durathread.encode import dumps
-from durathread.errors import Unavailable
+from durathread.errors import NotStored, Unavailable
 
 log = structlog.get_logger()
 
@@ -25,7 +25,36 @@ Pool: TypeAlias = AsyncConnectionPool[Connection]
 # How long a caller waits for a connection before it is told that the database is unavailable, in seconds.
 PATIENCE = 5.0
 
-OUTAGES = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+# What may be an outage: whether it is, `is_outage` says.
+TROUBLES = (Unavailable, psycopg.Error, PoolTimeout)
+
+# Of SQLSTATEs: the connection was lost, the server has no resources, is stopping or starting, or cannot read its disk; and
+# a server that has become a replica.
+AWAY = ("08", "53", "57P", "58", "25006")
+# Others were at the same rows: the same again may well pass.
+CLASHES = ("40", "55P03")
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether an error says that the database is away, and not that it refuses what it was asked."""
+    if isinstance(error, Unavailable | PoolTimeout):
+        return True
+    if not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return False
+    if error.sqlstate is not None:
+        return error.sqlstate.startswith(AWAY)
+    # Without one it comes from the client: its connection was lost, or could not be made.
+    return isinstance(error, psycopg.OperationalError) or "closed" in str(error)
+
+
+def is_clash(error: BaseException) -> bool:
+    """Whether a statement has lost against others: a deadlock, or a lock that was not to be had."""
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(CLASHES)
+
+
+def refusal(error: psycopg.Error) -> NotStored:
+    """Say in the database's own words what it refuses."""
+    return NotStored(f"The database refused it: {error.diag.message_primary or error}")
 
 
 @asynccontextmanager
@@ -63,8 +92,10 @@ async def connection(pool: Pool) -> AsyncGenerator[Connection]:
     try:
         async with pool.connection() as conn:
             yield conn
-    except OUTAGES as error:
-        raise Unavailable("The database is unavailable.") from error
+    except (psycopg.Error, PoolTimeout) as error:
+        if is_outage(error):
+            raise Unavailable("The database is unavailable.") from error
+        raise
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ import structlog
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 
-from durathread.store.pool import OUTAGES, Connection
+from durathread.store.pool import Connection
 
 log = structlog.get_logger()
 
@@ -63,7 +63,7 @@ class Presence:
             try:
                 async with await self._connect() as conn:
                     await self._hold(conn)
-            except OUTAGES as error:
+            except psycopg.Error as error:
                 log.info("This worker's session with Postgres was lost; it is opened again", error=str(error).strip())
             finally:
                 self.boot = None

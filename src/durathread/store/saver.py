@@ -21,9 +21,10 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 # Private, but part of the tables' format: such a value stands in a checkpoint's row as `true`, and in a blob.
 from langgraph.checkpoint.serde.types import _DeltaSnapshot  # pyright: ignore[reportPrivateUsage]
 from psycopg.types.json import Jsonb
+from psycopg_pool import PoolTimeout
 
 from durathread.errors import Fenced, ThreadBusy, Unavailable, Unfinished
-from durathread.store.pool import OUTAGES, Connection, Pool, connection, transaction
+from durathread.store.pool import Connection, Pool, connection, is_clash, is_outage, refusal, transaction
 from durathread.store.task_writes import Writes, finished, is_cut, storable
 
 T = TypeVar("T")
@@ -32,6 +33,8 @@ Statement: TypeAlias = tuple[LiteralString, dict[str, Any]]
 
 NOT_OWNER = "DT001"
 NOT_IDLE = "DT002"
+# How often a statement is repeated that has lost against others.
+CLASHES_ALLOWED = 3
 
 # The path of a task that another calls (`@task`) begins so: with the caller's. What becomes of it is the caller's business.
 CALLED = "~__pregel_push, ~"
@@ -184,13 +187,18 @@ class Saver(AsyncPostgresSaver):
 
         Raises:
             Unavailable: the database cannot be reached. Not psycopg's own error, which a node may raise of another database.
+            NotStored: the database refuses what it was asked.
         """
         try:
             if asyncio.get_running_loop() is self.loop:
                 return await make()
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(make(), self.loop))
-        except OUTAGES as error:
-            raise Unavailable("The database is unavailable.") from error
+        except (psycopg.Error, PoolTimeout) as error:
+            if is_outage(error):
+                raise Unavailable("The database is unavailable.") from error
+            if isinstance(error, psycopg.Error) and error.sqlstate not in (NOT_OWNER, NOT_IDLE):
+                raise refusal(error) from error
+            raise
 
     async def _write(self, statement: Statement) -> None:
         """Run a statement that passes the fence before it writes.
@@ -203,8 +211,15 @@ class Saver(AsyncPostgresSaver):
         query, args = statement
 
         async def write() -> None:
-            async with self._pool.connection() as conn:
-                await conn.execute(query, {**args, "owner": owner, "token": token, "idle": self._idle_thread})
+            given = {**args, "owner": owner, "token": token, "idle": self._idle_thread}
+            for left in range(CLASHES_ALLOWED, -1, -1):
+                try:
+                    async with self._pool.connection() as conn:
+                        await conn.execute(query, given)
+                    return
+                except psycopg.Error as error:
+                    if not left or not is_clash(error):
+                        raise
 
         try:
             await self._here(write)

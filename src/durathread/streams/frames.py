@@ -12,7 +12,7 @@ from uuid import UUID
 
 from redis.asyncio import Redis
 
-from durathread.encode import dumps
+from durathread.encode import event_data
 from durathread.records import Run
 from durathread.streams.events import FRAMES, Event, state_key
 
@@ -145,7 +145,15 @@ def frame(
     params = {"namespace": list(namespace), "timestamp": int(time.time() * 1000), "data": data}
     if node is not None:
         params["node"] = node
-    encoded = dumps({"type": "event", "event_id": event_id, "method": method, "params": params})
+    encoded = event_data(
+        {"type": "event", "event_id": event_id, "method": method, "params": params},
+        otherwise=lambda said: {
+            "type": "event",
+            "event_id": event_id,
+            "method": method,
+            "params": {**params, "data": {"payload": said} if method == "custom" else said},
+        },
+    )
     name = SEPARATOR.join((channel or method, *namespace))
     return Frame(run.thread_id, run.run_id, kind, event_id, name, encoded)
 

@@ -183,10 +183,14 @@ class Publisher:
         async with self.redis.pipeline(transaction=False) as pipe:
             for subject, events in batch.events.items():
                 ttl = self._ttl if subject in batch.ended else ACTIVE_TTL
-                fields = (part for said in events for part in (said.token, said.name, said.data))
+                fields = (part for said in events for part in (said.token, _text(said.name), said.data))
                 pipe.eval(WRITE, 2, stream_key(subject), state_key(subject), self._max_events, ttl, *named, *fields)
             for subject, frames in batch.frames.items():
-                fields = (part for token, f in frames for part in (token, f.run_id, f.kind, f.event_id, f.name, f.data))
+                fields = (
+                    part
+                    for token, f in frames
+                    for part in (token, *(_text(each) for each in (f.run_id, f.kind, f.event_id, f.name)), f.data)
+                )
                 bounds = (self._max_events, ACTIVE_TTL, self._ttl)
                 pipe.eval(WRITE_FRAMES, 2, stream_key(subject), state_key(subject), *bounds, *named, *fields)
             for subject in batch.ended:
@@ -194,6 +198,11 @@ class Publisher:
                     pipe.delete(stream_key(subject), state_key(subject))
             pipe.publish(NEWS, News((*batch.events, *batch.frames), batch.ended).encode())
             await pipe.execute()
+
+
+def _text(value: str) -> bytes:
+    """Encode a name, which may be a user's, and hold halves of surrogate pairs."""
+    return value.encode("utf-8", "replace")
 
 
 @asynccontextmanager
