@@ -24,6 +24,7 @@ from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError, RPCStatusCode
 
 from durathread.dispatch import PATIENCE
+from durathread.errors import Unavailable
 from durathread.records import Cron
 from durathread.store import crons
 from durathread.store.pool import Pool, connection
