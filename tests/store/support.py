@@ -83,7 +83,7 @@ async def finish(pool: Pool, run: Run, *, values: Any = None, interrupts: JsonOb
             resting="interrupted" if interrupts else "idle",
             error=None,
             values=values,
-            interrupts=interrupts,
+            interrupts=interrupts or {},
             checkpoint_id=None,
         )
 
