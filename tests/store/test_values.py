@@ -80,7 +80,9 @@ def fresh() -> RunnableConfig:
 
 
 @given(value=VALUES)
-@settings(max_examples=60, deadline=None, suppress_health_check=[*HealthCheck.__members__.values()])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 async def test_whatever_the_serializer_takes_comes_back_as_it_was(pool: Pool, value: Any) -> None:
     """Also when it has not changed since the checkpoint before."""
     saver = Saver(pool)
