@@ -258,7 +258,8 @@ class Steps:
             emitter.metadata(str(run.run_id), run.retries + 1)
             # After the metadata: who finds the mark finds the run's stream.
             self._resources.publisher.publish_soon([begun_mark(run)])
-        begun = given.step > 0 or await self._begun(run, saver)
+        source = await self._source(run, saver) if given.step == 0 and run.repeated else None
+        begun = given.step > 0 or source is not None
         config = self._resources.graphs.config_of(run_config(run, begun=begun), executes=True)
         opened = self._resources.graphs.open(
             run.graph_id,
@@ -284,6 +285,7 @@ class Steps:
                     config=config,
                     limit=given.limit,
                     whole=given.whole,
+                    at_input=source == "input",
                     emitter=emitter,
                     trace=trace,
                 )
@@ -324,12 +326,12 @@ class Steps:
             protocol=protocol,
         )
 
-    async def _begun(self, run: Run, saver: Saver) -> bool:
-        """Say whether an earlier attempt has left a checkpoint of this run."""
-        if not run.repeated:
-            return False
+    async def _source(self, run: Run, saver: Saver) -> str | None:
+        """Say what LangGraph has made the latest checkpoint of: `input`, `loop`…; None if it is not one of this run."""
         latest = await saver.aget_tuple({"configurable": {"thread_id": str(run.thread_id), "checkpoint_ns": ""}})
-        return latest is not None and latest.metadata.get("run_id") == str(run.run_id)
+        if latest is None or latest.metadata.get("run_id") != str(run.run_id):
+            return None
+        return latest.metadata.get("source", "")
 
     async def _opening(self, run: Run, saver: Saver, graph: Graph) -> Any:
         """Return what the run's first step gives to the graph."""

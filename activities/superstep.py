@@ -109,6 +109,7 @@ async def superstep(
     whole: bool,
     emitter: Emitter,
     trace: Trace,
+    at_input: bool = False,
 ) -> Result:
     """Run a graph for one superstep, or to its end if `whole`.
 
@@ -121,6 +122,7 @@ async def superstep(
         whole: whether to run all supersteps.
         emitter: takes what happens.
         trace: is told how the run has ended.
+        at_input: whether the graph goes on from the checkpoint of an input that no superstep has taken yet.
 
     Raises:
         Unfinished: what LangGraph says and what is stored do not agree. The step is to be repeated.
@@ -130,12 +132,13 @@ async def superstep(
         return await _failed(graph, run, ValueError("recursion_limit must be at least 1"), emitter, trace)
     applies_input = given is not None and not isinstance(given, Command)
     # LangGraph counts from where each call begins, and lets a call that resumes look twice more.
-    looks = limit if limit is not None else own + (1 if applies_input else 2)
+    begins = applies_input or at_input
+    looks = limit if limit is not None else own + (1 if begins else 2)
     allowed = own if limit is None else max(looks - 2, 1)
     ids = MessageIds(graph)
     config = trace.within({**config, "recursion_limit": max(allowed, 1)}, heard_by=[ids, emitter.calls])
     # An input first goes through a superstep of LangGraph's own, which runs no node of the user's.
-    supersteps = 2 if applies_input and START in graph.nodes else 1
+    supersteps = 2 if begins and START in graph.nodes else 1
     control = None if whole else StepControl(supersteps)
     try:
         async with (

@@ -1,17 +1,20 @@
 """Runs graphs step by step, as our activities do, and whole, as LangGraph does by itself."""
 
+import contextlib
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import orjson
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphDrained
 from langgraph.types import Command
 
 from durathread.activities.emitter import Emitter
 from durathread.activities.protocol import Protocol
-from durathread.activities.superstep import Result, run_config, superstep
+from durathread.activities.superstep import Result, StepControl, run_config, superstep
 from durathread.activities.tracing import tracing
 from durathread.graphs import Graph
 from durathread.records import Run
@@ -85,12 +88,27 @@ class Thread:
         """Run a graph one superstep a call; `watched` by the protocol too."""
         return await self._run(graph, given, whole=False, watched=watched, kwargs=kwargs)
 
+    async def from_input(self, graph: Graph, given: Any, **kwargs: Any) -> Outcome:
+        """Go on after an attempt of which only the checkpoint of the input is left."""
+        config = {**run_config(self.run_of(**kwargs), begun=False), "recursion_limit": 25}
+        stored = graph.copy({"checkpointer": self.saver})
+        with contextlib.suppress(GraphDrained):
+            await stored.ainvoke(given, cast(RunnableConfig, config), durability="sync", control=StepControl(0))
+        return await self._run(graph, None, whole=False, at_input=True, kwargs=kwargs)
+
     async def whole(self, graph: Graph, given: Any, **kwargs: Any) -> Outcome:
         """Run a graph in one call."""
         return await self._run(graph, given, whole=True, kwargs=kwargs)
 
     async def _run(
-        self, graph: Graph, given: Any, *, whole: bool, watched: bool = False, kwargs: dict[str, Any]
+        self,
+        graph: Graph,
+        given: Any,
+        *,
+        whole: bool,
+        watched: bool = False,
+        at_input: bool = False,
+        kwargs: dict[str, Any],
     ) -> Outcome:
         graph = graph.copy({"checkpointer": self.saver})
         run = self.run_of(**kwargs)
@@ -129,6 +147,7 @@ class Thread:
                     whole=whole,
                     emitter=emitter,
                     trace=trace,
+                    at_input=at_input and call == 0,
                 )
             if result.status != "continue":
                 break

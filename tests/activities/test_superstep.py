@@ -450,3 +450,13 @@ async def test_the_recursion_limit_ends_a_stepped_run_where_it_ends_a_whole_one(
     pool: Pool, name: str, limit: int
 ) -> None:
     await both(pool, GRAPHS[name][0], {"log": ["in"]}, config={"recursion_limit": limit})
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 25])
+async def test_a_first_step_that_is_repeated_runs_as_far_as_it_would_have(pool: Pool, limit: int) -> None:
+    """Also when the attempt before has left no more than the checkpoint of the input, which no node has seen yet."""
+    graph, config = compiled(chain("a", "b", "c")), {"recursion_limit": limit}
+    first = await Thread(pool).stepped(graph, {"log": ["in"]}, config=config)
+    again = await Thread(pool).from_input(graph, {"log": ["in"]}, config=config)
+    assert (again.calls, again.announced, again.values) == (first.calls, first.announced, first.values)
+    assert (again.status, again.error) == (first.status, first.error)
