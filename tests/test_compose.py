@@ -1,5 +1,6 @@
 """The Compose file and the image have the form that a deployment relies on."""
 
+import json
 import re
 import subprocess
 import sys
@@ -130,8 +131,8 @@ def test_a_mounted_file_of_ours_exists() -> None:
 
 
 def test_the_embedded_temporal_is_started_with_the_same_dynamic_configuration() -> None:
-    embedded = {key: value for key, _, value in (item.partition("=") for item in DYNAMIC_CONFIG)}
-    deployed = {key: str(values[0]["value"]).lower() for key, values in DEPLOYED.items()}
+    embedded = {key: json.loads(value) for key, _, value in (item.partition("=") for item in DYNAMIC_CONFIG)}
+    deployed = {key: values[0]["value"] for key, values in DEPLOYED.items()}
     assert embedded == deployed
 
 

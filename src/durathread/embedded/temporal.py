@@ -17,6 +17,8 @@ DYNAMIC_CONFIG = (
     "history.timerProcessorMaxPollRPS=2000",
     "history.visibilityProcessorMaxPollRPS=2000",
     "history.outboundProcessorMaxPollRPS=2000",
+    # A timer may be late by this much, a second by default: such as the one of 50 ms until a step of a dead worker is repeated.
+    'history.timerProcessorMaxTimeShift="50ms"',
     "frontend.WorkerCommandsEnabled=true",
     "system.enableCancelActivityWorkerCommand=true",
     # Of the tasks that wait for a worker, those come first whose user has had the fewest.
