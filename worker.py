@@ -15,7 +15,7 @@ from durathread.activities.tracing import flush
 from durathread.errors import Error
 from durathread.logs import configure
 from durathread.plugin import DurathreadPlugin
-from durathread.preflight import prepared, unless_stopped
+from durathread.preflight import prepared, stop_at_once
 from durathread.settings import Settings
 from durathread.temporal import connect
 
@@ -37,24 +37,15 @@ def build(client: Client, *, task_queue: str) -> Worker:
 
 async def serve(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT, then let its steps finish."""
-    found = await unless_stopped(prepared(settings))
-    if found is None:
-        return
-    settings = found
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    settings = await prepared(settings)
     plugin = DurathreadPlugin(settings)
     name = f"durathread@{socket.gethostname()}:{os.getpid()}"
-    connecting = asyncio.create_task(connect(identity=name, plugins=[plugin], patience=settings.start_patience))
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait([connecting, stopping], return_when=asyncio.FIRST_COMPLETED)
-    if not connecting.done():
-        connecting.cancel()
-        return
-    client = connecting.result()
+    client = await connect(identity=name, plugins=[plugin], patience=settings.start_patience)
     async with build(client, task_queue=settings.task_queue):
         await plugin.ready()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
         log.info("The worker is ready", task_queue=settings.task_queue, graphs=list(plugin.graphs))
         await stop.wait()
         log.info("The worker is stopping")
@@ -66,6 +57,7 @@ def main(settings: Settings | None = None) -> None:
     try:
         settings = settings or Settings()
         configure(settings.log_level, json=settings.log_json)
+        stop_at_once()
         event_loop.run(serve(settings))
     except Error as error:
         log.error(str(error))

@@ -11,7 +11,7 @@ from temporalio.client import Client
 from durathread import namespace, ownership
 from durathread.errors import Unavailable, Unprepared
 from durathread.namespace import NAMES, TYPE
-from durathread.preflight import answered, identity, one_line, reading, settled, unless_stopped
+from durathread.preflight import answered, identity, one_line, reading, settled, stop_at_once
 from durathread.settings import Settings
 from durathread.store import schema
 from durathread.store.migrate import upgrade
@@ -61,8 +61,8 @@ def show(settings: Settings, *, say: Callable[[str], None]) -> int:
 
 
 def _to_the_end(work: Coroutine[Any, Any, int]) -> int:
-    code = asyncio.run(unless_stopped(work))
-    return STOPPED if code is None else code
+    stop_at_once(STOPPED)
+    return asyncio.run(work)
 
 
 async def steps(settings: Settings, *, claim: bool = False) -> AsyncIterator[str]:

@@ -1,11 +1,13 @@
 """What a role of the server makes sure of before it starts: that its engines are there, and are what it needs."""
 
 import asyncio
+import os
 import signal
+import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import NoReturn, TypeVar
 
 import psycopg
 import structlog
@@ -33,21 +35,22 @@ FIRST_PAUSE, LAST_PAUSE = 0.5, 2.0
 CONNECTING = 5
 
 
-async def unless_stopped(work: Coroutine[Any, Any, T]) -> T | None:
-    """Do something that SIGTERM and SIGINT end at once; None if they have."""
-    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
+def stop_at_once(code: int = 0) -> None:
+    """Let SIGTERM and SIGINT end this process at once, until others take them: nothing is under way that must be finished.
+
+    The handler runs wherever Python is: in the import of a graph as well as in the event loop.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        if not task.cancelled():
-            raise
+        signal.signal(number, lambda *_: leave(code))
+
+
+def leave(code: int = 0) -> NoReturn:
+    """End this process before it has started."""
+    with suppress(Exception):
         log.info("Stopped before it has started")
-        return None
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 async def prepared(settings: Settings) -> Settings:

@@ -14,6 +14,8 @@ from tests.eventually import eventually
 COMMAND = str(Path(sys.executable).with_name("durathread"))
 # What an operator's shell has besides.
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
+# Exit codes of what SIGTERM has ended.
+STOPPED = (0, 143, -signal.SIGTERM)
 
 
 @dataclass

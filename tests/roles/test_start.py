@@ -1,9 +1,12 @@
 """What an operator meets first: roles that find their engines away, or not prepared for them."""
 
 import asyncio
+import json
 import signal
 import socket
+from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
@@ -25,16 +28,22 @@ from durathread.store import schema
 from durathread.store.migrate import upgrade
 from tests.eventually import eventually
 from tests.roles.plain import PlainEngines
-from tests.roles.roles import Roles
+from tests.roles.roles import STOPPED, Role, Roles
 from tests.stack import free_port
 
 KEYWORD = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
 TEXT = IndexedValueType.INDEXED_VALUE_TYPE_TEXT
-STOPPED = (0, 143, -signal.SIGTERM)
 AWAY = {
     "DATABASE_URL": ("postgresql://postgres@127.0.0.1:1/postgres", "Postgres cannot be used yet"),
     "TEMPORAL_ADDRESS": ("127.0.0.1:1", "Temporal cannot be reached yet"),
 }
+
+AWAITED = (
+    ("api", "DATABASE_URL"),
+    ("worker", "TEMPORAL_ADDRESS"),
+    ("migrate", "DATABASE_URL"),
+    ("migrate", "TEMPORAL_ADDRESS"),
+)
 
 
 @pytest.fixture
@@ -91,7 +100,9 @@ async def add(client: Client, attributes: dict[str, Any]) -> None:
     await eventually(added)
 
 
-async def test_migrate_prepares_a_fresh_database_and_namespace_and_says_so(roles: Roles, namespace: str) -> None:
+async def test_migrate_prepares_a_fresh_database_and_namespace_and_says_so(
+    roles: Roles, settings: Settings, namespace: str
+) -> None:
     status, text = await roles.run("migrate", "--status", TEMPORAL_NAMESPACE=namespace)
     assert status == 1
     assert f"database      none, needed: {schema.HEAD}" in text
@@ -101,9 +112,7 @@ async def test_migrate_prepares_a_fresh_database_and_namespace_and_says_so(roles
     assert f"The database is at version {schema.HEAD}; it was at none.\n" in text
     assert f"Temporal's namespace '{namespace}' has got search attributes: {', '.join(NAMES)}.\n" in text
     assert "belongs to this database" in text
-    again, text = await roles.run("migrate", TEMPORAL_NAMESPACE=namespace)
-    assert again == 0
-    assert f"Temporal's namespace '{namespace}' has its search attributes.\n" in text
+    assert f"Temporal's namespace '{namespace}' has its search attributes." in await done(settings)
     status, text = await roles.run("migrate", "--status", TEMPORAL_NAMESPACE=namespace)
     assert status == 0
     assert text.endswith("There is nothing to do.\n")
@@ -114,12 +123,13 @@ async def test_two_that_migrate_at_once_both_succeed(roles: Roles, namespace: st
     assert [await role.ended() for role in both] == [0, 0], [role.text() for role in both]
 
 
-@pytest.mark.parametrize("role", ["api", "worker"])
-async def test_a_role_on_a_database_that_is_not_migrated_says_what_to_do(roles: Roles, role: str) -> None:
-    code, text = await roles.run(role)
+async def test_a_role_on_a_database_that_is_not_migrated_says_what_to_do(roles: Roles, settings: Settings) -> None:
+    code, text = await roles.run("worker")
     assert code == 1
     assert "run `durathread migrate`" in text
     assert "Traceback" not in text
+    with pytest.raises(Unprepared, match="run `durathread migrate`"):
+        await prepared(settings)
 
 
 async def test_a_database_of_a_later_version_is_refused(settings: Settings) -> None:
@@ -196,18 +206,6 @@ async def test_where_nothing_may_be_asked_at_all_it_starts(its_client: Client) -
     await check(cast(Client, refused))
 
 
-async def eventually_known(client: Client) -> None:
-    """Wait until a new namespace can be searched in."""
-
-    async def known() -> bool:
-        try:
-            return bool(await examine(client))
-        except RPCError:
-            return False
-
-    await eventually(known)
-
-
 async def test_a_namespace_that_is_not_there_is_named(migrated: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_NAMESPACE", "nowhere")
     for refused in (prepared(migrated), done(migrated)):
@@ -215,30 +213,35 @@ async def test_a_namespace_that_is_not_there_is_named(migrated: Settings, monkey
             await refused
 
 
-@pytest.mark.parametrize("engine", AWAY)
-async def test_roles_whose_engine_is_away_say_so_and_stop_at_once(
-    roles: Roles, migrated: Settings, engine: str
-) -> None:
-    address, words = AWAY[engine]
-    variables = {"DATABASE_URL": migrated.database_url, engine: address}
-    started = [await roles.start(role, **variables) for role in ("api", "worker", "migrate")]
-    for role, number in zip(started, (signal.SIGTERM, signal.SIGINT, signal.SIGTERM), strict=True):
+async def test_roles_whose_engine_is_away_say_so_and_stop_at_once(roles: Roles, migrated: Settings) -> None:
+    found = list[tuple[Role, str]]()
+    for role, engine in AWAITED:
+        address, words = AWAY[engine]
+        variables = {"DATABASE_URL": migrated.database_url, engine: address}
+        found.append((await roles.start(role, **variables), words))
+    for (role, words), number in zip(found, [signal.SIGTERM, signal.SIGINT] * 2, strict=True):
         await role.says(words, times=2)
         assert await role.stop(number, within=5) in STOPPED
-        lines = [line for line in role.text().splitlines() if words in line]
-        assert all("refused" in line for line in lines)
-        # One line a try, the one that it stops, and what was done before.
-        assert len(role.text().splitlines()) - len(lines) <= 3, role.text()
+        lines = role.text().splitlines()
+        first = next(n for n, line in enumerate(lines) if words in line)
+        # One line a try, and the one that it stops.
+        *tries, last = lines[first:]
+        assert all(words in line and "refused" in line for line in tries)
+        assert "Stopped before it has started" in last
 
 
-@pytest.mark.parametrize("engine", AWAY)
-async def test_a_role_whose_engine_does_not_answer_stops_at_once(roles: Roles, migrated: Settings, engine: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        address = AWAY[engine][0].replace("127.0.0.1:1", f"127.0.0.1:{mute.getsockname()[1]}")
-        role = await roles.start("worker", **{"DATABASE_URL": migrated.database_url, engine: address})
-        with await somebody_connecting(mute):
-            assert await role.stop(within=5) in STOPPED
-        assert "Traceback" not in role.text()
+async def test_a_role_whose_engine_does_not_answer_stops_at_once(roles: Roles, migrated: Settings) -> None:
+    with ExitStack() as stack:
+        found = list[tuple[Role, socket.socket]]()
+        for engine, (address, _) in AWAY.items():
+            mute = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            port = f"127.0.0.1:{mute.getsockname()[1]}"
+            variables = {"DATABASE_URL": migrated.database_url, engine: address.replace("127.0.0.1:1", port)}
+            found.append((await roles.start("worker", **variables), mute))
+        for role, mute in found:
+            with await somebody_connecting(mute):
+                assert await role.stop(within=5) in STOPPED
+            assert "Traceback" not in role.text()
 
 
 async def test_a_role_gives_up_on_an_engine_that_stays_away(roles: Roles) -> None:
@@ -248,18 +251,63 @@ async def test_a_role_gives_up_on_an_engine_that_stays_away(roles: Roles) -> Non
     assert "Traceback" not in text
 
 
-@pytest.mark.parametrize("role", ["api", "worker"])
-async def test_a_role_starts_without_valkey_and_says_once_what_it_lacks(
-    roles: Roles, migrated: Settings, namespace: str, role: str
+async def test_roles_start_without_valkey_and_say_once_what_they_lack(
+    roles: Roles, migrated: Settings, namespace: str
 ) -> None:
     _ = await done(migrated)
-    variables = {"DATABASE_URL": migrated.database_url, "TEMPORAL_NAMESPACE": namespace}
-    started = await roles.start(role, REDIS_URL="redis://127.0.0.1:1", DURATHREAD_PORT=str(free_port()), **variables)
-    await started.says("is ready")
-    assert started.text().count("Valkey cannot be reached") == 1
-    assert started.text().count("This Temporal server is not configured for durathread") == 1
-    assert await started.stop(within=10) in STOPPED
-    assert "Traceback" not in started.text()
+    away = {"REDIS_URL": "redis://127.0.0.1:1", "DURATHREAD_PORT": str(free_port()), "TEMPORAL_NAMESPACE": namespace}
+    for started in [await roles.start(role, **away) for role in ("api", "worker")]:
+        await started.says("is ready")
+        assert started.text().count("Valkey cannot be reached") == 1
+        assert started.text().count("This Temporal server is not configured for durathread") == 1
+        assert await started.stop(within=10) in STOPPED
+        assert "Traceback" not in started.text()
+
+
+SLOW = {
+    "import": "import time\nprint('now', flush=True)\ntime.sleep(60)\n",
+    "factory": "import asyncio\nasync def graph(config):\n    print('now', flush=True)\n    await asyncio.sleep(60)\n",
+    "lifespan": """
+import asyncio
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+from langgraph.graph import START, MessagesState, StateGraph
+
+@asynccontextmanager
+async def lifespan(app):
+    print("now", flush=True)
+    await asyncio.sleep(60)
+    yield
+
+app = FastAPI(lifespan=lifespan)
+builder = StateGraph(MessagesState)
+builder.add_node("a", lambda state: {})
+builder.add_edge(START, "a")
+graph = builder.compile()
+""",
+}
+LOADED = {"import": ("api", "worker"), "factory": ("worker",), "lifespan": ("api",)}
+
+
+async def test_a_role_that_loads_what_is_served_stops_at_once(
+    roles: Roles, migrated: Settings, namespace: str, tmp_path: Path
+) -> None:
+    _ = await done(migrated)
+    started = list[Role]()
+    for kind, text in SLOW.items():
+        folder = tmp_path / kind
+        folder.mkdir()
+        (folder / "slow.py").write_text(text)
+        config = {"graphs": {"slow": "./slow.py:graph"}} | ({"http": {"app": "./slow.py:app"}} if "app" in text else {})
+        (folder / "langgraph.json").write_text(json.dumps(config))
+        variables = {"DURATHREAD_CONFIG": str(folder / "langgraph.json"), "TEMPORAL_NAMESPACE": namespace}
+        for role in LOADED[kind]:
+            started.append(await roles.start(role, **variables, DURATHREAD_PORT=str(free_port())))
+    for role, number in zip(started, [signal.SIGTERM, signal.SIGINT] * 2, strict=True):
+        await role.says("now")
+        assert await role.stop(number, within=2) == 0
+        assert "Stopped before it has started" in role.text()
+        assert "Traceback" not in role.text()
 
 
 @pytest.mark.parametrize("name", ["database_url", "redis_url"])
