@@ -157,7 +157,7 @@ class _Taking(temporalio.worker.ActivityInboundInterceptor):
         raise ApplicationError(
             f"The task belongs to deployment {whose}, and the worker to {own}.",
             type=UNAVAILABLE,
-            # A run repeats its step itself, however often: attempts that Temporal makes are counted against it.
+            # A run repeats its step itself, however often; older ones let Temporal do it a few times only.
             non_retryable=info.activity_type == STEP,
             next_retry_delay=AGAIN,
             category=ApplicationErrorCategory.BENIGN,

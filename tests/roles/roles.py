@@ -53,7 +53,7 @@ class Role:
             assert self.running.returncode is None or self.text().count(words) >= times, self.text()
             return self.text().count(words) >= times
 
-        await eventually(said, timeout=60, what=f"{self.words} says {words!r}")
+        await eventually(said, timeout=120, what=f"{self.words} says {words!r}")
 
     async def ended(self, *, within: float = 60) -> int:
         """Wait for its end; return the exit code."""

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from alembic import command
 from temporalio.client import Client
 from temporalio.worker import Worker
 
@@ -69,15 +70,16 @@ async def test_a_queue_that_is_given_stays_as_it_is(both: list[Settings]) -> Non
     assert settled(given, await identity(given)).task_queue == "mine"
 
 
-async def test_a_database_that_has_served_keeps_the_queue_that_its_workflows_are_on(engine_set: Engines) -> None:
+async def test_a_database_that_has_served_keeps_the_queue_that_its_workflows_are_on(
+    engine_set: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_version = command.upgrade
     async with own_database(engine_set) as url:
-        upgrade(url)
+        with monkeypatch.context() as before:
+            # The last that knew of no deployments.
+            before.setattr(command, "upgrade", lambda config, _: to_version(config, "0007"))  # pyright: ignore[reportUnknownArgumentType, reportUnknownLambdaType]
+            upgrade(url)
         with psycopg.connect(url, autocommit=True) as conn:
-            conn.execute("DROP TABLE deployment")
-            conn.execute(
-                "UPDATE alembic_version SET version_num = (SELECT max(version_num)::int - 1 FROM alembic_version)"
-            )
-            conn.execute("UPDATE alembic_version SET version_num = lpad(version_num, 4, '0')")
             conn.execute("INSERT INTO thread (thread_id) VALUES (gen_random_uuid())")
         upgrade(url)
         assert (await identity(Settings(database_url=url))).task_queue == "durathread"
@@ -137,35 +139,51 @@ async def test_who_owns_a_queue_is_read_in_temporal_and_nothing_is_started_by_it
     assert not found.spec.intervals
 
 
-async def test_a_step_of_another_deployment_goes_back_until_its_own_worker_gets_it(
+async def sent(engine_set: Engines, deployment: Deployment, run: tuple[str, str], queue: str, do: Any) -> Client:
+    """Send a run as a deployment that stops right after; return the client that did."""
+    thread_id, run_id = run
+    payload = {"input": {"log": ["in"], "do": do}, "if_not_exists": "create"}
+    request = RunRequest(run_id=run_id, thread_id=thread_id, assistant_id="agent", payload=payload)
+    naming = Belonging(lambda: deployment.deployment_id)
+    starter = await Client.connect(engine_set.temporal_address, interceptors=[naming])
+    await starter.start_workflow(
+        "Thread", id=f"thread/{thread_id}", task_queue=queue, start_signal="new_run", start_signal_args=[request]
+    )
+    return starter
+
+
+async def stored(settings: Settings, run_id: str) -> Run | None:
+    """Read a run from a deployment's database."""
+    async with open_pool(settings.database_url, size=2) as pool, connection(pool) as conn:
+        return await runs.get(conn, UUID(run_id))
+
+
+async def succeeded(settings: Settings, run_id: str) -> None:
+    """Wait for a run's end."""
+
+    async def ended() -> Run | None:
+        run = await stored(settings, run_id)
+        return run if run and not run.in_flight else None
+
+    run: Any = await eventually(ended, timeout=60)
+    assert run.status == "success"
+
+
+async def test_a_run_of_another_deployment_goes_back_until_its_own_worker_gets_it(
     engine_set: Engines, both: list[Settings], queue: str
 ) -> None:
     """The queue is taken over while the first deployment still has runs in Temporal."""
     first, second = [await client_of(engine_set, settings) for settings in both]
     thread_id, run_id = str(uuid4()), str(uuid4())
-    payload = {"input": {"log": ["in"], "do": {}}, "if_not_exists": "create"}
-    request = RunRequest(run_id=run_id, thread_id=thread_id, assistant_id="agent", payload=payload)
     mine = await identity(both[0])
-    starter = await Client.connect(engine_set.temporal_address, interceptors=[Belonging(lambda: mine.deployment_id)])
-    # As if the first deployment had sent it and stopped.
-    await starter.start_workflow(
-        "Thread", id=f"thread/{thread_id}", task_queue=queue, start_signal="new_run", start_signal_args=[request]
-    )
+    starter = await sent(engine_set, mine, (thread_id, run_id), queue, {})
     await claim(starter, await identity(both[1]), task_queue=queue)
     async with Worker(second, task_queue=queue):
         await eventually(lambda: handed_back(starter, f"thread/{thread_id}"), timeout=60)
-    async with open_pool(both[1].database_url, size=2) as pool, connection(pool) as conn:
-        assert await runs.get(conn, UUID(run_id)) is None
+    assert await stored(both[1], run_id) is None
     await take_over(starter, mine, task_queue=queue)
-    async with Worker(first, task_queue=queue), open_pool(both[0].database_url, size=2) as pool:
-
-        async def ended() -> Run | None:
-            async with connection(pool) as conn:
-                run = await runs.get(conn, UUID(run_id))
-            return run if run and not run.in_flight else None
-
-        run: Any = await eventually(ended, timeout=60)
-        assert run.status == "success"
+    async with Worker(first, task_queue=queue):
+        await succeeded(both[0], run_id)
 
 
 async def handed_back(client: Client, workflow_id: str) -> bool:
