@@ -13,6 +13,9 @@ from typing import Annotated, Any, TypedDict
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
 
+PR_SET_PTRACER = 0x59616D61
+PR_SET_PTRACER_ANY = ctypes.c_ulong(-1)
+
 
 class State(TypedDict, total=False):
     """`do` says, by node, what it does before it appends: see `act`."""
@@ -33,8 +36,10 @@ async def act(what: dict[str, Any], run_id: str) -> None:
     `trace`: append a line to a file. `sleep`: that many seconds, cancellable. `until`: wait until a file exists.
     `block_until`, `stubborn_until`, `finally_until`: block the event loop's thread, swallow cancellation, clean up until a
     file exists. `hold_gil`: let no other thread of the process run for that many seconds. `ended`: create a file at the very
-    end. `kill`: kill the worker's process. `fail`: raise a ValueError with this text.
+    end. `traceable`: let any process debug this one, wherever only parents may. `kill`: kill the worker's process. `fail`: raise a ValueError with this text.
     """
+    if what.get("traceable"):
+        ctypes.CDLL(None).prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0)
     if path := what.get("trace"):
         with Path(path).open("a") as trace:  # noqa: ASYNC230
             trace.write(f"{run_id} {os.getpid()}\n")

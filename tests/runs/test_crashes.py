@@ -18,8 +18,10 @@ from temporalio.client import Client
 
 from durathread.workflows.messages import Sweep
 from tests.eventually import eventually
-from tests.runs.support import entered, lines, log_of, start
+from tests.runs.support import entered, lines, log_of, start, status_becomes
 from tests.stack import Stack, running
+
+WAITING = "SELECT pid FROM pg_locks WHERE NOT granted"
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +209,34 @@ async def test_a_step_that_kills_its_worker_three_times_ends_its_run(
     assert run["run_id"] in said
     usable: Any = await own_client.runs.wait(thread_id, "agent", input={"log": ["r2"], "do": {}})
     assert usable["log"] == ["r1", "a", "r2", "a", "b", "c"]
+
+
+async def test_what_a_run_left_is_settled_at_once_when_the_worker_dies_that_was_at_it(
+    stack: Stack, own_client: LangGraphClient, thread_id: str, temporal: Client, database: str, tmp_path: Path
+) -> None:
+    trace = tmp_path / "b"
+    run = await start(own_client, thread_id, "in", do={"b": {"trace": str(trace), "sleep": 60}})
+    await entered(trace)
+    connect = psycopg.AsyncConnection.connect
+    async with await connect(database) as holding, await connect(database, autocommit=True) as looking:
+        await holding.execute("SELECT 1 FROM run WHERE run_id = %s FOR UPDATE", (run["run_id"],))
+
+        async def waiting() -> set[int]:
+            return {pid for (pid,) in await (await looking.execute(WAITING)).fetchall()}
+
+        await temporal.get_workflow_handle(f"run/{run['run_id']}").cancel()
+        first = await eventually(waiting, what="the run is being settled")
+        await stack.start("other", "worker")
+        await stack.worker_ready("other")
+        await stack.kill("worker")
+
+        async def another() -> bool:
+            return bool(await waiting() - first)
+
+        # Not a minute after it began, when Temporal takes the first attempt for lost.
+        await eventually(another, timeout=20, what="another worker settles it")
+    await status_becomes(own_client, thread_id, "interrupted")
+    assert await log_of(own_client, thread_id) == ["in", "a"]
 
 
 async def test_a_stopping_worker_hands_its_step_back(

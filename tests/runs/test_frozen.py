@@ -2,7 +2,10 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,6 +19,8 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from tests.eventually import eventually
 from tests.runs.support import entered, lines, log_of, start
 from tests.stack import Stack, running
+
+DEBUGGER = Path(__file__).with_name("debugger.py")
 
 # As short as a machine with much to do allows. What is compared with it is a multiple of it.
 TIMEOUT = 3.0
@@ -73,6 +78,18 @@ def companion_of(pid: int) -> psutil.Process:
     """Find the process beside a worker."""
     [found] = [child for child in psutil.Process(pid).children() if "durathread.companion" in " ".join(child.cmdline())]
     return found
+
+
+@asynccontextmanager
+async def debugged(pid: int) -> AsyncGenerator[None]:
+    """Hold a process as a debugger at a breakpoint does."""
+    debugger = await asyncio.create_subprocess_exec(sys.executable, str(DEBUGGER), str(pid), stdin=PIPE, stdout=PIPE)
+    assert debugger.stdout
+    assert await debugger.stdout.readline() == b"held\n"
+    try:
+        yield
+    finally:
+        await debugger.communicate(b"\n")
 
 
 async def test_a_worker_that_is_frozen_alone_goes_on_where_it_was(
@@ -142,6 +159,23 @@ async def test_a_node_that_holds_the_gil_costs_nobody_anything(
     gate.touch()
     assert await ends_well(own_client, temporal, thread_id, neighbour["run_id"]) == ["in", "a", "b", "c"]
     assert [len(lines(path)) for path in (trace, held)] == [1, 1]
+
+
+async def test_a_breakpoint_costs_nobody_anything(
+    stack: Stack, own_client: LangGraphClient, thread_id: str, temporal: Client, tmp_path: Path
+) -> None:
+    """Whoever holds a worker there goes on from where it stands, also if another could have taken its step."""
+    gate, trace = tmp_path / "gate", tmp_path / "b"
+    do = {"b": {"trace": str(trace), "until": str(gate), "traceable": True}}
+    run = await start(own_client, thread_id, "in", do=do)
+    await entered(trace)
+    await another(stack)
+    async with debugged(stack.processes["worker"].pid):
+        # Longer than the SDK waits for heartbeats of its own process: five seconds more than the timeout.
+        await asyncio.sleep(TIMEOUT + 7)
+        gate.touch()
+    assert await ends_well(own_client, temporal, thread_id, run["run_id"]) == ["in", "a", "b", "c"]
+    assert len(lines(trace)) == 1
 
 
 async def test_a_worker_whose_companion_is_killed_has_another(
