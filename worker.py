@@ -7,6 +7,7 @@ import socket
 import sys
 
 import structlog
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
@@ -14,6 +15,7 @@ from durathread import event_loop
 from durathread.activities.tracing import flush
 from durathread.errors import Error
 from durathread.logs import configure
+from durathread.monitoring import Answer, Page, answering, health
 from durathread.plugin import DurathreadPlugin
 from durathread.preflight import prepared, stop_at_once
 from durathread.settings import Settings
@@ -40,15 +42,21 @@ async def serve(settings: Settings) -> None:
     settings = await prepared(settings)
     plugin = DurathreadPlugin(settings)
     name = f"durathread@{socket.gethostname()}:{os.getpid()}"
-    client = await connect(identity=name, plugins=[plugin], patience=settings.start_patience)
-    async with build(client, task_queue=settings.task_queue):
-        await plugin.ready()
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        log.info("The worker is ready", task_queue=settings.task_queue, graphs=list(plugin.graphs))
-        await stop.wait()
-        log.info("The worker is stopping")
+    async with answering(pages(settings, plugin)):
+        client = await connect(
+            identity=name,
+            plugins=[plugin],
+            patience=settings.start_patience,
+            metrics_address=settings.temporal_metrics_address,
+        )
+        async with build(client, task_queue=settings.task_queue):
+            await plugin.ready()
+            stop = asyncio.Event()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            log.info("The worker is ready", task_queue=settings.task_queue, graphs=list(plugin.graphs))
+            await stop.wait()
+            log.info("The worker is stopping")
 
 
 def main(settings: Settings | None = None) -> None:

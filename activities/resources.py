@@ -13,6 +13,7 @@ from temporalio.client import Client
 from durathread.activities.embedding import store_config_on
 from durathread.activities.execution import Executions
 from durathread.activities.loops import GraphLoops
+from durathread.activities.metering import WorkerMetrics
 from durathread.activities.turns import Turns
 from durathread.companion.spawn import Companions
 from durathread.errors import Unavailable
@@ -50,6 +51,7 @@ class Resources:
         self._executions: Executions | None = None
         self.store: BaseStore | None = None
         self.turns = Turns()
+        self.metrics = WorkerMetrics()
         self.presence = Presence(settings.database_url)
         self.companions: Companions | None = None
         self.ready = asyncio.Event()
@@ -124,6 +126,19 @@ class Resources:
         """The steps that this process executes."""
         assert self._executions is not None, "the worker is not running"
         return self._executions
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing can be done here now; None if all is well."""
+        if not self.ready.is_set():
+            return "The worker has not opened what it needs."
+        return None if self.owner.failure is None else str(self.owner.failure)
+
+    def measured(self) -> bytes:
+        """Say what the worker has counted, and what there is now, as Prometheus reads it."""
+        if self.ready.is_set():
+            self.metrics.read(loops=self.loops, publisher=self.publisher, pool=self.pool)
+        return self.metrics.text()
 
     @asynccontextmanager
     async def opened(self, client: Callable[[], Client] | None = None) -> AsyncGenerator["Resources"]:

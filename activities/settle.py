@@ -44,6 +44,8 @@ class Settlements:
         async with transaction(self._resources.pool) as conn:
             ended = await runs.end_unowned(conn, run_id, status=ENDINGS[settlement.status], error=error)
             run = ended or await runs.get(conn, run_id)
+        if ended is not None:
+            self._resources.metrics.ended(ended.status)
         if run is not None:
             if run.status != "success":
                 await self._settle_thread(run)

@@ -149,6 +149,19 @@ class Steps:
             )
         if run is None:
             return await self._repeated(given)
+        with self._resources.metrics.step(run):
+            try:
+                outcome = await self._claimed(run, given)
+            except Fenced:
+                self._resources.metrics.fenced()
+                raise
+        if outcome.status == SUPERSEDED.status:
+            self._resources.metrics.fenced()
+        elif outcome.status != "continue":
+            self._resources.metrics.ended(outcome.status)
+        return outcome
+
+    async def _claimed(self, run: Run, given: StepInput) -> StepOutcome:
         if run.deaths >= given.attempts:
             return await self._give_up(run, given)
         result = await self._run(run, given)

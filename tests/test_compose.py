@@ -91,9 +91,14 @@ def test_ports_are_opened_on_the_loopback_address_unless_asked_otherwise() -> No
     assert all(port.startswith("${DURATHREAD_BIND:-127.0.0.1}:") for port in ports)
 
 
-@pytest.mark.parametrize("name", ["api", "postgres", "valkey", "temporal"])
+@pytest.mark.parametrize("name", ["api", "worker", "postgres", "valkey", "temporal"])
 def test_what_others_wait_for_has_a_healthcheck(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"
+
+
+def test_a_worker_is_asked_for_its_health_where_it_answers() -> None:
+    environment = SERVICES["worker"]["environment"]
+    assert f"http://{environment['DURATHREAD_HEALTH_ADDRESS']}/ok" in SERVICES["worker"]["healthcheck"]["test"][-1]
 
 
 def test_dependencies_name_conditions_that_their_services_can_meet() -> None:

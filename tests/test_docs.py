@@ -21,6 +21,10 @@ from durathread.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+SOURCES = "\n".join(
+    path.read_text()
+    for path in (ROOT / "worker.py", *(p for f in ("src", "api", "activities") for p in (ROOT / f).rglob("*.py")))
+)
 CLIENTS = ("assistants", "threads", "runs", "crons", "store")
 
 UUID = "00000000-0000-7000-8000-000000000000"
@@ -111,6 +115,12 @@ def routed(method: str, path: str) -> bool:
 @pytest.mark.parametrize("field", Settings.model_fields)
 def test_every_setting_has_its_row_in_the_readme(field: str) -> None:
     assert row_of(field) in README.splitlines()
+
+
+@pytest.mark.parametrize("field", Settings.model_fields)
+def test_every_setting_is_read(field: str) -> None:
+    own = (ROOT / "src/durathread/settings.py").read_text()
+    assert re.search(rf"settings\.{field}\b", SOURCES) or re.search(rf"self\.{field}\b", own)
 
 
 @pytest.mark.parametrize("name", CLIENTS)

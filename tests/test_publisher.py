@@ -147,3 +147,29 @@ async def test_names_with_halves_of_surrogate_pairs_end_nothing(publisher: Publi
     await asyncio.wait_for(publisher.flush(), 10)
     assert await names(redis, subject) == ["custom|?", "after"]
     assert await names(redis, frames_subject(run.thread_id)) == ["custom:?x"]
+
+
+async def test_what_valkey_has_not_taken_is_counted_with_its_age(
+    publisher: Publisher, valkey: Valkey, redis: "Redis"
+) -> None:
+    assert (publisher.waiting, publisher.lag) == (0, 0.0)
+    valkey.send(signal.SIGSTOP)
+    try:
+        publisher.publish(uuid4(), "first", b"{}")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        publisher.publish(uuid4(), "second", b"{}")
+        assert publisher.waiting == 2
+
+        async def ages() -> bool:
+            return publisher.lag > 0.2
+
+        await eventually(ages)
+    finally:
+        valkey.send(signal.SIGCONT)
+
+    async def taken() -> bool:
+        return publisher.waiting == 0
+
+    await eventually(taken)
+    assert publisher.lag == 0.0

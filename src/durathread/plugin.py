@@ -89,6 +89,15 @@ class DurathreadPlugin(SimplePlugin):
         """What the worker serves."""
         return self._resources.graphs
 
+    @property
+    def failure(self) -> str | None:
+        """Why the worker does no work now; None if it does."""
+        return self._resources.failure
+
+    def metrics(self) -> bytes:
+        """Say what the worker has counted and measured, as Prometheus reads it."""
+        return self._resources.measured()
+
     def configure_worker(self, config: WorkerConfig) -> WorkerConfig:
         """Add our options where the worker has none of its own."""
         ours: dict[str, Any] = {

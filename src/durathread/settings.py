@@ -180,7 +180,17 @@ class Settings(BaseSettings):
     metrics_address: str = Field(
         default="",
         validation_alias=named("DURATHREAD_METRICS_ADDRESS"),
-        description="host:port for Temporal's worker metrics.",
+        description="host:port where a worker answers `/metrics`.",
+    )
+    temporal_metrics_address: str = Field(
+        default="",
+        validation_alias=named("DURATHREAD_TEMPORAL_METRICS_ADDRESS"),
+        description="address:port where a worker answers `/metrics` with what Temporal's SDK measures.",
+    )
+    health_address: str = Field(
+        default="",
+        validation_alias=named("DURATHREAD_HEALTH_ADDRESS"),
+        description="host:port where a worker answers `/ok`; may be that of the metrics.",
     )
 
     @property

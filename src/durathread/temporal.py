@@ -11,10 +11,10 @@ import structlog
 from temporalio.client import Client, Interceptor, Plugin
 from temporalio.common import SearchAttributeKey
 from temporalio.envconfig import ClientConfig
-from temporalio.runtime import Runtime, TelemetryConfig
+from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import GrpcCompression, KeepAliveConfig, RPCError, ServiceClient
 
-from durathread.errors import Unavailable
+from durathread.errors import ConfigError, Unavailable
 
 log = structlog.get_logger()
 
@@ -99,10 +99,12 @@ async def connect(
     plugins: Sequence[Plugin] = (),
     interceptors: Sequence[Interceptor] = (),
     patience: float = 0,
+    metrics_address: str = "",
 ) -> Client:
     """Connect as `TEMPORAL_*` says; without any of it, to localhost:7233.
 
     Raises:
+        ConfigError: what the SDK measures cannot be served on `metrics_address`.
         Unavailable: Temporal cannot be reached, for `patience` seconds.
     """
     config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
@@ -111,7 +113,7 @@ async def connect(
         "plugins": list(plugins),
         "interceptors": list(interceptors),
         "identity": identity,
-        "runtime": Runtime(telemetry=TelemetryConfig()),
+        "runtime": _runtime(metrics_address),
         # Messages are small: compressing them costs more than sending them.
         "grpc_compression": GrpcCompression.NONE,
         "keep_alive_config": KeepAliveConfig(interval_millis=5000, timeout_millis=5000),
@@ -127,6 +129,14 @@ async def connect(
             log.warning("Temporal cannot be reached yet", address=config["target_host"], error=_reason(error))
             await asyncio.sleep(pause)
             pause = min(pause * 2, LAST_PAUSE)
+
+
+def _runtime(metrics_address: str) -> Runtime:
+    served = PrometheusConfig(bind_address=metrics_address, durations_as_seconds=True) if metrics_address else None
+    try:
+        return Runtime(telemetry=TelemetryConfig(metrics=served))
+    except ValueError as error:
+        raise ConfigError(f"Temporal's metrics cannot be served on {metrics_address}: {error}") from error
 
 
 def _reason(error: RuntimeError) -> str:

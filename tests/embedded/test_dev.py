@@ -222,6 +222,21 @@ async def test_taken_ports_of_temporal_are_replaced_and_named(tmp_path: Path) ->
             each.close()
 
 
+async def test_two_that_start_in_the_same_second_both_come_up(tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    async with started(folders[0], "--ephemeral") as one, started(folders[1], "--ephemeral") as two:
+        for each in (one, two):
+            await each.ready()
+            assert await each.ok()
+        for each in (one, two):
+            family = each.family()
+            each.process.send_signal(signal.SIGTERM)
+            assert await each.process.wait() == 0
+            await all_gone(family)
+
+
 async def test_a_graph_that_cannot_be_loaded_is_named_and_ends_it(tmp_path: Path) -> None:
     config = tmp_path / "langgraph.json"
     config.write_text('{"graphs": {"agent": "./nowhere.py:graph"}, "dependencies": ["."]}')

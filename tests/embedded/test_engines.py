@@ -5,7 +5,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
@@ -16,9 +17,13 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from durathread.embedded import folder as folders
-from durathread.embedded.engines import Engines, engines
+from durathread.embedded.engines import Engines, describe, engines
+from durathread.embedded.engines import running as run
 from durathread.embedded.folder import Folder
+from durathread.embedded.ports import free_port
 from durathread.embedded.postgres import Postgres
+from durathread.embedded.temporal import Temporal
+from durathread.embedded.valkey import Valkey
 from durathread.errors import EngineError
 from tests.embedded.processes import all_gone, command_of, kill
 from tests.eventually import eventually
@@ -228,3 +233,58 @@ async def test_a_process_file_of_postgres_that_names_a_stranger_is_no_obstacle(t
         (postgres.data / "postmaster.pid").write_text(f"{os.getpid()}\n{postgres.data}\n")
     async with engines(tmp_path / "data", ephemeral=True, headless=True) as found:
         await write(found)
+
+
+@contextmanager
+def occupied(*ports: int) -> Generator[None]:
+    """Listen on ports, as another process would that was faster."""
+    with ExitStack() as stack:
+        for port in ports:
+            stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        yield
+
+
+async def test_engines_whose_ports_are_taken_before_they_start_are_started_on_others(tmp_path: Path) -> None:
+    with folders.opened(tmp_path / "data") as folder:
+        described = describe(folder, ephemeral=True, temporal_port=free_port(), ui_port=free_port())
+        temporal = described.temporal
+        chosen = [described.postgres.port, described.valkey.port, temporal.port, temporal.ui_port or 0]
+        with occupied(*chosen):
+            async with run(described):
+                moved = [described.postgres.port, described.valkey.port, temporal.port, temporal.ui_port or 0]
+                assert not set(moved) & set(chosen)
+                async with Redis.from_url(described.redis_url) as valkey:
+                    assert await valkey.ping()
+                await write(described)
+                await assert_kept(described)
+
+
+@pytest.mark.parametrize("name", ["port", "ui_port", "http_port"])
+async def test_only_the_port_that_is_taken_is_another(tmp_path: Path, name: str) -> None:
+    with folders.opened(tmp_path / "data") as folder:
+        temporal = Temporal(folder, port=free_port(), ui_port=free_port(), ephemeral=True)
+        names = ("port", "ui_port", "http_port")
+        chosen = {each: getattr(temporal, each) for each in names}
+        try:
+            with occupied(chosen[name]):
+                await temporal.start()
+            assert {each for each in names if getattr(temporal, each) != chosen[each]} == {name}
+        finally:
+            temporal.kill()
+            await temporal.stop()
+
+
+async def test_an_engine_that_others_know_stays_where_it_is(tmp_path: Path) -> None:
+    with folders.opened(tmp_path / "data") as folder:
+        valkey = Valkey(folder, port=free_port())
+        try:
+            await valkey.start()
+            port = valkey.port
+            valkey.kill()
+            await valkey.wait()
+            with occupied(port), pytest.raises(EngineError, match="in use"):
+                await valkey.start()
+            await valkey.start()
+            assert valkey.port == port
+        finally:
+            await valkey.stop()

@@ -23,8 +23,10 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
+from langchain_core.messages import AIMessage
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
+from langgraph.graph.message import push_message
 
 HERE = Path(__file__).parent
 
@@ -71,8 +73,21 @@ def reduce(old: list[str], new: list[str]) -> list[str]:
     return [*old, *new]
 
 
+def odd_message() -> AIMessage:
+    deep: Any = []
+    for _ in range(5000):
+        deep = [deep]
+    more = {"set": {1, 2}, "deep": deep, "nan": float("nan"), "\\ud800": 1, "shy": Shy()}
+    return AIMessage([{"type": "text", "text": "\\ud800"}], id="odd", additional_kwargs=more)
+
+
+def message_to_keep() -> AIMessage:
+    return AIMessage("\\ud800 content", id="\\ud800id", name="\\udfffname", additional_kwargs={"nan": float("nan"), "set": {1, 2}, "bytes": b"\\xff"})
+
+
 class State(TypedDict, total=False):
     log: Annotated[list[str], reduce]
+    said: list[Any]
     how: str
     where: str
 
@@ -82,6 +97,24 @@ async def first(state: State) -> State:
         leave(state["how"])
     if state["where"] == "reducer":
         return {"log": ["reduce:" + state["how"]]}
+    if state["where"] == "custom":
+        writer = get_stream_writer()
+        endless: list[Any] = []
+        endless.append(endless)
+        deep: Any = []
+        for _ in range(5000):
+            deep = [deep]
+        for odd in ({"name": "\\ud800x"}, {"\\udfff": 1}, Shy(), {"a": {1, 2}}, endless, deep, float("nan"), 2**100, b"\\xff",
+                    {(1, 2): "tuple"}, {"shy": [Shy()]}, object(), {Shy: 1}, "\\x00"):
+            writer(odd)
+        writer({"last": True})
+    if state["where"] == "unkept":
+        return {"log": ["first"], "said": [odd_message()]}
+    if state["where"] in ("messages", "kept"):
+        if state["where"] == "kept":
+            return {"log": ["first"], "said": [message_to_keep()]}
+        for message in (odd_message(), message_to_keep()):
+            push_message(message, state_key=None)
     return {"log": ["first"]}
 
 
@@ -284,3 +317,57 @@ async def test_what_the_database_refuses_ends_the_run_with_its_words(own: LangGr
     assert run["status"] == "error"
     assert said["__error__"]["error"] == "NotStored"
     assert "index" in said["__error__"]["message"]
+
+
+@pytest.mark.parametrize("protocol", [False, True])
+@pytest.mark.parametrize("where", ["custom", "messages", "kept"])
+async def test_events_that_cannot_be_encoded_say_so_and_the_run_goes_on(
+    own: LangGraphClient, thread_id: str, where: str, protocol: bool
+) -> None:
+    given = {"log": [], "how": "", "where": where}
+    said = await protocol_events(own, thread_id, given) if protocol else await streamed_events(own, thread_id, given)
+    if where == "custom":
+        assert len(said) == 15
+        assert "last" in json.dumps(said[-1])
+    else:
+        assert said
+    [run] = await own.runs.list(thread_id)
+    assert run["status"] == "success"
+    following, _ = await outcome(own, thread_id, "builder", {"log": [], "how": "", "where": ""})
+    assert following["status"] == "success"
+
+
+async def test_a_state_that_cannot_be_kept_ends_its_run_and_says_why(own: LangGraphClient, thread_id: str) -> None:
+    run, said = await outcome(own, thread_id, "builder", {"log": [], "how": "", "where": "unkept"})
+    assert run["status"] == "error"
+    assert "serializable" in said["__error__"]["message"]
+    following, _ = await outcome(own, thread_id, "builder", {"log": [], "how": "", "where": ""})
+    assert following["status"] == "success"
+
+
+async def protocol_events(own: LangGraphClient, thread_id: str, given: dict[str, Any]) -> list[Any]:
+    """Run the graph in the protocol; return what is said on the channels of its node, to the end of the run."""
+    await own.threads.create(thread_id=thread_id)
+    events: list[Any] = []
+    async with asyncio.timeout(60), own.threads.stream(thread_id, assistant_id="builder") as thread:
+        await thread.run.start(input=given)
+        async for event in thread.subscribe(["custom", "messages", "lifecycle"]):
+            if event["method"] != "lifecycle":
+                events.append(event)
+            elif not event["params"]["namespace"] and event["params"]["data"]["event"] in ("completed", "failed"):
+                break
+    return events
+
+
+async def streamed_events(own: LangGraphClient, thread_id: str, given: dict[str, Any]) -> list[Any]:
+    """Run the graph; return what it says in `custom` and `messages`."""
+    modes: Any = ["custom", "messages-tuple", "values"]
+    async with asyncio.timeout(60):
+        parts = [
+            part
+            async for part in own.runs.stream(
+                thread_id, "builder", input=given, stream_mode=modes, if_not_exists="create"
+            )
+        ]
+    assert not [part for part in parts if part.event == "error"]
+    return [part.data for part in parts if part.event in ("custom", "messages")]

@@ -28,7 +28,8 @@ class Child(ABC):
     """What it gets when we die: by default no time to finish, so that a successor can start at once."""
     grace: float = 10
     """Seconds it may take to stop."""
-    patience: float | None = 60
+    # One that ends is noticed at once: this is for those that hang, and long for a machine that is busy.
+    patience: float | None = 180
     """Seconds it may take to become ready; None for as long as it lives."""
     user: str = ""
     """Whom it runs as, if not as us."""
@@ -107,14 +108,17 @@ class Child(ABC):
         """Wait until it has ended; return its exit code, negative for a signal."""
         return await self._process.wait() if self._process else 0
 
-    def tail(self) -> str:
-        """Return the last lines it wrote since it was started."""
+    def written(self) -> str:
+        """Return what it has written since it was started."""
         if not self.log.exists():
             return ""
         with self.log.open("rb") as file:
             file.seek(self._log_start)
-            written = file.read().decode(errors="replace")
-        return "\n".join(written.splitlines()[-TAIL_LINES:])
+            return file.read().decode(errors="replace")
+
+    def tail(self) -> str:
+        """Return the last lines it wrote since it was started."""
+        return "\n".join(self.written().splitlines()[-TAIL_LINES:])
 
     async def run(self, *command: str) -> None:
         """Run a program of its package to the end, as its user.

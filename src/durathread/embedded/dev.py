@@ -18,6 +18,7 @@ from durathread.embedded.folder import Folder
 from durathread.embedded.ports import free_port, is_free
 from durathread.embedded.roles import Api, Role, Worker, environment
 from durathread.embedded.supervisor import supervised
+from durathread.embedded.temporal import Temporal
 from durathread.embedded.terminal import Terminal
 from durathread.errors import ConfigError, EngineError
 
@@ -75,9 +76,8 @@ class Dev:
     async def _serve(self) -> None:
         with data_folder(self.options) as folder:
             await folder.stop_orphans()
-            engines = self._describe_engines(folder)
             async with (
-                running(engines, on_ready=self._started),
+                self._engines(folder) as engines,
                 self._roles(engines),
                 supervised(self.children, say=lambda text: self.terminal.say(text, style="dim")),
             ):
@@ -85,19 +85,27 @@ class Dev:
                 self._welcome(engines)
                 await asyncio.Event().wait()
 
-    def _describe_engines(self, folder: Folder) -> Engines:
-        ports = {name: free_port(port) for name, port in (("Temporal", TEMPORAL_PORT), ("Temporal UI", UI_PORT))}
-        for (name, port), wanted in zip(ports.items(), (TEMPORAL_PORT, UI_PORT), strict=True):
-            if port != wanted:
-                self.terminal.say(f"Port {wanted} is taken: {name} is on port {port}.")
+    @asynccontextmanager
+    async def _engines(self, folder: Folder) -> AsyncGenerator[Engines]:
         engines = describe(
             folder,
             ephemeral=self.options.ephemeral,
-            temporal_port=ports["Temporal"],
-            ui_port=ports["Temporal UI"],
+            temporal_port=free_port(TEMPORAL_PORT),
+            ui_port=free_port(UI_PORT),
         )
         self.children += [engines.postgres, engines.valkey, engines.temporal]
-        return engines
+        async with running(engines, on_ready=self._started):
+            self._name_ports(engines.temporal)
+            yield engines
+
+    def _name_ports(self, temporal: Temporal) -> None:
+        """Say where what is not where people look for it first is."""
+        for name, port, usual in (
+            ("Temporal", temporal.port, TEMPORAL_PORT),
+            ("Temporal UI", temporal.ui_port, UI_PORT),
+        ):
+            if port != usual:
+                self.terminal.say(f"Port {usual} is taken: {name} is on port {port}.")
 
     @asynccontextmanager
     async def _roles(self, engines: Engines) -> AsyncGenerator[None]:

@@ -17,8 +17,9 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from durathread.embedded.child import Child
+from durathread.embedded.engine import Engine
 from durathread.embedded.folder import Folder
+from durathread.embedded.ports import free_port
 from durathread.embedded.processes import identity, program, running_in
 from durathread.errors import EngineError
 
@@ -55,7 +56,7 @@ INITDB = (
 )
 
 
-class Postgres(Child):
+class Postgres(Engine):
     """A Postgres server with pgvector. Its cluster and its password are in the data folder."""
 
     label = "Postgres"
@@ -70,6 +71,10 @@ class Postgres(Child):
         self.ephemeral = ephemeral
         self.user = UNPRIVILEGED if os.geteuid() == 0 else ""
         self.data = folder.path / "postgres"
+
+    def move(self) -> None:
+        """Choose another port if its own is taken by now."""
+        self.port = free_port(self.port)
 
     @property
     def url(self) -> str:

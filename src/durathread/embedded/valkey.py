@@ -7,8 +7,9 @@ import secrets
 import sys
 from pathlib import Path
 
-from durathread.embedded.child import Child
+from durathread.embedded.engine import Engine
 from durathread.embedded.folder import Folder
+from durathread.embedded.ports import free_port
 from durathread.errors import EngineError
 
 # Streams are of the moment: nothing is kept on disk, and the least used may go when memory runs out.
@@ -25,7 +26,7 @@ maxmemory-policy volatile-lru
 MACHINES = {"amd64": "x86_64", "aarch64": "arm64" if sys.platform == "darwin" else "aarch64"}
 
 
-class Valkey(Child):
+class Valkey(Engine):
     """A Valkey server that keeps nothing."""
 
     label = "Valkey"
@@ -35,6 +36,10 @@ class Valkey(Child):
         super().__init__(folder, "valkey")
         self.port = port
         self.password = secrets.token_hex(16)
+
+    def move(self) -> None:
+        """Choose another port if its own is taken by now."""
+        self.port = free_port(self.port)
 
     @property
     def url(self) -> str:

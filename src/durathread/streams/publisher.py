@@ -45,6 +45,8 @@ class _Batch:
     frames: dict[str, list[tuple[int, Frame]]] = field(default_factory=dict[str, list[tuple[int, Frame]]])
     ended: dict[str, str] = field(default_factory=dict[str, str])
     size: int = 0
+    # When the first of them was queued, by the loop's clock.
+    since: float | None = None
     done: "asyncio.Future[None] | None" = None
 
     def release(self) -> None:
@@ -69,6 +71,7 @@ class Publisher:
         self._writer = f"writer:{uuid4().hex}"
         self._number = 0
         self._batch = _Batch()
+        self._sent: _Batch | None = None
         self._wake = asyncio.Event()
         self._failing = False
         self._closed = False
@@ -85,7 +88,7 @@ class Publisher:
         """Queue protocol events, of an attempt at a run if there is a token. Call on the publisher's loop."""
         for frame in frames:
             self._batch.frames.setdefault(frames_subject(frame.thread_id), []).append((token, frame))
-            self._batch.size += 1
+            self._count()
         self._wake.set()
 
     def publish_frames_soon(self, frames: Sequence[Frame], *, token: int = 0) -> None:
@@ -128,6 +131,17 @@ class Publisher:
         """How many events are queued."""
         return self._batch.size
 
+    @property
+    def waiting(self) -> int:
+        """How many events Valkey has not taken yet, those on their way included."""
+        return self._batch.size + (self._sent.size if self._sent else 0)
+
+    @property
+    def lag(self) -> float:
+        """How long the oldest of them has waited, in seconds."""
+        since = self._sent.since if self._sent and self._sent.since is not None else self._batch.since
+        return 0.0 if since is None else self.loop.time() - since
+
     async def room(self) -> None:
         """Wait until Valkey is not too far behind, unless it is away."""
         while self.backlog > MAX_BACKLOG and not self._failing and not self._closed:
@@ -136,8 +150,13 @@ class Publisher:
     def _extend(self, events: Iterable[Said]) -> None:
         for said in events:
             self._batch.events.setdefault(said.subject, []).append(said)
-            self._batch.size += 1
+            self._count()
         self._wake.set()
+
+    def _count(self) -> None:
+        self._batch.size += 1
+        if self._batch.since is None:
+            self._batch.since = self.loop.time()
 
     async def run(self) -> None:
         """Write batches until cancelled. From then on nobody waits for it."""
@@ -146,11 +165,13 @@ class Publisher:
                 await self._wake.wait()
                 self._wake.clear()
                 batch, self._batch = self._batch, _Batch()
+                self._sent = batch
                 self._number += 1
                 try:
                     if batch.size or batch.ended:
                         await self._deliver(batch)
                 finally:
+                    self._sent = None
                     batch.release()
         finally:
             self._closed = True
