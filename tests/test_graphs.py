@@ -244,3 +244,31 @@ def test_a_javascript_graph_is_told_apart(tmp_path: Path) -> None:
     (tmp_path / "agent.ts").write_text("export const graph = 1\n")
     with pytest.raises(ConfigError, match="JavaScript graphs are not served"):
         load(tmp_path, graphs={"agent": "./agent.ts:graph"})
+
+
+@pytest.mark.parametrize("last", ["import sys; sys.exit()", "import sys; sys.exit(3)", "raise SystemExit('usage: me')"])
+def test_a_module_that_exits_when_it_is_imported_is_named(tmp_path: Path, last: str) -> None:
+    name = f"exits_{uuid4().hex}"
+    (tmp_path / f"{name}.py").write_text(f"{SOURCE}\n{last}\n")
+    (tmp_path / "langgraph.json").write_text(json.dumps({"graphs": {"agent": f"./{name}.py:builder"}}))
+    with pytest.raises(ConfigError, match=rf"'agent' \(./{name}.py:builder\) failed to import: SystemExit"):
+        Graphs.load(tmp_path / "langgraph.json")
+
+
+async def test_a_factory_that_exits_when_it_is_checked_is_named(tmp_path: Path) -> None:
+    name = f"exits_{uuid4().hex}"
+    (tmp_path / f"{name}.py").write_text(
+        f"import sys\n{SOURCE}\ndef leaves():\n    sys.exit(3)\n\ndef asks(config):\n    sys.exit(3)\n"
+    )
+
+    def graphs(variable: str) -> Graphs:
+        (tmp_path / "langgraph.json").write_text(json.dumps({"graphs": {"agent": f"./{name}.py:{variable}"}}))
+        return Graphs.load(tmp_path / "langgraph.json")
+
+    with pytest.raises(ConfigError, match=rf"'agent' \(./{name}.py:leaves\) failed: SystemExit: 3"):
+        await graphs("leaves").check()
+    # One that takes a config may refuse while there is no request.
+    refuses = graphs("asks")
+    await refuses.check()
+    assert await refuses.name("agent") == "agent"
+    assert await refuses.first_nodes("agent") == []

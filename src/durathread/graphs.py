@@ -57,6 +57,10 @@ class Source:
     target: Any
 
 
+# What users' code may raise when it is imported or called: modules that are scripts as well, and argparse, exit.
+RAISED = (Exception, SystemExit)
+
+
 class Graphs:
     """The graphs of a langgraph.json, by id."""
 
@@ -157,14 +161,14 @@ class Graphs:
     async def name(self, graph_id: str, *, store: BaseStore | None = None) -> str:
         """Return what a graph calls itself, or its id if it has no name, or none without a request."""
         name = DEFAULT_NAME
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(*RAISED):
             async with self.open(graph_id, store=store) as graph:
                 name = graph.get_name()
         return graph_id if name == DEFAULT_NAME else name
 
     async def first_nodes(self, graph_id: str, *, store: BaseStore | None = None) -> list[str]:
         """Name the nodes that a graph begins with; none where that depends on its input, or on the request."""
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(*RAISED):
             async with self.open(graph_id, store=store) as graph:
                 edges = graph.get_graph().edges
                 return [edge.target for edge in edges if edge.source == "__start__" and not edge.conditional]
@@ -185,7 +189,7 @@ class Graphs:
                     pass
             except ConfigError:
                 raise
-            except Exception as error:
+            except RAISED as error:
                 if self._may_refuse(source.graph_id):
                     log.warning("A factory made no graph without a request", graph=source.graph_id, error=repr(error))
                     continue
@@ -260,7 +264,7 @@ def _variable(path: str, folder: Path, *, what: str) -> Any:
         raise ConfigError(f"{what} ({path}): JavaScript graphs are not served, only those in Python.")
     try:
         module = _import(where, folder)
-    except Exception as error:
+    except RAISED as error:
         raise ConfigError(
             f"{what} ({path}) failed to import: {type(error).__name__}: {error}{_lines_of(error)}"
         ) from error
@@ -269,7 +273,7 @@ def _variable(path: str, folder: Path, *, what: str) -> Any:
     return getattr(module, variable)
 
 
-def _lines_of(error: Exception) -> str:
+def _lines_of(error: BaseException) -> str:
     """Show where in users' code an import has failed; nothing if it was not in a module of theirs."""
     places = [place for place in users_part(error.__traceback__) if is_users(place.filename)]
     return "\n" + "".join(traceback.format_list(places)).rstrip() if places else ""
