@@ -145,6 +145,7 @@ async def own(watched: Watched) -> AsyncIterator[LangGraphClient]:
 
 async def test_a_worker_is_well_when_it_has_started(watched: Watched) -> None:
     async def answers() -> bool:
+        assert watched.stack.processes["worker"].returncode is None, watched.stack.log("worker")
         return await watched.ok() != 0
 
     await eventually(answers, timeout=60)
