@@ -41,11 +41,13 @@ class WorkerMetrics:
         self._repeated = Counter(
             "durathread_steps_repeated", "Steps that began again, after an earlier attempt.", registry=registry
         )
-        self._set_aside = Gauge(
-            "durathread_loops_set_aside_total",
+        self._set_aside = Counter(
+            "durathread_loops_set_aside",
             "Event loops that a node has blocked, since the start.",
             registry=registry,
         )
+        # Of the loops that are there now.
+        self._set_aside_before = 0
         self._stalled = self._gauge("durathread_loops_stalled", "Event loops that a node blocks now.")
         self._loops = self._gauge("durathread_loops_running", "Event loops that have a thread.")
         self._events = self._gauge("durathread_events_waiting", "Events that Valkey has not taken yet.")
@@ -78,7 +80,8 @@ class WorkerMetrics:
 
     def read(self, *, loops: GraphLoops, publisher: Publisher, pool: Pool) -> None:
         """Bring up to date what is not counted as it happens."""
-        self._set_aside.set(loops.set_aside)
+        self._set_aside.inc(max(0, loops.set_aside - self._set_aside_before))
+        self._set_aside_before = loops.set_aside
         self._stalled.set(loops.stalled)
         self._loops.set(loops.running)
         self._events.set(publisher.waiting)

@@ -76,7 +76,12 @@ class Temporal(Engine):
     async def ready(self) -> bool:
         """Say whether it serves its namespace, with our search attributes in it."""
         status, body = await get(self.http_port, f"{API}/search-attributes")
-        return status == 200 and set(SEARCH_ATTRIBUTES) <= set(json.loads(body)["customAttributes"])
+        # Another's may answer on a port that was taken.
+        return (
+            self.pid is not None
+            and status == 200
+            and set(SEARCH_ATTRIBUTES) <= set(json.loads(body)["customAttributes"])
+        )
 
     async def has_worker(self, task_queue: str) -> bool:
         """Say whether a worker polls a task queue."""

@@ -25,6 +25,9 @@ maxmemory-policy volatile-lru
 """
 MACHINES = {"amd64": "x86_64", "aarch64": "arm64" if sys.platform == "darwin" else "aarch64"}
 
+# How long it may take to answer, in seconds.
+ANSWER = 5.0
+
 
 class Valkey(Engine):
     """A Valkey server that keeps nothing."""
@@ -61,14 +64,17 @@ class Valkey(Engine):
     async def ready(self) -> bool:
         """Say whether it answers."""
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        except OSError:
+            async with asyncio.timeout(ANSWER):
+                # Another server may have the port, and say nothing.
+                return self.pid is not None and await self._answers()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
             return False
+
+    async def _answers(self) -> bool:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(f"AUTH {self.password}\r\nPING\r\n".encode())
             return await reader.readexactly(12) == b"+OK\r\n+PONG\r\n"
-        except (OSError, asyncio.IncompleteReadError):
-            return False
         finally:
             writer.close()
 
