@@ -44,8 +44,9 @@ class Settlements:
         async with transaction(self._resources.pool) as conn:
             ended = await runs.end_unowned(conn, run_id, status=ENDINGS[settlement.status], error=error)
             run = ended or await runs.get(conn, run_id)
-        if ended is not None:
-            self._resources.metrics.ended(ended.status)
+        # Those that were interrupted have been ended by the API; a step counts its own.
+        if run is not None and (ended is not None or run.status == "interrupted"):
+            self._resources.metrics.ended(run.status)
         if run is not None:
             if run.status != "success":
                 await self._settle_thread(run)
