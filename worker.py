@@ -59,6 +59,16 @@ async def serve(settings: Settings) -> None:
             log.info("The worker is stopping")
 
 
+def pages(settings: Settings, plugin: DurathreadPlugin) -> dict[str, dict[str, Page]]:
+    """List what is answered to those who watch a worker, by address and path."""
+    served: dict[str, dict[str, Page]] = {}
+    served.setdefault(settings.health_address, {})["/ok"] = lambda: health(plugin.failure)
+    served.setdefault(settings.metrics_address, {})["/metrics"] = lambda: Answer(
+        plugin.metrics(), media_type=CONTENT_TYPE_LATEST
+    )
+    return served
+
+
 def main(settings: Settings | None = None) -> None:
     """Run a worker as this process. Does not return."""
     code = 0
