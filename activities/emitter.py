@@ -50,7 +50,7 @@ class Emitter:
         self._protocol = protocol
         self.calls = protocol.calls if protocol is not None else ModelCalls()
         # Asked of LangGraph at the beginning of the step: who comes later cannot change it.
-        self._wanted = protocol is not None and protocol.wanted
+        self.wanted = protocol is not None and protocol.wanted
         self._emit = emit
         self._modes = frozenset(modes)
         self._subgraphs = subgraphs
@@ -74,12 +74,12 @@ class Emitter:
         that events come as they happen.
         """
         asked = {MODES[mode] for mode in self._modes if mode in MODES}
-        return sorted(asked | {"checkpoints", "custom", "tasks"} | set(protocol.MODES if self._wanted else ()))
+        return sorted(asked | {"checkpoints", "custom", "tasks"} | set(protocol.MODES if self.wanted else ()))
 
     @property
     def subgraphs(self) -> bool:
         """Whether to ask LangGraph for what happens in subgraphs."""
-        return self._subgraphs or self._wanted or "lifecycle" in self._modes
+        return self._subgraphs or self.wanted or "lifecycle" in self._modes
 
     def shows(self, mode: str) -> bool:
         """Whether the client asked for what LangGraph yields in a mode."""
@@ -109,20 +109,28 @@ class Emitter:
             *place, _ = event["data"]["chunk"]
             self.raw_event({**event, "data": {**event["data"], "chunk": (*place, _shaped(mode, data))}})
 
+    def note(self, namespace: tuple[str, ...], mode: str, data: Any) -> None:
+        """Take note of what LangGraph yielded, whatever is shown of it."""
+        if namespace:
+            return
+        self.progress.chunk(mode, data)
+        if mode == "checkpoints":
+            self.checkpoint = cast(dict[str, Any], data)
+        if mode in ("values", "updates") and isinstance(data, dict) and "__interrupt__" in data:
+            self.interrupted = True
+
+    def repeats(self, namespace: tuple[str, ...], mode: str, data: Any) -> bool:
+        """Whether LangGraph yields what the step before ended with."""
+        return not namespace and self._repeats(mode, data)
+
     def chunk(self, namespace: tuple[str, ...], mode: str, data: Any) -> None:
-        """Emit what LangGraph yielded."""
-        if not namespace:
-            self.progress.chunk(mode, data)
-            if mode == "checkpoints":
-                self.checkpoint = cast(dict[str, Any], data)
-            if mode in ("values", "updates") and isinstance(data, dict) and "__interrupt__" in data:
-                self.interrupted = True
-            if self._is_echo(mode, data):
-                if self._protocol is not None:
-                    self._protocol.echo(mode, data)
-                return
+        """Emit what is to be seen of what LangGraph yielded."""
+        if not namespace and self._is_echo(mode, data):
+            if self._protocol is not None:
+                self._protocol.echo(mode, data)
+            return
         # `tasks` is always asked for, but not always wanted.
-        if self._protocol is not None and (mode != "tasks" or self._wanted or self.shows(mode)):
+        if self._protocol is not None and (mode != "tasks" or self.wanted or self.shows(mode)):
             self._protocol.chunk(namespace, mode, data)
         if mode == "tasks" and "lifecycle" in self._modes:
             for inner, said in self._lifecycle.events(namespace, data):

@@ -115,6 +115,9 @@ class Protocol:
                 self._emit("tools", data, namespace)
             case "custom":
                 self._custom(namespace, data)
+            case "channel":
+                name, payload = cast(tuple[str, Any], data)
+                self._emit("custom", {"name": name, "payload": payload}, channel=f"custom:{name}")
             case _:
                 pass
 

@@ -29,6 +29,8 @@ from durathread.activities.repair import close_before
 from durathread.activities.resources import Resources
 from durathread.activities.superstep import Position, Result, run_config, superstep, unopened
 from durathread.activities.tracing import tracing
+from durathread.activities.transformed import Transformed
+from durathread.activities.transformers import Pipelines
 from durathread.companion.wire import WORKER_DIED
 from durathread.encode import dumps
 from durathread.errors import Error, Fenced, Unavailable, Unfinished
@@ -60,6 +62,7 @@ class Steps:
         """Take what the worker will have opened."""
         self._resources = resources
         self._deliveries = Deliveries(resources)
+        self._pipelines = Pipelines()
 
     @activity.defn(name=STEP)
     async def step(self, given: StepInput) -> StepOutcome:
@@ -290,7 +293,10 @@ class Steps:
             return unopened(error, emitter)
         async with _left(opened, run):
             opening = None if begun else await self._opening(run, saver, graph)
-            async with tracing(graph, run, config, begins=given.step == 0, given=opening) as trace:
+            async with (
+                tracing(graph, run, config, begins=given.step == 0, given=opening) as trace,
+                self._pipelines.open(graph, run, given.step) as pipeline,
+            ):
                 return await superstep(
                     graph,
                     run,
@@ -301,6 +307,7 @@ class Steps:
                     at_input=source == "input",
                     emitter=emitter,
                     trace=trace,
+                    transformed=Transformed(pipeline, emitter.calls),
                 )
 
     async def _protocol(self, run: Run, *, resumed: bool) -> Protocol:

@@ -24,6 +24,7 @@ from durathread.activities.failures import describe
 from durathread.activities.message_ids import MessageIds
 from durathread.activities.standing import standing
 from durathread.activities.tracing import Trace
+from durathread.activities.transformed import Transformed
 from durathread.contexts import context_of
 from durathread.encode import jsonable
 from durathread.errors import Fenced, Unavailable, Unfinished
@@ -109,6 +110,7 @@ async def superstep(
     whole: bool,
     emitter: Emitter,
     trace: Trace,
+    transformed: Transformed,
     at_input: bool = False,
 ) -> Result:
     """Run a graph for one superstep, or to its end if `whole`.
@@ -122,6 +124,7 @@ async def superstep(
         whole: whether to run all supersteps.
         emitter: takes what happens.
         trace: is told how the run has ended.
+        transformed: says what is to be seen of what happens.
         at_input: whether the graph goes on from the checkpoint of an input that no superstep has taken yet.
 
     Raises:
@@ -129,7 +132,7 @@ async def superstep(
     """
     own = _recursion_limit(run)
     if own < 1:
-        return await _failed(graph, run, ValueError("recursion_limit must be at least 1"), emitter, trace)
+        return await _failed(graph, run, ValueError("recursion_limit must be at least 1"), emitter, trace, transformed)
     applies_input = given is not None and not isinstance(given, Command)
     # LangGraph counts from where each call begins, and lets a call that resumes look twice more.
     begins = applies_input or at_input
@@ -142,41 +145,50 @@ async def superstep(
     control = None if whole else StepControl(supersteps)
     try:
         async with (
-            aclosing(_chunks(trace.graph, run, given, config, control, emitter, ids)) as yielded,
+            aclosing(_chunks(trace.graph, run, given, config, control, emitter, ids, transformed)) as yielded,
             aclosing(ids.settled(yielded)) as chunks,
         ):
             async for namespace, mode, data in chunks:
-                emitter.chunk(namespace, mode, data)
+                emitter.note(namespace, mode, data)
+                repeats = emitter.repeats(namespace, mode, data)
+                for shown in await transformed.through((namespace, mode, data), repeats=repeats):
+                    emitter.chunk(*shown)
                 if unfinished := emitter.progress.unfinished:
                     _saver(graph).doubt(unfinished)
         await _verify(graph, run, emitter)
+        for shown in await transformed.end():
+            emitter.chunk(*shown)
     except GraphDrained:
         if unfinished := emitter.progress.unfinished:
-            return await _unfinished(graph, run, unfinished, emitter, trace)
+            return await _unfinished(graph, run, unfinished, emitter, trace, transformed)
         left = looks - supersteps
         if left > 0:
+            for shown in await transformed.pause():
+                emitter.chunk(*shown)
             emitter.pause()
             nodes = list(emitter.checkpoint["next"]) if emitter.checkpoint else []
             return Result("continue", nodes=nodes, limit=left)
-        return await _failed(graph, run, _too_many(own), emitter, trace)
+        return await _failed(graph, run, _too_many(own), emitter, trace, transformed)
     except asyncio.CancelledError:
         if _saver(graph).sealed:
             raise
         # Not by the server: code of another run, on the same event loop.
-        return await _unfinished(graph, run, Unfinished("The step was cancelled from within."), emitter, trace)
+        return await _unfinished(
+            graph, run, Unfinished("The step was cancelled from within."), emitter, trace, transformed
+        )
     except (Fenced, Unavailable):
         raise
     except Unfinished as error:
-        return await _unfinished(graph, run, error, emitter, trace)
+        return await _unfinished(graph, run, error, emitter, trace, transformed)
     except GeneratorExit:
         raise
     except BaseException as error:  # noqa: BLE001, whatever users' code raises ends their run, and nothing else
         if isinstance(error, UnknownInterruptError) and isinstance(given, Command):
-            return await _refused(error, emitter, trace)
-        return await _failed(graph, run, error, emitter, trace)
+            return await _refused(error, emitter, trace, transformed)
+        return await _failed(graph, run, error, emitter, trace, transformed)
     position = await locate(graph, str(run.thread_id), emitter.checkpoint)
     if looks == 1 and position.resting == "idle":
-        return await _failed(graph, run, _too_many(own), emitter, trace)
+        return await _failed(graph, run, _too_many(own), emitter, trace, transformed)
     emitter.interrupts([item for items in position.interrupts.values() for item in items])
     await trace.end(position.values)
     return Result("success", position=position)
@@ -249,11 +261,12 @@ async def _chunks(
     control: StepControl | None,
     emitter: Emitter,
     ids: MessageIds,
+    transformed: Transformed,
 ) -> AsyncGenerator[tuple[tuple[str, ...], str, Any]]:
     kwargs = run.kwargs
     options: dict[str, Any] = {
         "context": context_of(graph.context_schema, kwargs.get("context")),
-        "stream_mode": emitter.langgraph_modes,
+        "stream_mode": sorted({*emitter.langgraph_modes, *(transformed.modes if emitter.wanted else ())}),
         "interrupt_before": kwargs.get("interrupt_before") or None,
         "interrupt_after": kwargs.get("interrupt_after") or None,
         "durability": kwargs.get("durability") or "async",
@@ -316,16 +329,19 @@ def _saver(graph: Graph) -> Saver:
     return cast(Saver, graph.checkpointer)
 
 
-async def _unfinished(graph: Graph, run: Run, error: Unfinished, emitter: Emitter, trace: Trace) -> Result:
+async def _unfinished(
+    graph: Graph, run: Run, error: Unfinished, emitter: Emitter, trace: Trace, transformed: Transformed
+) -> Result:
     """Have a step repeated; if it was, its run has failed."""
     if not run.repeated:
         raise error
     log.error("A run does not come to its end", reason=str(error), run_id=str(run.run_id), thread_id=str(run.thread_id))
-    return await _failed(graph, run, error, emitter, trace)
+    return await _failed(graph, run, error, emitter, trace, transformed)
 
 
-async def _refused(error: Exception, emitter: Emitter, trace: Trace) -> Result:
+async def _refused(error: Exception, emitter: Emitter, trace: Trace, transformed: Transformed) -> Result:
     described = describe(error)
+    await transformed.fail(error)
     emitter.error(described)
     await trace.fail(error)
     return Result("refused", error=described, raised=error)
@@ -338,8 +354,11 @@ def unopened(error: Exception, emitter: Emitter) -> Result:
     return Result("error", error=described, raised=error)
 
 
-async def _failed(graph: Graph, run: Run, error: BaseException, emitter: Emitter, trace: Trace) -> Result:
+async def _failed(
+    graph: Graph, run: Run, error: BaseException, emitter: Emitter, trace: Trace, transformed: Transformed
+) -> Result:
     described = describe(error)
+    await transformed.fail(error)
     position = await locate(graph, str(run.thread_id))
     emitter.error(described)
     await trace.fail(error)

@@ -16,6 +16,8 @@ from durathread.activities.emitter import Emitter
 from durathread.activities.protocol import Protocol
 from durathread.activities.superstep import Result, StepControl, run_config, superstep
 from durathread.activities.tracing import tracing
+from durathread.activities.transformed import Transformed
+from durathread.activities.transformers import Pipelines
 from durathread.graphs import Graph
 from durathread.records import Run
 from durathread.store.pool import Pool
@@ -115,6 +117,7 @@ class Thread:
         events: Events = []
         announced: list[list[str]] = []
         result = Result("continue")
+        pipelines = Pipelines()
 
         def emit(name: str, data: bytes) -> None:
             events.append((IDS.sub("id", name), orjson.loads(IDS.sub("id", data.decode()))))
@@ -137,7 +140,10 @@ class Thread:
             )
             opening = None if call else given
             config = run_config(run, begun=call > 0)
-            async with tracing(graph, run, config, begins=call == 0, given=opening) as trace:
+            async with (
+                tracing(graph, run, config, begins=call == 0, given=opening) as trace,
+                pipelines.open(graph, run, call) as pipeline,
+            ):
                 result = await superstep(
                     graph,
                     run,
@@ -148,6 +154,7 @@ class Thread:
                     emitter=emitter,
                     trace=trace,
                     at_input=at_input and call == 0,
+                    transformed=Transformed(pipeline, emitter.calls),
                 )
             if result.status != "continue":
                 break

@@ -95,6 +95,7 @@ def test_what_was_not_asked_for_is_not_shown() -> None:
     for mode in ("values", "custom", "tasks", "updates"):
         emitter.chunk((), mode, {"x": 1})
     emitter.chunk((), "checkpoints", checkpoint())
+    emitter.note((), "checkpoints", checkpoint())
     assert names(events) == ["updates"]
     assert (emitter.checkpoint or {})["next"] == ["b"]
 
@@ -194,7 +195,9 @@ def test_an_interrupt_is_shown_to_a_client_whose_modes_would_not(modes: list[str
 def test_an_interrupt_is_shown_once_to_a_client_whose_modes_do(modes: list[str]) -> None:
     emitter, events = collecting(*modes)
     mode = "values" if "values" in modes else "updates"
-    emitter.chunk((), mode, {"__interrupt__": (Interrupt("why?", id="1"),)})
+    asked = {"__interrupt__": (Interrupt("why?", id="1"),)}
+    emitter.note((), mode, asked)
+    emitter.chunk((), mode, asked)
     assert emitter.interrupted
     emitter.interrupts([INTERRUPT])
     assert len(events) == 1

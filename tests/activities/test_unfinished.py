@@ -18,6 +18,7 @@ from langgraph.types import Command, Send
 from durathread.activities.emitter import Emitter
 from durathread.activities.superstep import Result, run_config, superstep
 from durathread.activities.tracing import Trace
+from durathread.activities.transformed import Transformed
 from durathread.errors import Fenced, Unfinished
 from durathread.graphs import Graph
 from durathread.store.pool import Pool, connection
@@ -199,6 +200,7 @@ class Attempts:
                 whole=whole,
                 emitter=emitter,
                 trace=Trace(graph, self.run, {}),
+                transformed=Transformed(None, emitter.calls),
             )
             if result.status != "continue":
                 return result

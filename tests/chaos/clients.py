@@ -155,7 +155,9 @@ class Client:
         """Start a run and follow its stream to the end, over as many connections as it takes."""
         body = self.body(*self.plan(), stream_resumable=True)
         self.about_to(thread_id, body)
-        async with self.http.stream("POST", self.url(f"/threads/{thread_id}/runs/stream"), json=body) as response:
+        async with self.http.stream(
+            "POST", self.url(f"/threads/{thread_id}/runs/stream?stream_end=true"), json=body
+        ) as response:
             if not response.is_success:
                 await response.aread()
                 self.answer("POST", "/stream", response)
@@ -168,7 +170,7 @@ class Client:
         while seen.status is None:
             after = next((event_id for event_id, _, _ in reversed(seen.events) if event_id), "-1")
             try:
-                path = self.url(f"/threads/{thread_id}/runs/{seen.run_id}/stream")
+                path = self.url(f"/threads/{thread_id}/runs/{seen.run_id}/stream?stream_end=true")
                 async with self.http.stream("GET", path, headers={"Last-Event-ID": after}) as response:
                     if response.status_code == 404:
                         return

@@ -89,7 +89,7 @@ async def test_every_event_comes_once(
             thread_id, "chat", input=QUESTION, stream_mode=["values", "messages-tuple"], stream_resumable=True
         )
         path, method, body = f"/threads/{thread_id}/stream", "GET", None
-        path = path if shape == "thread" else f"/threads/{thread_id}/runs/{run['run_id']}/stream"
+        path = path if shape == "thread" else f"/threads/{thread_id}/runs/{run['run_id']}/stream?stream_end=true"
     first = "-" if shape == "thread" else "-1" if shape == "run" else ""
     async with cutting(server.url, allowances(seed)) as proxy:
         uncut, cut = await asyncio.gather(

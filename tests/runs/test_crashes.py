@@ -280,7 +280,10 @@ async def test_a_killed_api_costs_its_clients_nothing(
         [run] = await own_client.runs.list(thread_id)
         rest: list[tuple[str, str]] = []
         headers = {"Last-Event-ID": seen[-1][1]}
-        await _read(http.stream("GET", f"/threads/{thread_id}/runs/{run['run_id']}/stream", headers=headers), rest)
+        await _read(
+            http.stream("GET", f"/threads/{thread_id}/runs/{run['run_id']}/stream?stream_end=true", headers=headers),
+            rest,
+        )
     assert [name for name, _ in seen] == ["metadata", "updates"]
     assert [name for name, _ in rest] == ["updates", "updates", "end"]
     assert await log_of(own_client, thread_id) == ["in", "a", "b", "c"]
