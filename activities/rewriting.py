@@ -90,10 +90,9 @@ class Rewriting:
     def _with(self, chunk: AIMessageChunk, said: list[Said], held: list[Said]) -> AIMessageChunk:
         words = {kind: iter([each.after for each in said if each.kind == kind]) for kind in PIECES}
         content = _content(chunk.content, words)
-        spoken = {kind: iter([each.after for each in said if each.kind == kind]) for kind in PIECES}
+        arguments = iter([each.after for each in said if each.kind == "args"])
         calls = [
-            {**call, "args": next(spoken["args"], "") if call["args"] else call["args"]}
-            for call in chunk.tool_call_chunks
+            {**call, "args": next(arguments, "") if call["args"] else call["args"]} for call in chunk.tool_call_chunks
         ]
         extra = {key: value for key, value in chunk.additional_kwargs.items() if key not in RAW_CALLS}
         if "reasoning_content" in extra:
@@ -115,8 +114,12 @@ class Rewriting:
                 )
             else:
                 extra["reasoning_content"] = extra.get("reasoning_content", "") + each.after
-        fields = {name: getattr(chunk, name) for name in type(chunk).model_fields if name not in DERIVED}
-        return type(chunk)(**{**fields, "content": content, "tool_call_chunks": calls, "additional_kwargs": extra})
+        fields: dict[str, Any] = {
+            name: getattr(chunk, name) for name in type(chunk).model_fields if name not in DERIVED
+        }
+        fields |= {"content": content, "tool_call_chunks": calls, "additional_kwargs": extra}
+        # Not a copy: what is derived from these is derived anew.
+        return type(chunk)(**fields)
 
 
 def _content(content: str | list[Any], words: dict[str, Iterator[str]]) -> Any:

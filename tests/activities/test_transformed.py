@@ -110,5 +110,5 @@ async def test_arguments_of_tools_are_redacted_too() -> None:
         shown = await transformed.through(((), "messages", (chunk, {})), repeats=False)
         found += [data[0] for _, _, data in shown]
     whole = found[0] + found[1] + found[2]
-    assert cast(AIMessageChunk, whole).tool_calls[0]["args"] == {"to": MARK, "n": 1}
+    assert whole.tool_calls[0]["args"] == {"to": MARK, "n": 1}
     assert "ann@" not in "".join(str(each) for each in found)
