@@ -30,7 +30,12 @@ async def test_the_sdk_reads_a_named_channel_as_an_extension(stack: Stack, threa
         async with opened as thread:
             reading = asyncio.create_task(first(thread.extensions["progress"], 4))
             await thread.run.start(input={"messages": [{"role": "user", "content": "one two"}]})
-            assert [each["payload"] for each in await reading] == [{"states": 1}, {"states": 2}, {"states": 3}, {"all": 3}]
+            assert [each["payload"] for each in await reading] == [
+                {"states": 1},
+                {"states": 2},
+                {"states": 3},
+                {"all": 3},
+            ]
 
 
 async def first(projection: Any, count: int) -> list[Any]:
