@@ -126,4 +126,8 @@ async def own_database(engine_set: Engines) -> AsyncGenerator[str]:
     yield f"{head}/{name}{mark}{options}"
 
 
+# Failed assertions of the scenarios are explained as those of tests are.
+pytest.register_assert_rewrite(
+    *(f"tests.contract.of_{name}" for name in ("assistants", "crons", "threads", "runs", "store"))
+)
 os.environ.setdefault("LANGSMITH_TRACING", "false")

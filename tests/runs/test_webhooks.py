@@ -61,7 +61,7 @@ async def stack(environment: dict[str, str], tmp_path_factory: pytest.TempPathFa
         "DURATHREAD_WEBHOOK_SECRET": " ".join(SECRETS),
         "DURATHREAD_WEBHOOK_FIRST_WAIT": "0.1",
         "DURATHREAD_WEBHOOK_TIMEOUT": "1.5",
-        "BG_JOB_TIMEOUT_SECS": "8",
+        "BG_JOB_TIMEOUT_SECS": "12",
         "LG_WEBHOOK_TOKEN": "t0ken",
     }
     async with running(own, tmp_path_factory.mktemp("webhooks")) as found:
