@@ -20,6 +20,8 @@ from tests.stack import Stack
 COMMAND = str(Path(sys.executable).with_name("durathread"))
 # What an operator's shell has besides.
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
+# How long Temporal may take to say that it serves, in seconds; it is asked again.
+ANSWER = 5.0
 
 
 class PlainTemporal(Temporal):
@@ -34,9 +36,11 @@ class PlainTemporal(Temporal):
     async def ready(self) -> bool:
         """Say whether it serves its namespace."""
         try:
-            client = await Client.connect(self.address)
-            await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace="default"))
-        except (RuntimeError, RPCError):
+            async with asyncio.timeout(ANSWER):
+                client = await Client.connect(self.address)
+                await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace="default"))
+        # A server that is just starting may take a request and never answer it.
+        except (RuntimeError, RPCError, TimeoutError):
             return False
         return True
 
