@@ -86,7 +86,7 @@ async def test_locations_lead_back_for_browsers_and_for_the_sdk(stack: Stack, st
         for url in (urljoin(stack.url, location), location):
             again = await http.get(url, headers={"last-event-id": "-1"})
             assert again.status_code == 200
-            assert re.findall(r"event: (\w+)", again.text) == ["metadata", "values"]
+            assert re.findall(r"event: (\w+)", again.text) == ["metadata", "values", "end"]
         thread_stream = await http.send(
             http.build_request("GET", f"/threads/{thread['thread_id']}/stream"), stream=True
         )

@@ -164,9 +164,12 @@ async def test_a_taken_port_is_replaced(tmp_path: Path) -> None:
 
 
 async def test_an_engine_that_cannot_start_says_why(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, folders.opened(tmp_path / "data") as folder:
-        postgres = Postgres(folder, port=taken.getsockname()[1], ephemeral=True)
-        with pytest.raises(EngineError, match=r"(?s)Postgres did not start \(exit code 1\).*Address already in use"):
+    with folders.opened(tmp_path / "data") as folder:
+        postgres = Postgres(folder, port=free_port(), ephemeral=True)
+        await postgres.start()
+        await postgres.stop()
+        said = pytest.raises(EngineError, match=r"(?s)Postgres did not start \(exit code 1\).*Address already in use")
+        with occupied(postgres.port), said:
             await postgres.start()
 
 
