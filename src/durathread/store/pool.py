@@ -24,6 +24,9 @@ Pool: TypeAlias = AsyncConnectionPool[Connection]
 
 # How long a caller waits for a connection before it is told that the database is unavailable, in seconds.
 PATIENCE = 5.0
+# After how long the pool gives up a connection that it cannot make, in seconds; whoever needs one next has it tried at once.
+# Without an end, the waits between its tries grow as long as the outage was.
+GIVE_UP = 4.0
 
 # What may be an outage: whether it is, `is_outage` says.
 TROUBLES = (Unavailable, psycopg.Error, PoolTimeout)
@@ -72,6 +75,7 @@ async def open_pool(database_url: str, *, size: int) -> AsyncGenerator[Pool]:
         min_size=2,
         max_size=size,
         timeout=PATIENCE,
+        reconnect_timeout=GIVE_UP,
         open=False,
         check=_check,
     )
