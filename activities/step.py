@@ -215,7 +215,7 @@ class Steps:
         outcome = asyncio.wrap_future(work.outcome)
         # Also what nobody waits for any more has been looked at.
         outcome.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        losing = asyncio.create_task(self._lost(run))
+        losing = asyncio.create_task(self._lost(run, saver))
         try:
             await asyncio.wait([outcome, losing], return_when=asyncio.FIRST_COMPLETED)
             if outcome.cancelled():
@@ -231,10 +231,11 @@ class Steps:
             saver.seal()
             losing.cancel()
 
-    async def _lost(self, run: Run) -> None:
-        """Wait until a run is not ours any more."""
+    async def _lost(self, run: Run, saver: Saver) -> None:
+        """Wait until a run is not ours any more: a write was refused, or the database says so when it is asked."""
         while True:
-            await asyncio.sleep(DOUBT)
+            with contextlib.suppress(TimeoutError):
+                return await asyncio.wait_for(saver.refused(), DOUBT)
             with contextlib.suppress(Unavailable):
                 async with connection(self._resources.pool) as conn:
                     if not await runs.is_owned(conn, run.run_id, token=run.attempt):

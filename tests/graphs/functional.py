@@ -22,10 +22,15 @@ def trace(do: dict[str, Any], line: str) -> None:
 
 @task
 async def work(name: str, do: dict[str, Any]) -> str:
-    """Return a name, after as long as is asked for."""
+    """Return a name; `until` says which file each task waits for, `ended` which one it leaves when it is cancelled."""
     trace(do, name)
-    if name == do.get("slow"):
-        await asyncio.sleep(do.get("sleep", 30))
+    try:
+        while (gate := do.get("until", {}).get(name)) and not Path(gate).exists():  # noqa: ASYNC110, ASYNC240
+            await asyncio.sleep(0.01)
+    except asyncio.CancelledError:
+        if path := do.get("ended"):
+            Path(path).touch()  # noqa: ASYNC240
+        raise
     return name
 
 

@@ -23,10 +23,12 @@ async def working(client: LangGraphClient, thread_id: str, trace: Path) -> Any:
     return run
 
 
-async def test_enqueue_runs_one_after_the_other(client: LangGraphClient, thread_id: str) -> None:
-    first = await start(client, thread_id, "r1", do={"b": {"sleep": 0.3}})
+async def test_enqueue_runs_one_after_the_other(client: LangGraphClient, thread_id: str, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    first = await start(client, thread_id, "r1", do={"b": {"until": str(gate)}})
     second = await start(client, thread_id, "r2", do={})
     assert second["multitask_strategy"] == "enqueue"
+    gate.touch()
     await client.runs.join(thread_id, second["run_id"])
     assert await log_of(client, thread_id) == ["r1", "a", "b", "c", "r2", "a", "b", "c"]
     assert (await client.runs.get(thread_id, first["run_id"]))["status"] == "success"

@@ -3,25 +3,31 @@
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import ConflictError, NotFoundError
 from langgraph_sdk.schema import Run
 
-from tests.runs.support import entered, lines, log_of, start, statuses
+from tests.eventually import eventually
+from tests.runs.support import entered, is_there, lines, log_of, start, statuses
+
+TASKS_STORED = "SELECT count(DISTINCT task_id) FROM checkpoint_writes WHERE thread_id = %s AND channel = '__return__'"
 
 
-async def working(client: LangGraphClient, thread_id: str, trace: Path) -> Run:
-    """Start a run, and return when its function is in the task b."""
-    do = {"trace": str(trace), "slow": "b", "sleep": 30}
+async def working(client: LangGraphClient, thread_id: str, trace: Path, gate: Path | None = None) -> Run:
+    """Start a run, and return when its function is in the task b, which waits for a gate."""
+    do = {"trace": str(trace), "until": {"b": str(gate or trace.with_name("never"))}}
     run = await start(client, thread_id, "r1", graph="steps", do=do)
     await entered(trace, times=2)
     return run
 
 
-async def test_enqueue_runs_one_after_the_other(client: LangGraphClient, thread_id: str) -> None:
-    first = await start(client, thread_id, "r1", graph="steps", do={"slow": "b", "sleep": 0.3})
+async def test_enqueue_runs_one_after_the_other(client: LangGraphClient, thread_id: str, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    first = await working(client, thread_id, tmp_path / "trace", gate)
     second = await start(client, thread_id, "r2", graph="steps")
+    gate.touch()
     await client.runs.join(thread_id, second["run_id"])
     assert await log_of(client, thread_id) == ["r1", "a", "b", "c", "r2", "a", "b", "c"]
     assert await client.runs.join(thread_id, first["run_id"]) == {"log": ["r1", "a", "b", "c"]}
@@ -64,14 +70,52 @@ async def test_a_cancelled_function_goes_on_with_the_tasks_that_it_has_not_done(
     client: LangGraphClient, thread_id: str, tmp_path: Path
 ) -> None:
     """`input: null` runs the function again; the task a, which had returned, is not."""
-    trace = tmp_path / "trace"
-    do = {"trace": str(trace), "slow": "b", "sleep": 0.5}
-    first = await start(client, thread_id, "r1", graph="steps", do=do)
-    await entered(trace, times=2)
+    trace, gate = tmp_path / "trace", tmp_path / "gate"
+    first = await working(client, thread_id, trace, gate)
     await client.runs.cancel(thread_id, first["run_id"], wait=True)
+    gate.touch()
     assert (await client.threads.get_state(thread_id))["next"] == ["steps"]
     assert await client.runs.wait(thread_id, "steps", input=None) == {"log": ["r1", "a", "b", "c"]}
     assert lines(trace) == ["a", "b", "b", "c"]
+
+
+async def test_what_a_task_has_returned_and_stored_is_kept_when_its_function_is_cancelled_later(
+    client: LangGraphClient, thread_id: str, tmp_path: Path, database: str
+) -> None:
+    trace, gate = tmp_path / "trace", tmp_path / "gate"
+    do = {"trace": str(trace), "until": {"c": str(gate)}}
+    first = await start(client, thread_id, "r1", graph="steps", do=do)
+    await entered(trace, times=3)
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as conn:
+
+        async def stored() -> bool:
+            found = await (await conn.execute(TASKS_STORED, (thread_id,))).fetchone()
+            return found == (2,)
+
+        await eventually(stored, what="what a and b have returned is stored")
+    await client.runs.cancel(thread_id, first["run_id"], wait=True)
+    gate.touch()
+    assert await client.runs.wait(thread_id, "steps", input=None) == {"log": ["r1", "a", "b", "c"]}
+    assert lines(trace) == ["a", "b", "c", "c"]
+
+
+async def test_a_function_whose_run_has_ended_is_stopped_when_its_next_task_returns(
+    client: LangGraphClient, thread_id: str, tmp_path: Path, database: str
+) -> None:
+    """Nobody tells the worker: its write is refused, and nothing that was refused is gone on from."""
+    trace, gate, ended = tmp_path / "trace", tmp_path / "gate", tmp_path / "ended"
+    do = {"trace": str(trace), "until": {"b": str(gate), "c": str(tmp_path / "never")}, "ended": str(ended)}
+    run = await start(client, thread_id, "r1", graph="steps", do=do)
+    await entered(trace, times=2)
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as conn:
+        await conn.execute("UPDATE run SET status = 'interrupted' WHERE run_id = %s", (run["run_id"],))
+    gate.touch()
+    await entered(trace, times=3)
+
+    async def cancelled() -> bool:
+        return is_there(ended)
+
+    await eventually(cancelled, what="c was cancelled")
 
 
 async def test_a_first_run_that_asks_answers_wait_and_join_with_its_question(

@@ -97,14 +97,15 @@ async def test_an_interrupt_at_any_moment_leaves_a_consistent_thread(
 async def test_the_same_run_signalled_twice_runs_once(
     client: LangGraphClient, thread_id: str, temporal: Client, tmp_path: Path
 ) -> None:
-    trace = tmp_path / "a"
-    run = await start(client, thread_id, "r1", do={"a": {"trace": str(trace)}, "b": {"sleep": 1}})
+    trace, gate = tmp_path / "a", tmp_path / "gate"
+    run = await start(client, thread_id, "r1", do={"a": {"trace": str(trace)}, "b": {"until": str(gate)}})
     await entered(trace)
     handle = temporal.get_workflow_handle(f"thread/{thread_id}")
     request = (await temporal.get_workflow_handle(f"run/{run['run_id']}").fetch_history()).events[0]
     payload = request.workflow_execution_started_event_attributes.input.payloads[0]
     [again] = await temporal.data_converter.decode([payload])
     await handle.signal("new_run", again)
+    gate.touch()
     await client.runs.join(thread_id, run["run_id"])
     await handle.signal("new_run", again)
     later = await start(client, thread_id, "r2")

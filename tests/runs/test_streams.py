@@ -410,12 +410,16 @@ async def test_a_client_that_leaves_cancels_its_run_if_it_said_so(
     assert (await client.runs.get(thread_id, run["run_id"]))["status"] == "interrupted"
 
 
-async def test_a_client_that_leaves_changes_nothing_otherwise(client: LangGraphClient, thread_id: str) -> None:
+async def test_a_client_that_leaves_changes_nothing_otherwise(
+    client: LangGraphClient, thread_id: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
     stream: Any = client.runs.stream(
-        thread_id, "agent", input={"log": ["in"], "do": {"b": {"sleep": 0.3}}}, if_not_exists="create"
+        thread_id, "agent", input={"log": ["in"], "do": {"b": {"until": str(gate)}}}, if_not_exists="create"
     )
     await anext(stream)
     await stream.aclose()
+    gate.touch()
     [run] = await client.runs.list(thread_id)
     result: Any = await client.runs.join(thread_id, run["run_id"])
     assert result["log"] == ["in", "a", "b", "c"]

@@ -76,6 +76,19 @@ async def test_an_attempt_that_lost_its_run_cannot_write(pool: Pool, thread: UUI
     assert await pending(pool, thread) == []
 
 
+async def test_a_write_that_is_refused_is_said_to_who_waits_for_it(pool: Pool, thread: UUID) -> None:
+    """So that its graph is stopped at once: it may do more that leaves traces outside."""
+    run = await claimed(pool, thread)
+    saver = saver_of(pool, run)
+    base = await put(saver, thread, run_id=run.run_id)
+    await interrupted(pool, run)
+    waiting = asyncio.create_task(saver.refused())
+    with pytest.raises(Fenced):
+        await write_checkpoint(saver, run, base)
+    async with asyncio.timeout(10):
+        await waiting
+
+
 async def test_the_owner_of_a_run_can_write(pool: Pool, thread: UUID) -> None:
     base = await put(Saver(pool), thread, log=["base"])
     run = await claimed(pool, thread)

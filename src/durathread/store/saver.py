@@ -107,6 +107,8 @@ class Attempt:
         """Begin an attempt."""
         # Of checkpoints: they are ordered by time.
         self._sealed: str | None = None
+        # Of the loop that the pool belongs to.
+        self.refused = asyncio.Event()
         # Tasks that were cancelled, by namespace and checkpoint that they follow.
         self._cut: dict[tuple[str, str], set[str]] = {}
         self._doubt: tuple[str, Unfinished] | None = None
@@ -178,6 +180,10 @@ class Saver(AsyncPostgresSaver):
         """
         self._attempt.seal()
 
+    async def refused(self) -> None:
+        """Wait, on the loop that the pool belongs to, until the fence has refused a write: the run is not ours any more."""
+        await self._attempt.refused.wait()
+
     def doubt(self, reason: Unfinished) -> None:
         """Refuse checkpoints that are reached from now on: a node that leads to them was cancelled."""
         self._attempt.doubt(reason)
@@ -226,6 +232,7 @@ class Saver(AsyncPostgresSaver):
         except psycopg.Error as error:
             if error.sqlstate == NOT_OWNER:
                 self._attempt.seal()
+                self.loop.call_soon_threadsafe(self._attempt.refused.set)
                 raise Fenced(f"Run {owner} has a new owner, or has ended.") from None
             if error.sqlstate == NOT_IDLE:
                 raise ThreadBusy("A run of the thread is in flight.") from None
