@@ -16,7 +16,7 @@ from durathread.activities.tracing import flush
 from durathread.errors import Error
 from durathread.logs import configure
 from durathread.monitoring import Answer, Page, answering, health
-from durathread.plugin import DurathreadPlugin
+from durathread.plugin import BUILD_ID, DurathreadPlugin
 from durathread.preflight import prepared, stop_at_once
 from durathread.settings import Settings
 from durathread.temporal import connect
@@ -32,6 +32,7 @@ def build(client: Client, *, task_queue: str) -> Worker:
     return Worker(
         client,
         task_queue=task_queue,
+        build_id=BUILD_ID,
         workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, initial=4),
         activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=2, initial=4),
     )

@@ -1,6 +1,8 @@
 """The API inside of a worker: anybody's worker with the plugin, on anybody's Temporal."""
 
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,15 @@ async def ask(state: State) -> State:
 asks = StateGraph(State).add_node("ask", ask).add_edge(START, "ask")
 answers = StateGraph(State).add_node("answer", lambda state: {"found": 42}).add_edge(START, "answer")
 """
+
+
+def test_a_worker_imports_no_api_before_a_client_asks() -> None:
+    """What takes up the work of a killed worker is a process that imports first."""
+    code = (
+        "import sys, durathread.worker; print([m for m in sys.modules if m.startswith(('fastapi', 'durathread.api'))])"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.fixture

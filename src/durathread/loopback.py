@@ -1,14 +1,17 @@
 """The API inside of a worker, for the clients that its nodes make without a URL.
 
 It has a thread, an event loop and connections of its own: the worker's loop talks to Temporal and may run no code of users,
-as the API does when it opens a graph, and the graphs' loop may be blocked by a node. It opens when the first client asks.
+as the API does when it opens a graph, and the graphs' loop may be blocked by a node. It is imported, and opens, when the first
+client asks: that is a fifth of what a worker would import before it can take up the work of one that was killed.
 """
 
 import asyncio
 import contextlib
+import importlib
 import threading
 from collections.abc import AsyncGenerator
 from concurrent.futures import Future
+from typing import Any
 
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,13 +19,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from durathread import clients, event_loop
-from durathread.api.app import create_routes
-from durathread.api.errors import problem
-from durathread.api.in_process import in_process
-from durathread.api.lifespan import open_server
-from durathread.bridge import Bridge
 from durathread.graphs import Graphs
-from durathread.http import http_config
 from durathread.lifecycle import Owner
 from durathread.settings import Settings
 from durathread.temporal import connect_as
@@ -58,10 +55,8 @@ class Home:
     async def _serve(self) -> None:
         temporal = await connect_as(self._client)
         owner = Owner()
-        async with open_server(self._settings, self._graphs, owner=owner, temporal=temporal) as server:
-            app = create_routes(self._settings, http_config(self._graphs.config, self._settings))
-            app.state.server = server
-            self.app.set_result(Bridge(in_process(app)))
+        async with _api().opened(self._settings, self._graphs, owner=owner, temporal=temporal) as app:
+            self.app.set_result(app)
             log.info("The API answers clients in this worker")
             await owner.during(self._stop.wait())
 
@@ -94,7 +89,7 @@ class Loopback:
             app = await asyncio.shield(asyncio.wrap_future(self._opened().app))
         except Exception as error:  # noqa: BLE001, an engine is away: the next request tries again
             log.warning("The API could not be opened for a client in this worker", error=repr(error))
-            await problem(503, "Service Unavailable")(scope, receive, send)
+            await _api().away()(scope, receive, send)
             return
         await app(scope, receive, send)
 
@@ -110,6 +105,10 @@ class Loopback:
             home, self._home = self._home, None
         if home is not None:
             await asyncio.to_thread(home.close)
+
+
+def _api() -> Any:
+    return importlib.import_module("durathread.api.inside")
 
 
 @contextlib.asynccontextmanager
