@@ -115,11 +115,13 @@ def _ids(result: Any) -> Iterator[str]:
 
 
 def _messages(result: Any) -> Iterator[BaseMessage]:
-    if isinstance(result, BaseMessage):
-        yield result
-    elif isinstance(result, dict):
-        for value in cast(JsonObject, result).values():
-            yield from _messages(value)
-    elif isinstance(result, list | tuple):
-        for value in cast(Sequence[Any], result):
-            yield from _messages(value)
+    """List the messages in what a node returned: each object once, since they may hold each other."""
+    seen, left = set[int](), [result]
+    while left:
+        each = left.pop()
+        if isinstance(each, BaseMessage):
+            yield each
+        elif isinstance(each, dict | list | tuple) and id(cast(Any, each)) not in seen:
+            seen.add(id(cast(Any, each)))
+            parts = cast(JsonObject, each).values() if isinstance(each, dict) else cast(Sequence[Any], each)
+            left.extend(reversed([*parts]))

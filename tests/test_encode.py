@@ -3,10 +3,12 @@
 import dataclasses
 import datetime as dt
 import enum
+import itertools
 import math
 import re
 import uuid
 from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable
 from decimal import Decimal
 from ipaddress import IPv4Address
 from pathlib import PurePosixPath
@@ -161,6 +163,67 @@ def test_whatever_is_encoded_fits_into_postgres(database: str) -> None:
         for value in [*values, "\x00", {"\x00": "\\\x00"}]:
             row = conn.execute("SELECT %s", (Jsonb(value, dumps=dumps),)).fetchone()
             assert row == (jsonable(value),)
+
+
+@dataclasses.dataclass
+class Node:
+    """One of a tree whose parts know each other."""
+
+    name: str
+    parent: "Node | None" = None
+    children: list["Node"] = dataclasses.field(default_factory=list["Node"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe it by the others."""
+        return {"name": self.name, "parent": self.parent, "children": self.children}
+
+
+class Described:
+    """Makes new objects whenever it is asked what it is."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe it by two like it."""
+        return {"left": Described(), "right": Described()}
+
+
+def family() -> Node:
+    root = Node("root")
+    root.children = [Node(name, root) for name in ("a", "b")]
+    return root
+
+
+def test_parts_that_know_each_other_are_encoded_once_on_each_way() -> None:
+    child = {"parent": "…", "children": []}
+    assert jsonable(family()) == {
+        "name": "root",
+        "parent": None,
+        "children": [{"name": "a", **child}, {"name": "b", **child}],
+    }
+
+
+def crowd() -> list[Node]:
+    nodes = [Node(str(number)) for number in range(50)]
+    for node in nodes:
+        node.children = [*nodes]
+    return nodes
+
+
+def endless() -> Any:
+    return {"count": itertools.count()}
+
+
+@pytest.mark.parametrize("make", [crowd, Described, endless])
+def test_what_has_no_end_is_replaced(make: Callable[[], Any]) -> None:
+    assert "ValueError" in orjson.loads(event_data(make()))["__unencodable__"]
+
+
+def test_the_same_object_in_several_places_is_no_circle() -> None:
+    shared = {"big": 2**70}
+    assert jsonable([shared, {"again": shared}, Point(1, shared)]) == [
+        {"big": float(2**70)},
+        {"again": {"big": float(2**70)}},
+        {"x": 1, "y": {"big": float(2**70)}},
+    ]
 
 
 class Shy:

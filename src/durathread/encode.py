@@ -2,10 +2,11 @@
 
 import base64
 import dataclasses
+import itertools
 import math
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -22,14 +23,25 @@ log = structlog.get_logger()
 # An escaped NUL, but not an escaped backslash in front of `u0000`.
 NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+# Stands for what is nested deeper than this, and for what holds itself.
+CUT = "…"
+DEEPEST = 200
+# Objects that all know each other have more ways through them than can be followed: so many ends are enough.
+MOST_CUTS = 10_000
+# Iterators may have no end.
+LONGEST = 1_000_000
 
 
 def dumps(value: Any) -> bytes:
-    """Encode as compact JSON. NUL characters, which Postgres cannot store, become U+FFFD."""
+    """Encode as compact JSON. NUL characters, which Postgres cannot store, become U+FFFD.
+
+    Raises:
+        ValueError: there is no end to it.
+    """
     try:
         encoded = orjson.dumps(value, default=_default, option=OPTIONS)
     except (TypeError, UnicodeEncodeError, RecursionError):
-        encoded = orjson.dumps(_plain(value, 0), option=OPTIONS)
+        encoded = orjson.dumps(_Copy().of(value), option=OPTIONS)
     return without_nul(encoded)
 
 
@@ -67,6 +79,8 @@ def _default(value: Any) -> Any:
         return dict(cast("Mapping[Any, Any]", value))
     if isinstance(value, bytes | bytearray | memoryview):
         return base64.b64encode(bytes(value)).decode()
+    if isinstance(value, Iterator):
+        return _listed(cast("Iterator[Any]", value))
     if isinstance(value, set | frozenset | deque | Iterable) and not isinstance(value, str):
         return list(cast("Iterable[Any]", value))
     if isinstance(value, BaseException):
@@ -85,26 +99,50 @@ def _default(value: Any) -> Any:
     return repr(value)
 
 
-def _plain(value: Any, depth: int) -> Any:
-    """Copy what orjson refuses: integers over 64 bits, broken surrogates, keys of any type, endless nesting."""
-    if depth > 200:
-        return "…"
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        return value if -(2**63) <= value < 2**64 else float(value) if abs(value) < 10**308 else str(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        items = cast("Mapping[Any, Any]", value).items()
-        return {_plain(key if isinstance(key, str) else str(key), 0): _plain(item, depth + 1) for key, item in items}
-    if isinstance(value, list | tuple):
-        return [_plain(item, depth + 1) for item in cast("Iterable[Any]", value)]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name), depth + 1) for f in dataclasses.fields(value)}
-    try:
-        return orjson.loads(orjson.dumps(value, option=OPTIONS))
-    except TypeError:
-        return _plain(_default(value), depth + 1)
+def _listed(values: Iterator[Any]) -> list[Any]:
+    found = list(itertools.islice(values, LONGEST + 1))
+    if len(found) > LONGEST:
+        raise ValueError(f"an iterator has more than {LONGEST} values")
+    return found
+
+
+class _Copy:
+    """Copies what orjson refuses: integers over 64 bits, broken surrogates, keys of any type, endless nesting."""
+
+    def __init__(self) -> None:
+        self._around: set[int] = set()
+        self._cuts = 0
+
+    def of(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return value.encode("utf-8", "replace").decode()
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            return value if -(2**63) <= value < 2**64 else float(value) if abs(value) < 10**308 else str(value)
+        if isinstance(value, float):
+            return value if math.isfinite(value) else None
+        if id(value) in self._around or len(self._around) > DEEPEST:
+            return self._cut()
+        self._around.add(id(value))
+        try:
+            # Here, and not in a function of its own: Python has room for so many levels, and a graph is deep in it already.
+            if isinstance(value, Mapping):
+                items = cast("Mapping[Any, Any]", value).items()
+                return {self.of(key if isinstance(key, str) else str(key)): self.of(item) for key, item in items}
+            if isinstance(value, list | tuple):
+                return [self.of(item) for item in cast("Iterable[Any]", value)]
+            if dataclasses.is_dataclass(value) and not isinstance(value, type):
+                return {field.name: self.of(getattr(value, field.name)) for field in dataclasses.fields(value)}
+            try:
+                return orjson.loads(orjson.dumps(value, option=OPTIONS))
+            except TypeError:
+                return self.of(_default(value))
+        finally:
+            self._around.discard(id(value))
+
+    def _cut(self) -> str:
+        self._cuts += 1
+        if self._cuts > MOST_CUTS:
+            raise ValueError("its parts hold each other")
+        return CUT

@@ -48,3 +48,10 @@ def test_what_was_kept_is_recalled_once_and_not_what_was_complete() -> None:
         messages.recall()
 
     assert starts(take) == ["two"]
+
+
+def test_messages_are_found_in_a_state_whose_parts_hold_each_other() -> None:
+    ring: dict[str, Any] = {"messages": [AIMessage("one", id="one")]}
+    ring["others"] = [ring, {"back": ring, "messages": (AIMessage("two", id="two"),)}]
+
+    assert starts(lambda messages: messages.catch_up(ring, before=None)) == ["one", "two"]
