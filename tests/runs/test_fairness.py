@@ -6,16 +6,16 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
-from temporalio.service import RPCError
 
 from durathread.embedded.engines import Engines
-from durathread.temporal import run_workflow_id
 from tests.api.serving import serving
 from tests.eventually import eventually
-from tests.stack import Stack
 
-SLOTS, SLEEPERS = 5, 60
+SLOTS, SLEEPERS = 5, 20
 GRAPHS = """
 import asyncio
 from pathlib import Path
@@ -54,13 +54,11 @@ async def whose(headers: dict[bytes, bytes]) -> str:
 """
 
 
-async def start(stack: Stack, user: str, name: str) -> str:
-    """Start a run as a user, and return its id."""
+async def start(http: httpx.AsyncClient, user: str, name: str) -> None:
+    """Start a run as a user."""
     body: dict[str, Any] = {"assistant_id": "graph", "input": {"name": name}, "if_not_exists": "create"}
-    async with httpx.AsyncClient(base_url=stack.url, timeout=60, headers={"x-user": user}) as http:
-        answer = await http.post(f"/threads/{uuid4()}/runs", json=body)
+    answer = await http.post(f"/threads/{uuid4()}/runs", json=body, headers={"x-user": user})
     assert answer.status_code == 200
-    return answer.json()["run_id"]
 
 
 def begun(folder: Path) -> set[str]:
@@ -68,43 +66,63 @@ def begun(folder: Path) -> set[str]:
     return {path.stem for path in folder.glob("*.begun")}
 
 
-async def test_one_run_beside_many_of_another_user_waits_for_one_slot(
+def over(folder: Path) -> set[str]:
+    """Name the runs that were let end."""
+    return {path.stem for path in folder.glob("*.over")}
+
+
+async def all_wait(client: Client, queue: str, *, steps: int) -> None:
+    """Wait until as many steps as there should be wait for a slot."""
+    asked = DescribeTaskQueueRequest(
+        namespace="default",
+        task_queue=TaskQueue(name=queue),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+        include_task_queue_status=True,
+    )
+
+    async def wait() -> bool:
+        # Of the only partition that is written to, and not as old as the statistics may be.
+        answer = await client.workflow_service.describe_task_queue(asked)
+        return answer.task_queue_status.backlog_count_hint == steps
+
+    await eventually(wait, timeout=60)
+
+
+async def end(folder: Path, name: str) -> None:
+    """End a run, and wait until another has begun in its place."""
+    before = begun(folder)
+    (folder / f"{name}.over").touch()
+
+    async def another() -> bool:
+        return begun(folder) > before
+
+    await eventually(another)
+
+
+async def test_newcomers_beside_many_runs_of_another_user_wait_for_a_slot_or_two_each(
     engine_set: Engines, database: str, temporal: Client, tmp_path: Path
 ) -> None:
     assert database
     auth = {"path": "./custom_app.py:auth"}
-    async with serving(
-        engine_set, tmp_path, graphs=GRAPHS, app=AUTH, auth=auth, workers=1, N_JOBS_PER_WORKER=str(SLOTS)
-    ) as stack:
-        for part in range(0, SLEEPERS, 20):
-            await asyncio.gather(*(start(stack, "many", f"many{part + n}") for n in range(20)))
-
-        async def full() -> bool:
-            return len(begun(tmp_path)) == SLOTS
-
-        await eventually(full, timeout=60)
-        handle = temporal.get_workflow_handle(run_workflow_id(await start(stack, "one", "newcomer")))
-
-        async def queued() -> bool:
-            try:
-                return bool((await handle.describe()).raw_description.pending_activities)
-            except RPCError:
-                return False
-
-        await eventually(queued)
-        first = begun(tmp_path)
-        assert "newcomer" not in first
-        # One after the other ends: the newcomer's step is among the next.
-        for count, name in enumerate(sorted(first), start=1):
-            (tmp_path / f"{name}.over").touch()
-
-            async def another(count: int = count) -> bool:
-                return len(begun(tmp_path)) >= SLOTS + count
-
-            await eventually(another)
-            if "newcomer" in begun(tmp_path):
-                break
-        assert "newcomer" in begun(tmp_path)
-        # Some may have been on their way before its step was queued; most of the others still wait.
-        assert len(begun(tmp_path)) <= 2 * SLOTS + 1
+    async with (
+        serving(
+            engine_set, tmp_path, graphs=GRAPHS, app=AUTH, auth=auth, workers=1, N_JOBS_PER_WORKER=str(SLOTS)
+        ) as stack,
+        httpx.AsyncClient(base_url=stack.url, timeout=60) as http,
+    ):
+        queue = stack.environment["DURATHREAD_TASK_QUEUE"]
+        await asyncio.gather(*(start(http, "many", f"many{n}") for n in range(SLEEPERS)))
+        await all_wait(temporal, queue, steps=SLEEPERS - SLOTS)
+        sleeping = begun(tmp_path)
+        assert len(sleeping) == SLOTS
+        for started, user in enumerate(("one", "two", "three"), start=SLEEPERS + 1):
+            await start(http, user, user)
+            await all_wait(temporal, queue, steps=started - len(begun(tmp_path)))
+            assert user not in begun(tmp_path)
+            await end(tmp_path, sleeping.pop())
+            if user not in begun(tmp_path):
+                # Each user has a place of his own in a round of all users: one of the others' runs may precede his.
+                await end(tmp_path, sleeping.pop())
+            assert user in begun(tmp_path)
+            sleeping = begun(tmp_path) - over(tmp_path)
         (tmp_path / "morning").touch()

@@ -24,6 +24,9 @@ DYNAMIC_CONFIG = (
     # Of the tasks that wait for a worker, those come first whose user has had the fewest.
     "matching.useNewMatcher=true",
     "matching.enableFairness=true",
+    # Compared are only those that wait in the same partition of their queue. With the usual four a newcomer has waited for up
+    # to 23 slots, with one for 1 (80 tries). Written to is one; read are all, as earlier versions have written to them.
+    "matching.numTaskqueueWritePartitions=1",
 )
 SEARCH_ATTRIBUTES = ("ThreadId", "AssistantId", "GraphId", "RunStatus")
 API = "/api/v1/namespaces/default"
