@@ -4,6 +4,7 @@ A schedule that never starts anything says so in its note. Temporal creates it f
 read it in the UI, and it is there before the first worker, and after the last.
 """
 
+import asyncio
 import re
 from datetime import timedelta
 
@@ -26,6 +27,8 @@ from durathread.workflows.messages import SWEEP, Sweep
 
 # How long one answer may take.
 TIMEOUT = timedelta(seconds=5)
+# Between a change and the look whether it is there, in seconds.
+PAUSE = 0.05
 NOTE = re.compile(r"deployment (?P<deployment>[0-9a-f-]{36})(?:, database (?P<place>[^ ,;]+))?")
 
 
@@ -56,20 +59,22 @@ async def claim(client: Client, deployment: Deployment, *, task_queue: str) -> N
 
 
 async def take_over(client: Client, deployment: Deployment, *, task_queue: str) -> None:
-    """Make a task queue a database's own, whosever it was.
+    """Make a task queue a database's own, whosever it was. Who asks afterwards, finds it so.
 
     Raises:
         RPCError: Temporal does not answer.
     """
-    if await _first(client, deployment, task_queue) is None:
-        return
+    note = _note(deployment)
 
     def renote(given: ScheduleUpdateInput) -> ScheduleUpdate:
         schedule = given.description.schedule
-        schedule.state.note = _note(deployment)
+        schedule.state.note = note
         return ScheduleUpdate(schedule)
 
-    await client.get_schedule_handle(owner_schedule_id(task_queue)).update(renote, rpc_timeout=TIMEOUT)
+    # Temporal answers before it has changed anything, and drops a change that crosses another.
+    while await _first(client, deployment, task_queue) not in (None, note):
+        await client.get_schedule_handle(owner_schedule_id(task_queue)).update(renote, rpc_timeout=TIMEOUT)
+        await asyncio.sleep(PAUSE)
 
 
 async def _first(client: Client, deployment: Deployment, task_queue: str) -> str | None:

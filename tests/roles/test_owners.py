@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from alembic import command
-from temporalio.client import Client
+from temporalio.client import Client, Interceptor, OutboundInterceptor, UpdateScheduleInput
 from temporalio.worker import Worker
 
 from durathread.belonging import Belonging
@@ -28,6 +29,7 @@ from durathread.temporal import owner_schedule_id
 from durathread.workflows.messages import RunRequest
 from tests.conftest import own_database
 from tests.eventually import eventually
+from tests.runs.support import entered, lines
 from tests.stack import GRAPHS
 
 
@@ -116,6 +118,33 @@ async def test_a_queue_is_taken_over_from_a_database_that_is_gone(bare: Client, 
         await claim(bare, lost, task_queue=queue)
 
 
+class Dropping(Interceptor, OutboundInterceptor):
+    """Drops the first change of a schedule, as Temporal does with one that crosses another, without a word."""
+
+    def __init__(self) -> None:
+        self.dropped = 0
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        self.next = next
+        return self
+
+    async def update_schedule(self, input: UpdateScheduleInput) -> None:
+        if self.dropped:
+            await super().update_schedule(input)
+        self.dropped += 1
+
+
+async def test_a_queue_that_was_taken_over_is_found_so_at_once(engine_set: Engines, queue: str) -> None:
+    changing = Dropping()
+    client = await Client.connect(engine_set.temporal_address, interceptors=[changing])
+    await claim(client, Deployment(uuid4(), queue, "1/1"), task_queue=queue)
+    for number in range(10):
+        heir = Deployment(uuid4(), queue, f"2/{number}")
+        await take_over(client, heir, task_queue=queue)
+        await claim(client, heir, task_queue=queue)
+    assert changing.dropped > 1
+
+
 async def test_a_copy_of_a_database_is_told_how_to_proceed(bare: Client, queue: str) -> None:
     origin = Deployment(uuid4(), queue, "1/1")
     copy = Deployment(origin.deployment_id, queue, "2/1")
@@ -184,6 +213,42 @@ async def test_a_run_of_another_deployment_goes_back_until_its_own_worker_gets_i
     await take_over(starter, mine, task_queue=queue)
     async with Worker(first, task_queue=queue):
         await succeeded(both[0], run_id)
+
+
+async def test_a_step_of_another_deployment_goes_back_and_counts_for_nothing(
+    engine_set: Engines, both: list[Settings], queue: str, tmp_path: Path
+) -> None:
+    """The queue is taken over while a node of the first deployment is at work."""
+    first, second = [await client_of(engine_set, settings) for settings in both]
+    thread_id, run_id = str(uuid4()), str(uuid4())
+    trace, gate = tmp_path / "trace", tmp_path / "gate"
+    mine, theirs = await identity(both[0]), await identity(both[1])
+    node = {"trace": str(trace), "until": str(gate)}
+    starter = await sent(engine_set, mine, (thread_id, run_id), queue, {"b": node})
+    async with Worker(first, task_queue=queue):
+        await entered(trace)
+    before = await stored(both[0], run_id)
+    assert before
+    await take_over(starter, theirs, task_queue=queue)
+    async with Worker(second, task_queue=queue):
+        # It is offered again and again.
+        await eventually(lambda: refused(starter, run_id, times=2), timeout=60)
+    assert await stored(both[0], run_id) == before
+    assert (before.status, before.deaths) == ("running", 0)
+    assert await stored(both[1], run_id) is None
+    assert len(lines(trace)) == 1
+    gate.touch()
+    await take_over(starter, mine, task_queue=queue)
+    async with Worker(first, task_queue=queue):
+        await succeeded(both[0], run_id)
+    assert len(lines(trace)) == 2
+
+
+async def refused(client: Client, run_id: str, *, times: int) -> bool:
+    """Say whether steps of a run were handed back so often as another deployment's."""
+    events = client.get_workflow_handle(f"run/{run_id}").fetch_history_events()
+    failures = [event.activity_task_failed_event_attributes.failure async for event in events]
+    return sum("belongs to deployment" in failure.message for failure in failures) >= times
 
 
 async def handed_back(client: Client, workflow_id: str) -> bool:
