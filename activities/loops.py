@@ -23,6 +23,8 @@ T = TypeVar("T")
 # A loop that has not turned for this long has stalled, in seconds.
 STALLED = 1.0
 BEAT = 0.25
+# What a beat counts for at most, however long it was.
+LONGEST_BEAT = 2 * BEAT
 # How long work waits for the loop that its own graph has stalled, in seconds.
 PATIENCE = 30.0
 THREADS = 64
@@ -53,8 +55,8 @@ class UsersLoop(event_loop.EventLoop):
 class GraphLoop:
     """An event loop in a thread of its own."""
 
-    def __init__(self, number: int) -> None:
-        """Start the thread."""
+    def __init__(self, number: int, *, turned: float = 0.0) -> None:
+        """Start the thread, at a time of those who will watch it."""
         self.loop = UsersLoop()
         self.loop.set_task_factory(cast(Any, self._make_task))
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix=f"graph-{number}")
@@ -62,7 +64,7 @@ class GraphLoop:
         # Who has made which task, to tell whose code stalls the loop.
         self._works: weakref.WeakKeyDictionary[asyncio.Task[Any], Work[Any]] = weakref.WeakKeyDictionary()
         self._asked = False
-        self.turned = asyncio.get_running_loop().time()
+        self.turned = turned
         # Since when it has stalled, and through whom; None while it turns.
         self.stalled: float | None = None
         self.blocker: Work[Any] | None = None
@@ -248,6 +250,8 @@ class GraphLoops:
         self._main = asyncio.get_running_loop()
         self._patience = patience
         self._count = 0
+        # How long we have watched, and when that was noted last: written as one, since other threads read it.
+        self._watched = (0.0, self._main.time())
         self._open: set[Work[Any]] = set()
         self._closing: set[GraphLoop] = set()
         # The first is the loop; each of the others is there because all before it have stalled.
@@ -256,7 +260,7 @@ class GraphLoops:
 
     def _fresh(self) -> GraphLoop:
         self._count += 1
-        return GraphLoop(self._count)
+        return GraphLoop(self._count, turned=self._clock())
 
     @property
     def stalled(self) -> int:
@@ -296,13 +300,19 @@ class GraphLoops:
         """Notice loops that stall, turn again or end, until cancelled."""
         while True:
             for loop in self._loops:
-                loop.ask(self._main.time, self._turns)
+                loop.ask(self._clock, self._turns)
             await asyncio.sleep(BEAT)
+            self._watched = (self._clock(), self._main.time())
             for loop in tuple(self._loops):
                 self._look_at(loop)
             for work in tuple(self._open):
                 self._place(work)
             self._tidy()
+
+    def _clock(self) -> float:
+        """Tell the time that we have watched, in seconds. While all of the process stood still, nobody did."""
+        before, since = self._watched
+        return before + min(self._main.time() - since, LONGEST_BEAT)
 
     def _look_at(self, loop: GraphLoop) -> None:
         if loop not in self._loops:
@@ -310,8 +320,9 @@ class GraphLoops:
         if not loop.alive:
             self._bury(loop)
             return
-        # Compared with our own turn: a machine that starves this loop as well says nothing about the other.
-        stalls = self._main.time() - loop.turned > STALLED
+        # By the time that we have watched: what stops this loop as well (SIGSTOP, a laptop that sleeps, a node that holds the
+        # GIL, a machine with no time for us) says nothing about the other.
+        stalls = self._clock() - loop.turned > STALLED
         if stalls and loop.stalled is None:
             loop.stalled, loop.blocker = loop.turned, loop.working()
             self.set_aside += 1
@@ -321,7 +332,7 @@ class GraphLoops:
                 **_named(loop.blocker),
             )
         elif not stalls and loop.stalled is not None:
-            log.info("The event loop turns again", after=round(self._main.time() - loop.stalled, 1))
+            log.info("The event loop turns again", after=round(self._clock() - loop.stalled, 1))
             loop.stalled = loop.blocker = None
 
     def _place(self, work: Work[Any]) -> None:
@@ -339,7 +350,7 @@ class GraphLoops:
         """Whether work waits for a loop that has stalled: its graph's clients may be bound to that one."""
         blocker = loop.blocker
         other = blocker is not None and blocker.graph_id and work.graph_id and blocker.graph_id != work.graph_id
-        return not other and self._main.time() - (loop.stalled or 0) < self._patience
+        return not other and self._clock() - (loop.stalled or 0) < self._patience
 
     def _bury(self, loop: GraphLoop) -> None:
         """Give up what a loop had whose thread has ended: it cannot go on."""

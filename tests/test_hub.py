@@ -1,10 +1,13 @@
 """The hub's own life, streams aside."""
 
 import asyncio
-from collections.abc import Collection
+import contextlib
+from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
+from typing import Any, Self, cast
 from uuid import uuid4
 
+import pytest
 from redis.asyncio import Redis
 
 from durathread.embedded import folder as folders
@@ -12,9 +15,12 @@ from durathread.embedded.engines import Engines
 from durathread.embedded.ports import free_port
 from durathread.embedded.valkey import Valkey
 from durathread.lifecycle import Owner
+from durathread.streams import interest
 from durathread.streams.connection import connect
 from durathread.streams.events import stream_key
-from durathread.streams.hub import FIRST_PAGE, open_hub
+from durathread.streams.hub import FIRST_PAGE, Hub, open_hub
+from durathread.streams.interest import Watchers
+from durathread.streams.publisher import Publisher
 
 
 async def statuses(subjects: Collection[str]) -> dict[str, str | None]:
@@ -35,6 +41,70 @@ async def test_a_hub_that_is_closed_while_it_connects_ends(engine_set: Engines) 
         ended, _ = await asyncio.wait([asyncio.create_task(opened(redis, turns))], timeout=30)
         assert ended, f"not after {turns} turns"
         await redis.aclose()
+
+
+class Losing:
+    """A client of Valkey that loses a cancellation, as Python 3.11 may when it comes while a command is sent."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def lose(self, *_: Any, **__: Any) -> list[Any]:
+        self.asked.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.get_running_loop().create_future()
+        return []
+
+    xrange = zrangebyscore = execute = lose
+
+    def pipeline(self, **_: Any) -> Self:
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        # A command that joins the pipeline.
+        return lambda *_, **__: self
+
+
+async def test_the_reader_of_a_run_ends_with_the_last_who_watches_even_if_its_cancellation_is_lost() -> None:
+    redis = Losing()
+    hub = Hub(cast(Any, redis), statuses)
+    watching = asyncio.ensure_future(anext(hub.events("watched")))
+    await redis.asked.wait()
+    [reader] = [task for task in asyncio.all_tasks() if task.get_name() == "reader watched"]
+    watching.cancel()
+    await asyncio.wait([watching, reader], timeout=30)
+    assert reader.done()
+
+
+async def say_who_watches(redis: Any) -> None:
+    watchers = Watchers(redis)
+    async with watchers.watching("thread"):
+        await watchers.run()
+
+
+async def publish(redis: Any) -> None:
+    publisher = Publisher(redis, max_events=10, ttl=10)
+    publisher.publish("run", "values", b"1")
+    await publisher.run()
+
+
+@pytest.mark.parametrize("part", [publish, say_who_watches])
+async def test_a_part_of_the_process_ends_when_cancelled_even_if_that_is_lost(
+    part: Callable[[Any], Coroutine[Any, Any, None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interest, "AGAIN", 0)
+    redis = Losing()
+    working = asyncio.create_task(part(redis))
+    await redis.asked.wait()
+    working.cancel()
+    await asyncio.wait([working], timeout=30)
+    assert working.done()
 
 
 async def test_marks_wait_while_valkey_is_away(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """The graphs' event loop: others go on while a node blocks it, nothing ends it, and all that runs on it can be cancelled."""
 
 import asyncio
+import ctypes
 import os
+import signal
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
@@ -353,3 +356,51 @@ async def test_work_that_is_cancelled_while_it_begins_does_not_hang(loops: Graph
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(asyncio.wrap_future(work.outcome), 30)
+
+
+WATCHED = """
+import asyncio, sys
+from durathread.activities.loops import BEAT, GraphLoops
+
+
+async def main():
+    loops = GraphLoops()
+    watch = asyncio.create_task(loops.watch())
+    await asyncio.sleep(2 * BEAT)
+    print("watched", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    await asyncio.sleep(4 * BEAT)
+    print(loops.set_aside, flush=True)
+    watch.cancel()
+    loops.close()
+
+
+asyncio.run(main())
+"""
+
+
+async def test_a_process_that_was_frozen_has_no_loop_that_a_node_blocks() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-c", WATCHED, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin
+    assert process.stdout
+    assert await process.stdout.readline() == b"watched\n"
+    process.send_signal(signal.SIGSTOP)
+    # That long it stands still, at least.
+    await asyncio.sleep(STALLED + 3 * BEAT)
+    process.send_signal(signal.SIGCONT)
+    process.stdin.write(b"on\n")
+    assert await process.stdout.readline() == b"0\n"
+    assert await process.wait() == 0
+
+
+async def test_a_node_that_holds_the_gil_does_not_block_its_loop_alone(loops: GraphLoops) -> None:
+    async def hold() -> None:
+        ctypes.PyDLL(None).usleep(int((STALLED + 3 * BEAT) * 1_000_000))
+
+    with structlog.testing.capture_logs() as lines:
+        await loops.run(hold, graph_id="holding")
+        await loops.run(where, graph_id="holding")
+        await asyncio.sleep(2 * BEAT)
+    assert lines == []

@@ -271,6 +271,7 @@ class Hub:
         """Move a run's events from Valkey to the watch's log, until the end."""
         last = watch.base
         while True:
+            stop_if_cancelled()
             watch.news.clear()
             was_over = watch.ended.is_set()
             try:
@@ -283,6 +284,7 @@ class Hub:
                 if not was_over:
                     await asyncio.sleep(RETRY)
                     continue
+            stop_if_cancelled()
             watch.grow()
             if watch.log and watch.log[-1].name == END:
                 return

@@ -67,6 +67,7 @@ class Interest:
                     await pubsub.subscribe(CHANNEL)
                     stop_if_cancelled()
                     known = cast(list[bytes], await self._redis.zrangebyscore(KEY, time.time(), "+inf"))
+                    stop_if_cancelled()
                     self._note([thread_id.decode() for thread_id in known])
                     self._deaf = False
                     async for message in pubsub.listen():
@@ -121,6 +122,7 @@ class Watchers:
     async def run(self) -> None:
         """Say again what is watched, until cancelled."""
         while True:
+            stop_if_cancelled()
             await asyncio.sleep(AGAIN)
             try:
                 await self._say(list(self._counts))

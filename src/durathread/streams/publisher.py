@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from durathread.encode import dumps
 from durathread.lifecycle import Owner
+from durathread.streams.cancellation import stop_if_cancelled
 from durathread.streams.events import (
     END,
     FRAMES,
@@ -162,6 +163,7 @@ class Publisher:
         """Write batches until cancelled. From then on nobody waits for it."""
         try:
             while True:
+                stop_if_cancelled()
                 await self._wake.wait()
                 self._wake.clear()
                 batch, self._batch = self._batch, _Batch()
