@@ -9,7 +9,7 @@ from langchain_core.runnables import RunnableConfig
 from pydantic import Field
 from starlette.responses import Response
 
-from durathread.api.authorization import Caller, CallerDep
+from durathread.api.authorization import Caller, CallerDep, require_own, stamped
 from durathread.api.bodies import Routes
 from durathread.api.deps import AssistantId, Server, ServerDep
 from durathread.api.errors import problems
@@ -127,7 +127,7 @@ async def create(body: AssistantCreate, server: ServerDep, caller: CallerDep) ->
             description=body.description,
             config=config,
             context=context,
-            metadata=body.metadata,
+            metadata=stamped(body.metadata, only),
         )
         if created is None and body.if_exists == "do_nothing":
             created = await assistants.get(conn, assistant_id, only=only)
@@ -178,6 +178,8 @@ async def patch(assistant_id: AssistantId, body: AssistantPatch, server: ServerD
     async with transaction(server.pool) as conn:
         current = await assistants.lock(conn, assistant_id, only=only)
         revised = current and await assistants.revise(conn, _patched(current, body))
+        if revised:
+            require_own(revised.metadata, only)
     return Json(assistant_json(_found(revised, assistant_id)))
 
 
@@ -282,6 +284,8 @@ async def set_latest(assistant_id: AssistantId, body: VersionChoice, server: Ser
     only = await caller.ask("assistants", "update", {"assistant_id": assistant_id, "version": body.version})
     async with transaction(server.pool) as conn:
         restored = await assistants.restore(conn, assistant_id, body.version, only=only)
+        if restored:
+            require_own(restored.metadata, only)
     if restored is None:
         raise NotFound(f"Assistant with ID {assistant_id} has no version {body.version}")
     return Json(assistant_json(restored))

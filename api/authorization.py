@@ -10,7 +10,7 @@ from starlette.requests import HTTPConnection
 
 from durathread.api.authority import Action, Authority, Resource
 from durathread.api.deps import ServerDep
-from durathread.errors import Unauthenticated
+from durathread.errors import Forbidden, Unauthenticated
 from durathread.records import JsonObject
 from durathread.store.filters import Filter
 from durathread.users import User
@@ -70,6 +70,27 @@ class Caller:
     def user_id(self) -> str | None:
         """Who the caller is, if that is known."""
         return self.user.identity if self.user else None
+
+
+def stamped(metadata: JsonObject, only: Filter | None) -> JsonObject:
+    """Add to the metadata of what is made what all must have that its caller finds.
+
+    Raises:
+        Forbidden: it would be another's.
+    """
+    full = {**(only.sole if only else {}), **metadata}
+    require_own(full, only)
+    return full
+
+
+def require_own(metadata: JsonObject, only: Filter | None) -> None:
+    """Refuse to leave a row that its writer would not find: it would be another's.
+
+    Raises:
+        Forbidden: the filter does not let it through.
+    """
+    if only is not None and not only.admits(metadata):
+        raise Forbidden("Forbidden")
 
 
 def _named(thread_id: UUID, run_id: UUID | None) -> JsonObject:

@@ -20,6 +20,8 @@ from durathread.api.run_commands import input_inject, input_respond, run_start, 
 from durathread.api.state_commands import agent_get_tree, state_get, state_list_checkpoints
 from durathread.errors import Error
 from durathread.records import JsonObject
+from durathread.store import threads
+from durathread.store.pool import connection
 
 log = structlog.get_logger()
 
@@ -35,6 +37,8 @@ METHODS: dict[str, Carry] = {
     "state.fork": state_fork,
     "agent.getTree": agent_get_tree,
 }
+# What succeeds without a thread. The others fail, and then say nothing of where its events are.
+READING = ("state.get", "state.listCheckpoints", "agent.getTree")
 SUBSCRIPTIONS = ("subscription.subscribe", "subscription.unsubscribe", "subscription.reconnect")
 CODES: dict[int, Code] = {
     400: "invalid_argument",
@@ -63,13 +67,23 @@ async def carry_out(server: Server, caller: Caller, thread_id: UUID, asked: Comm
         if carry is None:
             raise _unknown(asked.method)
         # Before the command: what it brings about comes behind.
-        seq = await applied(server, thread_id)
+        seq = await _applied(server, caller, thread_id, asked.method)
         return succeeded(asked.command_id, await carry(server, caller, thread_id, asked.params), seq=seq)
     except (Refused, Error, HTTPException) as error:
         return failed(asked.command_id, refusal_of(error))
     except Exception:
         log.exception("A command failed", method=asked.method)
         return failed(asked.command_id, Refused("unknown_error", "Internal Server Error"))
+
+
+async def _applied(server: Server, caller: Caller, thread_id: UUID, method: str) -> int:
+    """Return what `applied` says; of a thread that the caller may not read, what it says of none."""
+    if method in READING:
+        only = await caller.may_read(thread_id)
+        async with connection(server.pool) as conn:
+            if only is not None and await threads.get(conn, thread_id, only=only) is None:
+                return 0
+    return await applied(server, thread_id)
 
 
 def refusal_of(error: Refused | Error | HTTPException) -> Refused:

@@ -9,7 +9,7 @@ from pydantic import Field
 from starlette.responses import Response
 from uuid_utils.compat import uuid7
 
-from durathread.api.authorization import Caller, CallerDep
+from durathread.api.authorization import Caller, CallerDep, require_own, stamped
 from durathread.api.bodies import Routes
 from durathread.api.deps import CronId, Server, ServerDep, ThreadId
 from durathread.api.errors import problems
@@ -133,6 +133,7 @@ async def patch(cron_id: CronId, body: CronPatch, server: ServerDep, caller: Cal
         before = _found(await crons.lock(conn, cron_id, only=only), cron_id)
         assistant = await find_assistant(conn, server.graphs, str(before.assistant_id))
         patched = _patched(before, given, stamp=value.get("metadata") or {})
+        require_own(patched.metadata, only)
         after = _found(await crons.revise(conn, _checked(patched, assistant, terms=server.terms)), cron_id)
     try:
         await _publish(server, cron_id)
@@ -166,7 +167,7 @@ async def _create(server: Server, caller: Caller, body: CronCreate, *, thread_id
     async with transaction(server.pool) as conn:
         if thread_id and await threads.get(conn, thread_id, only=run.only) is None:
             raise NotFound("Thread or assistant not found.")
-        new = replace(new, metadata={**new.metadata, **(only.sole if only else {})})
+        new = replace(new, metadata=stamped({**new.metadata, **(only.sole if only else {})}, only))
         cron = await crons.insert(conn, _checked(new, run.new.assistant, terms=server.terms))
     try:
         await _publish(server, cron.cron_id)

@@ -25,6 +25,7 @@ from durathread.records import IN_FLIGHT, Run, Thread
 from durathread.settings import Settings
 from durathread.store import runs, threads
 from durathread.store.filters import Filter
+from durathread.store.guarded import GuardedItems
 from durathread.store.pool import Pool, connection
 from durathread.streams.events import FRAMES, THREAD, settled
 from durathread.streams.hub import Hub
@@ -71,6 +72,7 @@ class Server:
     temporal_seen: float = 0
     sending: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SENT_AT_ONCE))
     authority: Authority | None = None
+    guarded: GuardedItems | None = None
     edited: dict[UUID, "_Turn"] = field(default_factory=dict[UUID, "_Turn"])
 
     @property

@@ -38,6 +38,7 @@ from durathread.preflight import settled
 from durathread.registration import first_nodes_of, names_of, register
 from durathread.settings import Settings
 from durathread.store import deployment as deployments
+from durathread.store.guarded import GuardedItems
 from durathread.store.items import LoopStore, open_store
 from durathread.store.pool import connection, open_pool, wait_for_database
 from durathread.streams.connection import connect as connect_valkey
@@ -107,6 +108,7 @@ async def open_server(
             settings, graphs, loops, first_nodes, pool, store, temporal, redis, hub, publisher, watchers, terms, owner
         )
         server.authority = authority
+        server.guarded = GuardedItems(pool, items)
         await stack.enter_async_context(owner.keeping(watchers.run(), name="watchers"))
         for schedule in (_sweep(settings, server), _expiry(settings, terms.expiry)):
             keeper = _keep_scheduled(temporal, *schedule)

@@ -3,16 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, cast
 
-import structlog
 from fastapi import Query
-from langgraph.store.base import Item, NamespacePath, SearchItem
+from langgraph.store.base import Item, NamespacePath, PutOp, SearchItem
 from pydantic import AfterValidator, Field
 from starlette.responses import Response
 
-from durathread.api.authority import Action
-from durathread.api.authorization import Caller, CallerDep
+from durathread.api.authorization import CallerDep
 from durathread.api.bodies import Routes
-from durathread.api.deps import ServerDep
+from durathread.api.deps import Server, ServerDep
 from durathread.api.errors import problems
 from durathread.api.json import Json
 from durathread.api.schemas import FoundItems, FoundNamespaces, ItemModel
@@ -22,9 +20,8 @@ from durathread.errors import BadRequest, Invalid
 from durathread.preparation import Body
 from durathread.records import JsonObject
 from durathread.store.filters import Filter
+from durathread.store.guarded import GuardedItems
 from durathread.store.items import ONLY, OPERATORS
-
-log = structlog.get_logger()
 
 router = Routes(prefix="/store", tags=["Store"])
 
@@ -85,19 +82,24 @@ class NamespaceSearch(Body):
     offset: int = Field(0, ge=0, lt=2**31)
 
 
-@router.put("/items", status_code=204, responses=problems(400))
+@router.put("/items", status_code=204, responses=problems(400, 409))
 async def put(body: ItemPut, server: ServerDep, caller: CallerDep) -> Response:
     """Keep an item, in place of one of the same key. Namespace and key together have at most 2,000 bytes."""
     value: JsonObject = {"namespace": tuple(body.namespace), "key": body.key, "value": body.value, "index": body.index}
-    await _ask(caller, "put", value)
+    only = await caller.ask("store", "put", value)
     namespace = _allowed(value)
     if not namespace:
         raise BadRequest("Namespace cannot be empty.")
     if namespace[0] == RESERVED:
         raise BadRequest(f"The first label of a namespace cannot be '{RESERVED}'.")
     _require_short(*namespace, value["key"])
-    ttl: JsonObject = {} if body.ttl is None else {"ttl": body.ttl}
-    await server.store.aput(namespace, value["key"], value["value"], value["index"], **ttl)
+    stamp: JsonObject = {**(only.sole if only else {}), **(value.get("metadata") or {})}
+    if only is not None or stamp:
+        op = PutOp(namespace, value["key"], value["value"], value["index"], body.ttl)
+        await _guarded(server).put(op, stamp=stamp, only=only)
+    else:
+        ttl: JsonObject = {} if body.ttl is None else {"ttl": body.ttl}
+        await server.store.aput(namespace, value["key"], value["value"], value["index"], **ttl)
     return Response(status_code=204)
 
 
@@ -117,8 +119,11 @@ async def get(
         raise Invalid("namespace: labels must not be empty")
     refresh = refresh_ttl.lower() in TRUE if refresh_ttl else None
     value: JsonObject = {"namespace": labels, "key": clean(key)}
-    await _ask(caller, "get", value)
-    found = await server.store.aget(_allowed(value), value["key"], refresh_ttl=refresh)
+    only = await caller.ask("store", "get", value)
+    if only is None:
+        found = await server.store.aget(_allowed(value), value["key"], refresh_ttl=refresh)
+    else:
+        found = await _guarded(server).get(_allowed(value), value["key"], only=only, refresh=refresh)
     return Json(found and _shown(found))
 
 
@@ -126,8 +131,11 @@ async def get(
 async def delete(body: ItemDelete, server: ServerDep, caller: CallerDep) -> Response:
     """Delete an item, if it is there."""
     value: JsonObject = {"namespace": tuple(body.namespace), "key": body.key}
-    await _ask(caller, "delete", value)
-    await server.store.adelete(_allowed(value), value["key"])
+    only = await caller.ask("store", "delete", value)
+    if only is None:
+        await server.store.adelete(_allowed(value), value["key"])
+    else:
+        await _guarded(server).delete(_allowed(value), value["key"], only=only)
     return Response(status_code=204)
 
 
@@ -142,7 +150,7 @@ async def search(body: ItemSearch, server: ServerDep, caller: CallerDep) -> Resp
         "offset": body.offset,
         "query": body.query or None,
     }
-    only = await _ask(caller, "search", value)
+    only = await caller.ask("store", "search", value)
     query, limit, offset = value["query"], value["limit"], value["offset"]
     found = await server.store.asearch(
         _allowed(value),
@@ -167,10 +175,13 @@ async def namespaces(body: NamespaceSearch, server: ServerDep, caller: CallerDep
         "limit": body.limit,
         "offset": body.offset,
     }
-    await _ask(caller, "list_namespaces", value)
+    only = await caller.ask("store", "list_namespaces", value)
     prefix, suffix = _allowed(value), tuple(value["suffix"] or ())
     _require_short(*prefix)
     _require_short(*suffix)
+    if only is not None:
+        asked = {**value, "prefix": prefix, "suffix": suffix}
+        return Json({"namespaces": await _guarded(server).namespaces(asked, only=only)})
     found = await server.store.alist_namespaces(
         prefix=_path(prefix),
         suffix=_path(suffix),
@@ -181,13 +192,9 @@ async def namespaces(body: NamespaceSearch, server: ServerDep, caller: CallerDep
     return Json({"namespaces": found})
 
 
-async def _ask(caller: Caller, action: Action, value: JsonObject) -> Filter | None:
-    """Ask whether the caller may do something to items, and where: handlers rewrite the namespace."""
-    only = await caller.ask("store", action, value)
-    if only is not None and action != "search":
-        # Items have no metadata.
-        log.warning("Only searches of the store can be filtered: rewrite the namespace instead", action=action)
-    return only
+def _guarded(server: Server) -> GuardedItems:
+    assert server.guarded is not None
+    return server.guarded
 
 
 def _allowed(value: JsonObject) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from starlette.responses import Response
 from uuid_utils.compat import uuid7
 
-from durathread.api.authorization import Caller, CallerDep
+from durathread.api.authorization import Caller, CallerDep, require_own, stamped
 from durathread.api.bodies import Routes
 from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread, listed
 from durathread.api.editing import Edit, UpdateBody, draft, position_of, show
@@ -121,7 +121,7 @@ class Prune(Body):
     strategy: Literal["delete", "keep_latest"] = "delete"
 
 
-@router.post("", response_model=ThreadModel, responses=problems(400, 404, 409, 504))
+@router.post("", response_model=ThreadModel, responses=problems(400, 403, 404, 409, 504))
 async def create(body: ThreadCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Create a thread."""
     thread_id = UUID(body.thread_id) if body.thread_id else uuid7()
@@ -133,7 +133,7 @@ async def create(body: ThreadCreate, server: ServerDep, caller: CallerDep) -> Re
     metadata: JsonObject = value.get("metadata") or {}
     drafted = await _history(server, thread_id, body.supersteps, metadata=metadata) if body.supersteps else None
     async with transaction(server.pool) as conn:
-        created = await threads.insert(conn, thread_id, metadata=metadata)
+        created = await threads.insert(conn, thread_id, metadata=stamped(metadata, only))
         is_new = created is not None
         if is_new and lifetime:
             await lifetimes.grant(conn, thread_id, lifetime)
@@ -174,14 +174,10 @@ async def count(body: ThreadFilter, server: ServerDep, caller: CallerDep) -> Res
         return Json(await threads.count(conn, wanted))
 
 
-@router.post("/prune", response_model=Pruned, responses=problems(400, 404))
+@router.post("/prune", response_model=Pruned, responses=problems(400))
 async def prune(body: Prune, server: ServerDep, caller: CallerDep) -> Response:
     """Delete threads, or all but their latest checkpoints. Unknown threads are skipped, as are busy ones with `keep_latest`."""
     allowed = {thread_id: await caller.may_delete(thread_id) for thread_id in map(UUID, body.thread_ids)}
-    async with connection(server.pool) as conn:
-        for thread_id, only in allowed.items():
-            if only is not None and await threads.is_anothers(conn, thread_id, only):
-                raise NotFound(f"Thread with ID {thread_id} not found")
     act = remove if body.strategy == "delete" else _keep_latest
     pruned = [await act(server, thread_id, only=only) for thread_id, only in allowed.items()]
     return Json({"pruned_count": sum(pruned)})
@@ -223,6 +219,8 @@ async def patch(
         patched = await threads.patch(conn, thread_id, metadata=value.get("metadata") or {}, only=only)
         if patched is not None and "ttl" in body.model_fields_set:
             await lifetimes.grant(conn, thread_id, _lifetime(body.ttl))
+        if patched is not None:
+            require_own(patched.metadata, only)
     if patched is None:
         raise NotFound(f"Thread with ID {thread_id} not found")
     if "return=minimal" in prefer.replace(" ", "").lower():
@@ -271,8 +269,9 @@ async def _copied_metadata(
     async with connection(server.pool) as conn:
         source = await threads.get(conn, thread_id, only=only)
     value: JsonObject = {"thread_id": copy_id, "metadata": source.metadata if source else {}, "if_exists": "raise"}
-    await caller.ask("threads", "create", value)
-    return value.get("metadata") or {}
+    mine = await caller.ask("threads", "create", value)
+    # Whoever copies what is shared has a copy of their own.
+    return stamped({**(value.get("metadata") or {}), **(mine.sole if mine else {})}, mine)
 
 
 async def _history(

@@ -272,6 +272,16 @@ async def test_a_filter_narrows_a_search_of_items(scripted: Stack) -> None:
         assert refused.value.response.status_code == 400
 
 
+async def test_an_item_cannot_be_put_in_anothers_name(scripted: Stack) -> None:
+    namespace = [uuid4().hex]
+    rule = {"stamp": {"owner": "y"}, "return": {"owner": "x"}}
+    async with whoever(scripted, store_put=rule) as user, whoever(scripted) as reader:
+        with pytest.raises(httpx.HTTPStatusError) as refused:
+            await user.store.put_item(namespace, key="k", value={})
+        assert refused.value.response.status_code == 403
+        assert await reader.store.get_item(namespace, key="k") is None
+
+
 async def test_an_assistant_is_asked_for_besides_the_run(scripted: Stack) -> None:
     async with whoever(scripted, assistants_read={"return": False}) as user:
         assert await user.runs.wait(None, "agent", input={"log": []}) == {"log": ["a", "b", "c"]}
@@ -320,3 +330,53 @@ async def test_an_id_that_is_taken_by_another_is_a_conflict(scripted: Stack) -> 
         for again in ("raise", "do_nothing"):
             with pytest.raises(ConflictError):
                 await user.threads.create(thread_id=thread_id, if_exists=cast(Any, again))
+
+
+ALICE: Any = {"return": {"owner": "x"}}
+EITHER: Any = {"return": {"$or": [{"owner": "x"}, {"members": {"$contains": "x"}}]}}
+ANOTHERS: Any = {"owner": "y"}
+
+
+@pytest.mark.parametrize("rule", [ALICE, EITHER], ids=["one owner", "owner or member"])
+async def test_nothing_is_made_in_anothers_name(scripted: Stack, rule: Any) -> None:
+    async with whoever(scripted, **{"*": rule}) as user, whoever(scripted) as all_seeing:
+        tag = {"tag": uuid4().hex}
+        with pytest.raises(PermissionDeniedError):
+            await user.threads.create(metadata={**ANOTHERS, **tag})
+        with pytest.raises(PermissionDeniedError):
+            await user.assistants.create("agent", metadata={**ANOTHERS, **tag})
+        assert await all_seeing.threads.search(metadata=tag) == []
+        assert await all_seeing.assistants.search(metadata=tag) == []
+
+
+async def test_no_run_or_cron_is_made_in_anothers_name(scripted: Stack) -> None:
+    mine: Any = {"return": {"owner": "x"}}
+    async with (
+        whoever(scripted, threads_create_run=EITHER) as user,
+        whoever(scripted, threads_create_run=mine, crons_create=EITHER) as planner,
+        whoever(scripted) as all_seeing,
+    ):
+        thread_id, tag = str(uuid4()), {"tag": uuid4().hex}
+        with pytest.raises(PermissionDeniedError):
+            await user.runs.create(
+                thread_id, "agent", input={"log": []}, if_not_exists="create", metadata={**ANOTHERS, **tag}
+            )
+        assert await all_seeing.threads.search(ids=[thread_id]) == []
+        with pytest.raises(PermissionDeniedError):
+            await planner.crons.create("agent", schedule="0 0 1 1 *", input={}, metadata={**ANOTHERS, **tag})
+        assert await all_seeing.crons.count(metadata=tag) == 0
+
+
+@pytest.mark.parametrize("rule", [ALICE, EITHER], ids=["one owner", "owner or member"])
+async def test_nothing_is_given_away(scripted: Stack, rule: Any) -> None:
+    async with whoever(scripted, **{"*": rule}) as user:
+        own = {"owner": "x"}
+        thread = await user.threads.create(metadata=own)
+        with pytest.raises(PermissionDeniedError):
+            await user.threads.update(thread["thread_id"], metadata=ANOTHERS)
+        assert cast(Any, await user.threads.get(thread["thread_id"]))["metadata"] == own
+        made = await user.assistants.create("agent", metadata=own)
+        with pytest.raises(PermissionDeniedError):
+            await user.assistants.update(made["assistant_id"], metadata=ANOTHERS)
+        assert (await user.assistants.get(made["assistant_id"]))["version"] == 1
+        await user.assistants.delete(made["assistant_id"])

@@ -70,8 +70,6 @@ THREAD_CALLS: dict[str, Callable[[LangGraphClient, str], Awaitable[Any]]] = {
     "update": lambda c, t: c.threads.update(t, metadata={"topic": "stolen"}),
     "update minimally": lambda c, t: c.threads.update(t, metadata={"topic": "stolen"}, return_minimal=True),
     "delete": lambda c, t: c.threads.delete(t),
-    "prune": lambda c, t: c.threads.prune([t]),
-    "keep latest": lambda c, t: c.threads.prune([t], strategy="keep_latest"),
     "get_state": lambda c, t: c.threads.get_state(t),
     "get_state at": lambda c, t: c.threads.get_state(t, checkpoint_id=str(uuid4())),
     "get_state of": lambda c, t: c.threads.get_state(t, checkpoint=cast(Any, {"checkpoint_ns": ""})),
@@ -100,7 +98,7 @@ async def test_a_thread_of_another_does_not_exist(
 
 
 @pytest.mark.parametrize(
-    "call", [call for call in THREAD_CALLS if call not in ("delete", "prune", "runs.cancel_many", "join_stream")]
+    "call", [call for call in THREAD_CALLS if call not in ("delete", "runs.cancel_many", "join_stream")]
 )
 async def test_its_owner_may_do_it(alice: LangGraphClient, thread_id: str, call: str) -> None:
     await THREAD_CALLS[call](alice, thread_id)
@@ -209,14 +207,14 @@ async def test_a_copy_of_anothers_thread_is_a_conflict(
     assert (await alice.threads.get_state(copied["thread_id"]))["values"] == {"log": ["mine", "a", "b", "c"]}
 
 
-async def test_a_prune_that_names_anothers_thread_does_nothing(
-    alice: LangGraphClient, bob: LangGraphClient, thread_id: str
+@pytest.mark.parametrize("strategy", ["delete", "keep_latest"])
+async def test_a_prune_skips_anothers_thread_as_it_skips_none(
+    alice: LangGraphClient, bob: LangGraphClient, thread_id: str, strategy: Any
 ) -> None:
+    before = await alice.threads.get(thread_id), await alice.threads.get_history(thread_id)
     own = (await bob.threads.create())["thread_id"]
-    with pytest.raises(NotFoundError):
-        await bob.threads.prune([own, thread_id])
-    assert (await bob.threads.get(own))["thread_id"] == own
-    assert await bob.threads.prune([own, str(uuid4())]) == {"pruned_count": 1}
+    assert await bob.threads.prune([own, thread_id, str(uuid4())], strategy=strategy) == {"pruned_count": 1}
+    assert (await alice.threads.get(thread_id), await alice.threads.get_history(thread_id)) == before
 
 
 async def test_an_owner_cannot_be_given_away(alice: LangGraphClient, bob: LangGraphClient) -> None:

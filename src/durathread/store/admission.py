@@ -13,7 +13,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from durathread import records
-from durathread.errors import NotFound, ThreadBusy
+from durathread.errors import Forbidden, NotFound, ThreadBusy
 from durathread.records import Json, JsonObject, NewRun, Run, RunStatus, Thread
 from durathread.store import lifetimes, runs, threads
 from durathread.store.filters import Filter
@@ -79,16 +79,19 @@ async def admit(conn: Connection, new: NewRun, *, only: Filter | None = None) ->
     Args:
         conn: with the transaction.
         new: the run.
-        only: lets the thread through, unless that is made for the run.
+        only: lets the thread through, also if that is made for the run.
 
     Raises:
         NotFound: the thread does not exist, and shall not be created.
         ThreadBusy: the strategy is `reject`, and a run is in flight.
+        Forbidden: the thread that would be made is another's.
     """
     created = False
     if new.create_thread:
         args = (new.thread_id, Jsonb(dict(new.thread_metadata)), new.temporary)
         created = (await conn.execute(CREATE_THREAD, args)).rowcount == 1
+    if created and only is not None and not only.admits(dict(new.thread_metadata)):
+        raise Forbidden("Forbidden")
     if created and new.lifetime:
         await lifetimes.grant(conn, new.thread_id, new.lifetime)
     thread = await threads.lock(conn, new.thread_id, only=None if created else only)

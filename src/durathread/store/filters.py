@@ -46,6 +46,10 @@ class Filter:
         """What all that passes must contain, as far as that is one document; else an empty one."""
         return self.documents[0] if len(self.documents) == 1 else {}
 
+    def admits(self, metadata: JsonObject) -> bool:
+        """Say whether what has such metadata passes."""
+        return any(_contains(metadata, document) for document in self.documents)
+
 
 def shown(only: Filter | None) -> list[Jsonb] | None:
     """Return the parameter `only` of `SHOWN`."""
@@ -128,3 +132,20 @@ def _merged(one: JsonObject, other: JsonObject) -> JsonObject | None:
         elif type(known) is not type(value) or known != value:
             return None
     return merged
+
+
+def _contains(metadata: JsonObject, document: JsonObject) -> bool:
+    """Say of a document what Postgres' `@>` says."""
+    return all(key in metadata and _holds(jsonable(metadata[key]), wanted) for key, wanted in document.items())
+
+
+def _holds(value: Any, wanted: Any) -> bool:
+    if isinstance(wanted, list):
+        items = cast(list[Any], value) if isinstance(value, list) else []
+        return all(any(_same(item, one) for item in items) for one in cast(list[Any], wanted))
+    return _same(value, wanted)
+
+
+def _same(value: Any, wanted: Any) -> bool:
+    # To Python, 1 is True.
+    return isinstance(value, bool) is isinstance(wanted, bool) and value == wanted

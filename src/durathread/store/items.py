@@ -27,7 +27,7 @@ from durathread.encode import dumps
 from durathread.errors import ConfigError, Unavailable
 from durathread.records import JsonObject
 from durathread.store.exclusive import exclusive
-from durathread.store.pool import Pool, is_outage
+from durathread.store.pool import Connection, Pool, is_outage
 
 OPERATORS = {"$eq": "=", "$ne": "!=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 DIMENSIONS = (
@@ -35,7 +35,7 @@ DIMENSIONS = (
 )
 # Not a client's operator: what the caller of a search may see contains one of the documents.
 ONLY = "$only"
-CONTAINS_ONE: LiteralString = "store.value @> ANY(%s::jsonb[])"
+CONTAINS_ONE: LiteralString = "coalesce(store.durathread_stamp, store.value) @> ANY(%s::jsonb[])"
 # What is not there is equal to null.
 EQUALITY: LiteralString = "coalesce(store.value #> {path}, 'null') {operator} {wanted}::jsonb"
 # JSON compares numbers as numbers and strings as strings; what is of another type is neither less nor more.
@@ -109,9 +109,18 @@ class Items(AsyncPostgresStore):
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Carry out operations."""
         asked = list(ops)
-        if isinstance(self.embeddings, Prepared):
-            await self.embeddings.prepare(list(_texts(asked, fields=(self.index_config or {}).get("fields"))))
+        await self.prepare(asked)
         return await super().abatch(asked)
+
+    async def prepare(self, ops: Sequence[Op]) -> None:
+        """Embed what operations will need embedded."""
+        if isinstance(self.embeddings, Prepared):
+            await self.embeddings.prepare(list(_texts(ops, fields=(self.index_config or {}).get("fields"))))
+
+    async def put_on(self, conn: Connection, op: PutOp) -> None:
+        """Put an item, whose texts have been prepared, within the transaction of a connection."""
+        bound = AsyncPostgresStore(cast(Any, conn), index=cast(Any, self.index_config), ttl=self.ttl_config)
+        await bound.abatch([op])
 
     def _get_filter_condition(self, key: str, op: str, value: Any) -> tuple[str, list[Any]]:
         """Compare numbers as numbers, not as text, and look into objects."""

@@ -42,7 +42,6 @@ SELECT %(target)s, resting, resting, coalesce(%(metadata)s, metadata), config, "
     ttl_minutes
 FROM thread WHERE thread_id = %(source)s AND NOT hidden RETURNING {COLUMNS}
 """
-OTHERS: LiteralString = f"SELECT 1 AS found FROM thread WHERE thread_id = %(thread)s AND NOT hidden AND NOT {SHOWN}"
 IN_FLIGHT = "EXISTS (SELECT 1 FROM run r WHERE r.thread_id = thread.thread_id AND r.status IN ('pending', 'running'))"
 # No run has left this state: whoever joins the last run reads its checkpoint, and what a cancelled run has yet to settle
 # comes too late.
@@ -103,12 +102,6 @@ async def get(conn: Connection, thread_id: UUID, *, hidden: bool = False, only: 
 async def lock(conn: Connection, thread_id: UUID, *, hidden: bool = False, only: Filter | None = None) -> Thread | None:
     """Read a thread that the caller's transaction is about to change; one of an ended stateless run only if `hidden`."""
     return await _one(conn, LOCK if hidden else LOCK_VISIBLE, {"thread": thread_id, "only": shown(only)})
-
-
-async def is_anothers(conn: Connection, thread_id: UUID, only: Filter) -> bool:
-    """Say whether there is such a thread that the filter does not let through."""
-    found = await conn.execute(OTHERS, {"thread": thread_id, "only": shown(only)})
-    return await found.fetchone() is not None
 
 
 async def lock_idle(conn: Connection, thread_id: UUID, *, only: Filter | None = None) -> Thread:

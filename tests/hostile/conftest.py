@@ -1,0 +1,62 @@
+"""A server whose `Auth` is that of the README, word for word, and two of its users."""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from langgraph_sdk.client import LangGraphClient
+
+from durathread.embedded.engines import Engines
+from tests.api.auth import client_of
+from tests.conftest import environment_of
+from tests.stack import GRAPHS, Stack, running
+
+README = Path(__file__).parents[2] / "README.md"
+PREAMBLE = """
+from langgraph_sdk import Auth
+
+TOKENS = {"Bearer alice": "alice", "Bearer bob": "bob"}
+"""
+
+
+def example() -> str:
+    """Return the example of the README's section about auth."""
+    section = README.read_text().partition("\n## Auth\n")[2]
+    found = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    assert found
+    return found[1]
+
+
+def headers_of(name: str) -> dict[str, str]:
+    """Return what a user sends."""
+    return {"authorization": f"Bearer {name}"}
+
+
+@pytest.fixture(scope="session")
+async def readme(engine_set: Engines, database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """The server."""
+    assert database
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "auth.py").write_text(PREAMBLE + example())
+    graphs = {"agent": f"{GRAPHS.parent / 'agent.py'}:graph"}
+    config = {"graphs": graphs, "auth": {"path": "./auth.py:auth"}, "dependencies": [str(GRAPHS.parent)]}
+    (folder / "langgraph.json").write_text(json.dumps(config))
+    environment = environment_of(engine_set, queue="readme", config=folder / "langgraph.json")
+    async with running(environment, folder / "logs") as stack:
+        yield stack
+
+
+@pytest.fixture
+async def alice(readme: Stack) -> AsyncIterator[LangGraphClient]:
+    """A user."""
+    async with client_of(readme, headers_of("alice")) as found:
+        yield found
+
+
+@pytest.fixture
+async def bob(readme: Stack) -> AsyncIterator[LangGraphClient]:
+    """Another user."""
+    async with client_of(readme, headers_of("bob")) as found:
+        yield found
