@@ -1,5 +1,6 @@
 """The activities that bring runs to threads which did not come through the API."""
 
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -11,13 +12,16 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from durathread.activities.resources import Resources
-from durathread.errors import Error, Unavailable
+from durathread.errors import Conflict, Error, Forbidden, Unavailable
 from durathread.preparation import RunCreate, find_assistant, prepare, signal_of
+from durathread.records import JsonObject
 from durathread.store import admission, runs
 from durathread.store.pool import transaction
 from durathread.streams.marks import conclude
 from durathread.streams.publisher import Publisher
-from durathread.temporal import run_workflow_id
+from durathread.temporal import run_workflow_id, thread_workflow_id
+from durathread.terms import Terms
+from durathread.users import User
 from durathread.workflows.messages import ADMIT, AWAIT_RUN, REFUSED, RunRequest
 
 log = structlog.get_logger()
@@ -39,16 +43,21 @@ class Admissions:
         """
         try:
             run_id, thread_id = _canonical(request.run_id), _canonical(request.thread_id)
+            terms = self._resources.terms
+            _require_signals(terms)
+            _require_own(thread_id)
             payload = {"assistant_id": request.assistant_id or request.graph_id, **(request.payload or {})}
+            user = _named(payload.pop("user", None), terms)
             body = RunCreate.model_validate({"multitask_strategy": request.strategy, **payload})
             async with transaction(self._resources.pool) as conn:
                 # A repeat of this activity finds what the first attempt has admitted.
                 known = await runs.get(conn, run_id)
+                if known is not None and known.thread_id != thread_id:
+                    raise Conflict(f"Run {run_id} is not of thread {thread_id}.")
                 if known is not None:
                     return signal_of(known, (), limits=request.limits, nodes=[])
                 assistant = await find_assistant(conn, self._resources.graphs, body.assistant_id)
-                terms = self._resources.terms
-                new = prepare(body, assistant, terms=terms, thread_id=thread_id, run_id=run_id)
+                new = prepare(body, assistant, terms=terms, thread_id=thread_id, run_id=run_id, server=user)
                 admitted = await admission.admit(conn, new)
         except Unavailable:
             raise
@@ -75,6 +84,42 @@ def _canonical(text: str) -> UUID:
     if str(found := UUID(text)) != text:
         raise ValueError(f"'{text}' is not spelled as '{found}'.")
     return found
+
+
+def _require_signals(terms: Terms) -> None:
+    """Refuse runs whose sender nobody has asked who they are, unless langgraph.json allows them.
+
+    Raises:
+        Forbidden: it does not.
+    """
+    if not terms.signals:
+        raise Forbidden(
+            "Runs by signal are refused where users are authenticated, unless temporal.signals allows them."
+        )
+
+
+def _require_own(thread_id: UUID) -> None:
+    """Refuse a run for another thread than that of the workflow that asks: only a workflow's id says whose it is.
+
+    Raises:
+        Forbidden: it is.
+    """
+    if activity.info().workflow_id != thread_workflow_id(thread_id):
+        raise Forbidden(f"The workflow {activity.info().workflow_id} is not that of thread {thread_id}.")
+
+
+def _named(user: Any, terms: Terms) -> JsonObject:
+    """Return what a run finds in `configurable` of the user that its signal names.
+
+    Raises:
+        ValueError: it names nobody, or names somebody where nobody is known.
+    """
+    if user is None:
+        # Not what the payload claims.
+        return dict.fromkeys(("user_id", "langgraph_auth_user_id"), "") if terms.authenticates else {}
+    if not terms.authenticates:
+        raise ValueError("There is no auth that knows users.")
+    return User.of(user).configurable()
 
 
 async def announce(publisher: Publisher, admitted: admission.Admission) -> None:

@@ -18,6 +18,7 @@ from durathread.embedded.engines import Engines
 from durathread.plugin import DurathreadPlugin
 from durathread.settings import Settings
 from durathread.store.migrate import upgrade
+from tests.api.auth import OWNERS
 from tests.engines import engines
 from tests.stack import GRAPHS, Stack, running
 
@@ -92,6 +93,15 @@ async def weather(engine_set: Engines, database: str, tmp_path_factory: pytest.T
     config = EXAMPLES / "weather" / "langgraph.json"
     environment = environment_of(engine_set, queue="weather", config=config)
     async with running(environment, tmp_path_factory.mktemp("weather")) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+async def owners(engine_set: Engines, database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """A server whose users see what is theirs."""
+    assert database
+    environment = environment_of(engine_set, queue="owners", config=OWNERS)
+    async with running(environment, tmp_path_factory.mktemp("owners")) as stack:
         yield stack
 
 

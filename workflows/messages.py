@@ -64,7 +64,8 @@ class RunRequest:
     """A run to execute on a thread.
 
     The API admits a run before it signals it, and sends its admission number as `seq`. Anybody else leaves `seq` at 0
-    and says in `payload` what the run is (the body of `POST /threads/{id}/runs`); the thread then admits it.
+    and says in `payload` what the run is (the body of `POST /threads/{id}/runs`); the thread then admits it. Where users are
+    authenticated, langgraph.json must allow that, and `user` in the payload says whose the run is.
     """
 
     run_id: str

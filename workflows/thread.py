@@ -78,7 +78,8 @@ class Thread:
             self._describe()
             return
         status = "rollback" if request.strategy == "rollback" else "interrupted"
-        for run_id in (*request.supersedes, *self._superseded_by(request)):
+        # Of a run that has yet to be admitted, only its admission says what it supersedes.
+        for run_id in (*request.supersedes, *self._superseded_by(request)) if request.seq else ():
             self._stop(run_id, f"{status}: superseded by run {request.run_id}")
         # The API repeats a signal whose answer it lost, so a run may come twice.
         if self._known(request.run_id):

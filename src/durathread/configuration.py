@@ -21,6 +21,7 @@ KEYS: Mapping[str, Fate] = {
     "checkpointer": "honoured",
     "webhooks": "honoured",
     "fairness": "honoured",
+    "temporal": "honoured",
     # Who asks for these would take what is stored for encrypted, or for stored elsewhere.
     "encryption": "refused",
     "store.path": "refused",

@@ -17,6 +17,9 @@ class Terms:
     expiry: Expiry
     # The key of `configurable` that says whose a run is; None for the user, or else the thread.
     fairness: str | None = None
+    # Whether users are authenticated, and whether runs may come by a signal in Temporal, where nobody asks who sends them.
+    authenticates: bool = False
+    signals: bool = True
 
 
 def terms_of(config: Mapping[str, Any], *, thread_ttl: str = "") -> Terms:
@@ -26,8 +29,24 @@ def terms_of(config: Mapping[str, Any], *, thread_ttl: str = "") -> Terms:
         ConfigError: they cannot be used; says why.
     """
     return Terms(
-        webhooks=rules_of(config), expiry=expiry_of(config, text=thread_ttl), fairness=_fairness(config.get("fairness"))
+        webhooks=rules_of(config),
+        expiry=expiry_of(config, text=thread_ttl),
+        fairness=_fairness(config.get("fairness")),
+        authenticates=config.get("auth") is not None,
+        signals=_signals(config.get("temporal"), default=config.get("auth") is None),
     )
+
+
+def _signals(given: Any, *, default: bool) -> bool:
+    if given is None:
+        return default
+    block: Mapping[str, Any] = cast(Mapping[str, Any], given) if isinstance(given, Mapping) else {"": given}
+    said = block.get("signals", default)
+    if set(block) - {"signals"} or not isinstance(said, bool):
+        raise ConfigError(
+            'langgraph.json: temporal needs {"signals": true or false}: whether runs may come by a signal.'
+        )
+    return said
 
 
 def _fairness(given: Any) -> str | None:

@@ -6,18 +6,9 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 
 from durathread.embedded.engines import Engines
-from tests.api.auth import OWNERS, SCRIPTED, client_of, headers_of
+from tests.api.auth import SCRIPTED, client_of, headers_of
 from tests.conftest import environment_of
 from tests.stack import Stack, running
-
-
-@pytest.fixture(scope="session")
-async def owners(engine_set: Engines, database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """A server whose users see what is theirs."""
-    assert database
-    environment = environment_of(engine_set, queue="owners", config=OWNERS)
-    async with running(environment, tmp_path_factory.mktemp("owners")) as stack:
-        yield stack
 
 
 @pytest.fixture(scope="session")
