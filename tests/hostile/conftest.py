@@ -17,8 +17,9 @@ README = Path(__file__).parents[2] / "README.md"
 PREAMBLE = """
 from langgraph_sdk import Auth
 
-TOKENS = {"Bearer alice": "alice", "Bearer bob": "bob"}
+TOKENS = {"Bearer alice": "readme-alice", "Bearer bob": "readme-bob"}
 """
+"""The identities are none that other servers on the same database have."""
 
 
 def example() -> str:

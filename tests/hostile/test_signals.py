@@ -52,7 +52,7 @@ async def test_a_signal_starts_no_run_where_users_are_authenticated(
 
 
 async def test_a_signal_makes_no_thread_either(readme: Stack, alice: LangGraphClient, temporal: Client) -> None:
-    request = request_of(str(uuid4()), "agent", metadata={"owner": "alice"})
+    request = request_of(str(uuid4()), "agent", metadata={"owner": "readme-alice"})
     await signal(temporal, readme, request)
     await refused(temporal, request)
     assert await alice.threads.search(ids=[request.thread_id]) == []
@@ -108,4 +108,6 @@ async def _seen(client: LangGraphClient, request: RunRequest) -> Any:
             return None
         return await client.threads.get_state(request.thread_id)
 
-    return (await eventually(over))["values"]["seen"]
+    found = (await eventually(over))["values"]["seen"]
+    await client.threads.delete(request.thread_id)
+    return found

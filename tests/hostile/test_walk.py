@@ -179,8 +179,8 @@ async def test_a_socket_on_anothers_thread_closes_as_on_none(readme: Stack, owne
 
 async def test_nothing_of_it_has_changed_anything(alice: LangGraphClient, owned: Ids) -> None:
     thread = cast(Any, await alice.threads.get(owned["thread_id"]))
-    assert thread["metadata"]["owner"] == "alice"
+    assert thread["metadata"]["owner"] == "readme-alice"
     assert thread["values"] == {"log": ["a", "b", "c"]}
     assert [run["run_id"] for run in await alice.runs.list(owned["thread_id"])] == [owned["run_id"]]
     assert (await alice.assistants.get(owned["assistant_id"]))["version"] == 1
-    assert await alice.crons.count(metadata={"owner": "alice"}) >= 1
+    assert await alice.crons.count(metadata={"owner": "readme-alice"}) >= 1
