@@ -14,7 +14,7 @@ from pydantic import AliasChoices
 
 from durathread.embedded.temporal import DYNAMIC_CONFIG
 from durathread.settings import Settings
-from tests.cluster.compose import default, services
+from tests.cluster.compose import PASSWORDS, default, services
 
 ROOT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -58,13 +58,15 @@ def aliases(alias: Any) -> list[Any]:
 
 @pytest.mark.parametrize("name", ROLES)
 def test_a_password_is_not_part_of_a_url_whose_characters_it_would_have_to_escape(name: str) -> None:
-    url = services({"POSTGRES_PASSWORD": "p@ss/w:rd"})[name]["environment"]["DATABASE_URL"]
+    url = services({"DURATHREAD_PASSWORD": "p@ss/w:rd"})[name]["environment"]["DATABASE_URL"]
     assert urlsplit(url).password is None
     assert urlsplit(url).hostname == "postgres"
-    assert SERVICES[name]["environment"]["PGPASSWORD"] == SERVICES["postgres"]["environment"]["POSTGRES_PASSWORD"]
+    assert (
+        SERVICES[name]["environment"]["PGPASSWORD"] == SERVICES["postgres-users"]["environment"]["DURATHREAD_PASSWORD"]
+    )
 
 
-@pytest.mark.parametrize("name", ["temporal-schema", "temporal-namespace"])
+@pytest.mark.parametrize("name", ["postgres-users", "temporal-schema", "temporal-namespace"])
 def test_a_script_gets_every_variable_that_it_needs(name: str) -> None:
     _, path = SERVICES[name]["entrypoint"]
     needed = set(re.findall(r"\$([A-Z_]+)", (ROOT / path.lstrip("/")).read_text()))
@@ -86,9 +88,38 @@ def test_the_embedded_temporal_is_that_of_compose() -> None:
 
 
 def test_ports_are_opened_on_the_loopback_address_unless_asked_otherwise() -> None:
-    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert ports
-    assert all(port.startswith("${DURATHREAD_BIND:-127.0.0.1}:") for port in ports)
+    ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert set(ports) == {"api", "temporal-ui"}
+    assert all(port.startswith("${DURATHREAD_BIND:-127.0.0.1}:") for port in ports["api"])
+
+
+def test_temporals_ui_is_opened_by_a_variable_of_its_own_and_changes_nothing() -> None:
+    [port] = SERVICES["temporal-ui"]["ports"]
+    assert port.startswith("${TEMPORAL_UI_BIND:-127.0.0.1}:")
+    assert SERVICES["temporal-ui"]["environment"]["TEMPORAL_DISABLE_WRITE_ACTIONS"] == "true"
+
+
+def test_passwords_must_be_set_and_each_service_has_its_own() -> None:
+    assert set(PASSWORDS) == set(re.findall(r"\$\{(\w+_PASSWORD):\?", (ROOT / "docker-compose.yml").read_text()))
+    assert not re.search(r"PASSWORD:-", (ROOT / "docker-compose.yml").read_text())
+    given = {name: name.lower() for name in PASSWORDS}
+    found = services(given)
+    assert found["api"]["environment"]["PGPASSWORD"] == given["DURATHREAD_PASSWORD"]
+    assert found["api"]["environment"]["REDIS_URL"] == f"redis://:{given['VALKEY_PASSWORD']}@valkey:6379/0"
+    temporal = found["temporal"]["environment"]
+    assert (temporal["POSTGRES_USER"], temporal["POSTGRES_PWD"]) == ("temporal", given["TEMPORAL_PASSWORD"])
+    holders = {name for name, service in found.items() if given["POSTGRES_PASSWORD"] in str(service)}
+    assert holders == {"postgres", "postgres-users"}
+
+
+def test_passwords_are_made_by_a_script() -> None:
+    made = [
+        subprocess.run([ROOT / "docker" / "passwords.sh"], capture_output=True, text=True, check=True) for _ in "12"
+    ]
+    first, second = [dict(line.split("=") for line in each.stdout.splitlines()) for each in made]
+    assert set(first) == set(PASSWORDS)
+    assert all(re.fullmatch(r"[0-9a-f]{48}", password) for password in first.values())
+    assert not set(first.values()) & set(second.values())
 
 
 @pytest.mark.parametrize("name", ["api", "worker", "postgres", "valkey", "temporal"])

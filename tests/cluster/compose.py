@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[2]
-VARIABLE = re.compile(r"\$\{(?P<name>\w+):-(?P<default>[^}]*)\}")
+VARIABLE = re.compile(r"\$\{(?P<name>\w+):(?:-(?P<default>[^}]*)|\?[^}]*)\}")
+PASSWORDS = ("POSTGRES_PASSWORD", "DURATHREAD_PASSWORD", "TEMPORAL_PASSWORD", "VALKEY_PASSWORD")
 
 
 def services(variables: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
@@ -34,7 +35,7 @@ def _read() -> dict[str, Any]:
 
 def _filled(part: Any, variables: Mapping[str, str]) -> Any:
     if isinstance(part, str):
-        return VARIABLE.sub(lambda match: variables.get(match["name"]) or match["default"], part)
+        return VARIABLE.sub(lambda match: variables.get(match["name"]) or match["default"] or "unset", part)
     if isinstance(part, list):
         return [_filled(each, variables) for each in part]
     if isinstance(part, dict):

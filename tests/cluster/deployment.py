@@ -7,6 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psycopg
+from psycopg import sql
+
 from durathread.embedded.engines import Engines
 from tests.cluster.engines import Job, role
 from tests.conftest import own_database
@@ -70,6 +73,9 @@ async def deployed(
 ) -> AsyncGenerator[Deployment]:
     """Migrate a new database, start our containers on it, and stop them at the end."""
     async with own_database(engines) as database_url, AsyncExitStack() as stack:
+        with psycopg.connect(engines.database_url, autocommit=True) as conn:
+            name = sql.Identifier(database_url.rpartition("/")[2])
+            conn.execute(sql.SQL("ALTER DATABASE {} OWNER TO durathread").format(name))
         _, described = role(engines, "api")
         base, _, _ = described["DATABASE_URL"].rpartition("/")
         environment: dict[str, str] = {

@@ -25,6 +25,8 @@ from tests.cluster.build import Programs, programs
 DEBIAN = Path("/usr/lib/postgresql")
 # All that a password may hold by the comment in docker-compose.yml.
 PASSWORD = "p@ss/w:rd#1%&?"
+# That of Valkey is part of a URL.
+SECRETS = {**dict.fromkeys(compose.PASSWORDS, PASSWORD), "VALKEY_PASSWORD": "valkey"}
 SERVICES = ("frontend", "history", "matching", "worker")
 # Seconds that Docker waits before it starts something again.
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)
@@ -77,12 +79,12 @@ class PlainValkey(Valkey):
     @property
     def url(self) -> str:
         """Where clients connect to."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://:{SECRETS['VALKEY_PASSWORD']}@127.0.0.1:{self.port}/0"
 
     def command(self) -> list[str]:
         """Return the command line."""
         program, *_ = super().command()
-        _, *options = compose.services()["valkey"]["command"]
+        _, *options = compose.services(SECRETS)["valkey"]["command"]
         return [program, "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder.path), *options]
 
     async def prepare(self) -> None:
@@ -93,8 +95,8 @@ class PlainValkey(Valkey):
         with suppress(OSError, asyncio.IncompleteReadError):
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
             try:
-                writer.write(b"PING\r\n")
-                return await reader.readexactly(7) == b"+PONG\r\n"
+                writer.write(f"AUTH {SECRETS['VALKEY_PASSWORD']}\r\nPING\r\n".encode())
+                return await reader.readexactly(12) == b"+OK\r\n+PONG\r\n"
             finally:
                 writer.close()
         return False
@@ -153,7 +155,7 @@ class Cluster(Temporal):
         """Describe a server; nothing runs yet."""
         super().__init__(folder, port=free_port(), ui_port=None, ephemeral=True)
         self.programs = programs()
-        described: dict[str, str] = compose.services({"POSTGRES_PASSWORD": PASSWORD})["temporal"]["environment"]
+        described: dict[str, str] = compose.services(SECRETS)["temporal"]["environment"]
         self._variables = {
             **described,
             **({"NUM_HISTORY_SHARDS": str(shards)} if shards else {}),
@@ -259,7 +261,7 @@ class Job(Child):
 def script(engines: Engines, name: str) -> Job:
     """Describe a job that runs a script of docker/ in the image of Temporal's tools."""
     assert isinstance(engines.temporal, Cluster)
-    service = compose.services({"POSTGRES_PASSWORD": PASSWORD})[name]
+    service = compose.services(SECRETS)[name]
     shell, path = service["entrypoint"]
     variables = {
         "PATH": f"{engines.temporal.programs.folder}:{Path(sys.executable).parent}:{SHELL_PATH}",
@@ -271,7 +273,7 @@ def script(engines: Engines, name: str) -> Job:
 
 def role(engines: Engines, name: str, **variables: str) -> tuple[list[str], dict[str, str]]:
     """Return the command line and the environment of one of our containers, as Compose gives them."""
-    service = compose.services({"POSTGRES_PASSWORD": PASSWORD})[name]
+    service = compose.services(SECRETS)[name]
     program, *arguments = service["command"]
     command = [str(Path(sys.executable).with_name(program)), *arguments]
     return command, {"PATH": SHELL_PATH, **located(engines, service["environment"]), **variables}
@@ -287,6 +289,8 @@ def located(engines: Engines, described: Mapping[str, Any]) -> dict[str, str]:
     found = {name: str(value) for name, value in described.items()}
     for name, place in places.items():
         found = {key: value.replace(name, place) for key, value in found.items()}
+    if "PGHOST" in found:
+        found |= {"PGHOST": "127.0.0.1", "PGPORT": str(engines.postgres.port)}
     if "POSTGRES_SEEDS" in found:
         found |= {"POSTGRES_SEEDS": "127.0.0.1", "DB_PORT": str(engines.postgres.port)}
     if "DURATHREAD_HOST" in found:
@@ -307,6 +311,7 @@ async def cluster(data: Path, *, shards: int | None = None) -> AsyncGenerator[En
         found = Engines(folder, postgres, PlainValkey(folder, port=free_port()), temporal)
         try:
             await start_together(found.postgres, found.valkey, on_ready=lambda _: None)
+            await script(found, "postgres-users").done()
             await script(found, "temporal-schema").done()
             await temporal.open_ports()
             await script(found, "temporal-namespace").done()

@@ -1,0 +1,7 @@
+#!/bin/sh
+# Prints a password for each service of docker-compose.yml: docker/passwords.sh > .env
+set -eu
+
+for name in POSTGRES DURATHREAD TEMPORAL VALKEY; do
+  echo "${name}_PASSWORD=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')"
+done
