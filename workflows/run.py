@@ -106,11 +106,14 @@ class Run:
         try:
             await workflow.wait_condition(handle.done)
         except asyncio.CancelledError:
+            # A step may have ended in this very moment: cancelled before it takes notice, its failure is heard by nobody.
+            await asyncio.sleep(0)
             handle.cancel()
             await self._stopped(handle, request.limits.cancel_grace)
             raise
         # A cancellation that came with the step's end raised nothing; see temporalio's activation order.
         if workflow.cancellation_reason() is not None:
+            _hear(handle)
             raise asyncio.CancelledError
         return handle.result()
 
@@ -126,9 +129,7 @@ class Run:
         except builtins.TimeoutError:
             workflow.logger.warning("The step did not stop in time; the fence keeps it from writing")
             return
-        # Retrieved, so that nobody reports it as lost.
-        if not handle.cancelled():
-            handle.exception()
+        _hear(handle)
 
     async def _worth_repeating(self, error: ActivityError, wait: float) -> bool:
         cause = error.cause
@@ -153,6 +154,12 @@ class Run:
 
     def _show(self, status: str) -> None:
         workflow.upsert_search_attributes([RUN_STATUS.value_set(status)])
+
+
+def _hear(handle: "workflow.ActivityHandle[StepOutcome]") -> None:
+    """Take notice of how a step has ended, so that nobody reports its failure as lost."""
+    if not handle.cancelled():
+        handle.exception()
 
 
 def _rolled_back(reason: str) -> bool:
