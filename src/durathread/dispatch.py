@@ -24,6 +24,7 @@ from durathread.temporal import (
     THREAD_ID,
     thread_workflow_id,
     unavailable,
+    unhurried,
     webhook_workflow_id,
 )
 from durathread.workflows.messages import (
@@ -57,18 +58,20 @@ async def send(client: Client, request: RunRequest, *, task_queue: str) -> None:
         ]
     )
     try:
-        await client.start_workflow(
-            THREAD,
-            ThreadState(),
-            id=thread_workflow_id(request.thread_id),
-            task_queue=task_queue,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            search_attributes=attributes,
-            static_summary=request.graph_id,
-            start_signal="new_run",
-            start_signal_args=[request],
-            priority=Priority(fairness_key=request.fairness) if request.fairness else Priority.default,
-            rpc_timeout=PATIENCE,
+        await unhurried(
+            lambda: client.start_workflow(
+                THREAD,
+                ThreadState(),
+                id=thread_workflow_id(request.thread_id),
+                task_queue=task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                search_attributes=attributes,
+                static_summary=request.graph_id,
+                start_signal="new_run",
+                start_signal_args=[request],
+                priority=Priority(fairness_key=request.fairness) if request.fairness else Priority.default,
+                rpc_timeout=PATIENCE,
+            )
         )
     except RPCError as error:
         raise unavailable(error, DOWN) from error
@@ -89,17 +92,19 @@ async def notify(client: Client, owed: Addressed, *, task_queue: str, patience: 
         ]
     )
     try:
-        await client.start_workflow(
-            WEBHOOK,
-            Delivery(str(owed.run_id), patience),
-            id=webhook_workflow_id(owed.run_id),
-            task_queue=task_queue,
-            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            search_attributes=attributes,
-            # Not the whole URL: it may hold a token.
-            static_summary=f"{owed.status} · {httpx.URL(owed.url).host or owed.url.partition('?')[0]}"[:200],
-            rpc_timeout=PATIENCE,
+        await unhurried(
+            lambda: client.start_workflow(
+                WEBHOOK,
+                Delivery(str(owed.run_id), patience),
+                id=webhook_workflow_id(owed.run_id),
+                task_queue=task_queue,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                search_attributes=attributes,
+                # Not the whole URL: it may hold a token.
+                static_summary=f"{owed.status} · {httpx.URL(owed.url).host or owed.url.partition('?')[0]}"[:200],
+                rpc_timeout=PATIENCE,
+            )
         )
     except WorkflowAlreadyStartedError:
         return False
@@ -128,7 +133,8 @@ async def close(client: Client, thread_id: UUID, *, upto: int) -> None:
 
 async def _signal(client: Client, thread_id: UUID, name: str, *args: object) -> None:
     try:
-        await client.get_workflow_handle(thread_workflow_id(thread_id)).signal(name, args=list(args))
+        handle = client.get_workflow_handle(thread_workflow_id(thread_id))
+        await unhurried(lambda: handle.signal(name, args=list(args)))
     except RPCError as error:
         # A thread without a workflow has nothing to stop.
         if error.status is not RPCStatusCode.NOT_FOUND:

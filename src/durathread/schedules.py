@@ -28,11 +28,11 @@ from durathread.errors import Unavailable
 from durathread.records import Cron
 from durathread.store import crons
 from durathread.store.pool import Pool, connection
-from durathread.temporal import ASSISTANT_ID, THREAD_ID, cron_id_of, cron_schedule_id, unavailable
+from durathread.temporal import ASSISTANT_ID, THREAD_ID, cron_id_of, cron_schedule_id, unavailable, unhurried
 from durathread.timetable import Calendar, Timetable
 from durathread.workflows.messages import CRON, CronTick
 
-DOWN = "The cron cannot be scheduled: Temporal is unavailable."
+DOWN = "The cron cannot be scheduled"
 # How long one may take to tell Temporal, in seconds: longer than two calls may. And between two looks at whose turn it is.
 TURN = 3 * PATIENCE.total_seconds()
 PAUSE = 0.05
@@ -86,7 +86,7 @@ async def _turn(pool: Pool, cron_id: UUID) -> crons.Turn | None:
             if await crons.get(conn, cron_id) is None:
                 return None
         if time.monotonic() > end:
-            raise Unavailable(DOWN)
+            raise Unavailable(f"{DOWN}: others schedule it, and do not come to an end.")
         await asyncio.sleep(PAUSE)
 
 
@@ -97,7 +97,8 @@ async def remove(client: Client, cron_id: UUID) -> None:
         Unavailable: Temporal did not answer.
     """
     try:
-        await client.get_schedule_handle(cron_schedule_id(cron_id)).delete(rpc_timeout=PATIENCE)
+        handle = client.get_schedule_handle(cron_schedule_id(cron_id))
+        await unhurried(lambda: handle.delete(rpc_timeout=PATIENCE))
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:
             raise unavailable(error, DOWN) from error
@@ -154,9 +155,10 @@ async def _put(client: Client, cron: Cron, *, times: Times, task_queue: str, win
     name = cron_schedule_id(cron.cron_id)
     try:
         try:
-            await client.create_schedule(name, schedule, memo=memo, rpc_timeout=PATIENCE)
+            await unhurried(lambda: client.create_schedule(name, schedule, memo=memo, rpc_timeout=PATIENCE))
         except ScheduleAlreadyRunningError:
-            await client.get_schedule_handle(name).update(lambda _: ScheduleUpdate(schedule), rpc_timeout=PATIENCE)
+            handle = client.get_schedule_handle(name)
+            await unhurried(lambda: handle.update(lambda _: ScheduleUpdate(schedule), rpc_timeout=PATIENCE))
     except RPCError as error:
         raise unavailable(error, DOWN) from error
 

@@ -3,8 +3,8 @@
 import asyncio
 import re
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
@@ -12,11 +12,13 @@ from temporalio.client import Client, Interceptor, Plugin
 from temporalio.common import SearchAttributeKey
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
-from temporalio.service import GrpcCompression, KeepAliveConfig, RPCError, ServiceClient
+from temporalio.service import GrpcCompression, KeepAliveConfig, RPCError, RPCStatusCode, ServiceClient
 
 from durathread.errors import ConfigError, Unavailable
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 THREAD_ID = SearchAttributeKey.for_keyword("ThreadId")
 ASSISTANT_ID = SearchAttributeKey.for_keyword("AssistantId")
@@ -29,6 +31,8 @@ CRON_PREFIX = "cron/"
 
 # Pauses between attempts to reach Temporal, in seconds.
 FIRST_PAUSE, LAST_PAUSE = 0.5, 2.0
+# How long it may be busy, and how long the first pause is before it is asked again, in seconds. The SDK has tried before us.
+BUSY_FOR, BUSY_PAUSE = 2.0, 0.1
 MESSAGE = re.compile(r'message: "([^"]+)"')
 
 
@@ -90,7 +94,29 @@ def address_of(client: Client) -> str:
 def unavailable(error: RPCError, detail: str) -> Unavailable:
     """Log what Temporal has answered, which is not for clients, and build the error that is."""
     log.warning("Temporal did not take a request", status=error.status.name, error=error.message, consequence=detail)
-    return Unavailable(detail)
+    return Unavailable(f"{detail}: Temporal is {'busy; try again.' if is_busy(error) else 'unavailable.'}")
+
+
+def is_busy(error: RPCError) -> bool:
+    """Say whether Temporal is there, but works on the same workflow just now, or is asked more than its limits allow."""
+    return error.status is RPCStatusCode.RESOURCE_EXHAUSTED
+
+
+async def unhurried(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask Temporal something, again after a moment while it is busy.
+
+    Raises:
+        RPCError: it refuses, is away, or stays busy.
+    """
+    end, pause = time.monotonic() + BUSY_FOR, BUSY_PAUSE
+    while True:
+        try:
+            return await ask()
+        except RPCError as error:
+            if not is_busy(error) or time.monotonic() + pause > end:
+                raise
+        await asyncio.sleep(pause)
+        pause *= 2
 
 
 async def connect(
