@@ -1,6 +1,6 @@
 """Turns what a graph yields into the events that SDK clients know, one SSE event each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 from langchain_core.messages import BaseMessage, BaseMessageChunk, message_chunk_to_message
@@ -29,14 +29,26 @@ MODES = {
 }
 
 Emit = Callable[[str, bytes], None]
+Room = Callable[[], Awaitable[None]]
 HIDDEN = "langsmith:hidden"
+
+
+async def at_once() -> None:
+    """Wait for nothing."""
 
 
 class Emitter:
     """Emits the events of one step of a run, in the modes that the run asked for."""
 
     def __init__(
-        self, emit: Emit, *, modes: Sequence[str], subgraphs: bool, resumed: bool, protocol: Protocol | None = None
+        self,
+        emit: Emit,
+        *,
+        modes: Sequence[str],
+        subgraphs: bool,
+        resumed: bool,
+        protocol: Protocol | None = None,
+        room: Room = at_once,
     ) -> None:
         """Build an emitter.
 
@@ -46,7 +58,9 @@ class Emitter:
             subgraphs: whether to emit what happens in subgraphs.
             resumed: whether LangGraph begins by repeating what the step before ended with.
             protocol: takes the same, for those who watch by the protocol.
+            room: waits while more has been emitted than is taken.
         """
+        self.room = room
         self._protocol = protocol
         self.calls = protocol.calls if protocol is not None else ModelCalls()
         # Asked of LangGraph at the beginning of the step: who comes later cannot change it.

@@ -11,7 +11,7 @@ from durathread.records import JsonObject
 from durathread.store import runs, threads
 from durathread.store.pool import connection
 from durathread.streams.closing import closing, halted, left_open
-from durathread.streams.frames import Frame, Named, over, requested
+from durathread.streams.frames import Frame, Named, frames_subject, over, requested
 
 
 async def close_before(resources: Resources, run: Named) -> None:
@@ -30,7 +30,7 @@ async def close_ended(resources: Resources, thread_id: str, run_ids: Iterable[st
     with contextlib.suppress(RedisError, OSError):
         for run_id in run_ids:
             resources.publisher.publish_frames(await _ending(resources, Named(thread_id, run_id)))
-        await resources.publisher.flush()
+        await resources.publisher.flush(frames_subject(thread_id))
 
 
 async def _ending(resources: Resources, name: Named) -> list[Frame]:

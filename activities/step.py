@@ -23,6 +23,7 @@ from durathread.activities.execution import Execution, Stopped
 from durathread.activities.failures import describe, glimpse, node_of, report
 from durathread.activities.loops import Raised, Work
 from durathread.activities.opening import baseline, given_by, relayed, remaining
+from durathread.activities.outlet import Outlet
 from durathread.activities.position import position_at
 from durathread.activities.protocol import Protocol, forks
 from durathread.activities.repair import close_before
@@ -39,8 +40,7 @@ from durathread.records import JsonObject, Run, RunStatus, call_of, token_of
 from durathread.store import runs, threads
 from durathread.store.pool import connection, is_clash, is_outage, transaction
 from durathread.store.saver import Saver
-from durathread.streams.events import Said
-from durathread.streams.frames import Frame, Named, ending, requested, running, speaks_protocol
+from durathread.streams.frames import Frame, Named, ending, frames_subject, requested, running, speaks_protocol
 from durathread.streams.marks import begun_mark, conclude
 from durathread.streams.unfinished import unfinished
 from durathread.workflows.messages import FAILED, HANDED_BACK, STEP, UNAVAILABLE, StepInput, StepOutcome
@@ -255,11 +255,12 @@ class Steps:
 
     async def _superstep(self, run: Run, given: StepInput, saver: Saver) -> Result:
         """Run on the graphs' loop."""
-        protocol = await self._protocol(run, resumed=given.step > 0 and not run.repeated)
+        outlet = Outlet(self._resources.publisher, run)
+        protocol = await self._protocol(run, outlet, resumed=given.step > 0 and not run.repeated)
         loop = asyncio.get_running_loop()
         with self._resources.interest.told(str(run.thread_id), lambda: loop.call_soon_threadsafe(protocol.watched)):
             try:
-                result = await self._shown(run, given, saver, protocol)
+                result = await self._shown(run, given, saver, protocol, outlet)
             except (Error, asyncio.CancelledError, GeneratorExit):
                 raise
             except BaseException as error:
@@ -269,8 +270,8 @@ class Steps:
                 protocol.close()
             return replace(result, frames=protocol.requests)
 
-    async def _shown(self, run: Run, given: StepInput, saver: Saver, protocol: Protocol) -> Result:
-        emitter = self._emitter(run, protocol, resumed=given.step > 0 and not run.repeated)
+    async def _shown(self, run: Run, given: StepInput, saver: Saver, protocol: Protocol, outlet: Outlet) -> Result:
+        emitter = self._emitter(run, protocol, outlet, resumed=given.step > 0 and not run.repeated)
         if given.step == 0 or run.repeated:
             emitter.metadata(str(run.run_id), run.retries + 1)
             # After the metadata: who finds the mark finds the run's stream.
@@ -311,17 +312,11 @@ class Steps:
                     transformed=Transformed(pipeline, emitter.calls),
                 )
 
-    async def _protocol(self, run: Run, *, resumed: bool) -> Protocol:
+    async def _protocol(self, run: Run, outlet: Outlet, *, resumed: bool) -> Protocol:
         wanted = speaks_protocol(run) or str(run.thread_id) in self._resources.interest
-        publisher = self._resources.publisher
         if not run.repeated and not resumed and (wanted or self._resources.interest.lately(str(run.thread_id))):
             await self._on_main(lambda: close_before(self._resources, Named.of(run)))
-        protocol = Protocol(
-            run,
-            lambda frames: publisher.publish_frames_soon(frames, token=run.attempt),
-            wanted=wanted,
-            resumed=resumed,
-        )
+        protocol = Protocol(run, outlet.frames, wanted=wanted, resumed=resumed)
         if wanted and forks(run) and not resumed:
             protocol.undoes(await self._on_main(lambda: self._undone(run)))
         if run.repeated and wanted:
@@ -337,10 +332,10 @@ class Steps:
             thread = await threads.get(conn, run.thread_id, hidden=True)
         return thread and thread.values
 
-    def _emitter(self, run: Run, protocol: Protocol, *, resumed: bool) -> Emitter:
-        run_id = str(run.run_id)
+    def _emitter(self, run: Run, protocol: Protocol, outlet: Outlet, *, resumed: bool) -> Emitter:
         return Emitter(
-            lambda name, data: self._resources.publisher.publish_soon([Said(run_id, name, data, run.attempt)]),
+            outlet.event,
+            room=outlet.room,
             modes=run.kwargs.get("stream_mode") or ["values"],
             subgraphs=bool(run.kwargs.get("subgraphs")),
             resumed=resumed,
@@ -383,7 +378,7 @@ class Steps:
 
     async def _conclude(self, run: Run, result: Result) -> StepOutcome:
         """Write the end of the run, if this was the last step; then say so on the stream."""
-        await self._resources.publisher.room()
+        await self._resources.publisher.room(str(run.run_id), frames_subject(run.thread_id))
         if result.status == "continue":
             return StepOutcome("continue", result.nodes, result.limit)
         status: RunStatus = "success" if result.status == "success" else "error"
@@ -421,7 +416,7 @@ class Steps:
             # Who came at the very end is shown a beginning too.
             begun = running(Named.of(run), run.graph_id)
             self._resources.publisher.publish_frames([begun, *frames, *ending(run, status, asks=asks, error=error)])
-        await self._resources.publisher.end(run.run_id, status)
+        await self._resources.publisher.end(run.run_id, status, thread_id=run.thread_id)
         if run.kwargs.get("webhook"):
             await self._deliveries.begin(run.run_id)
 

@@ -153,6 +153,7 @@ async def superstep(
                 repeats = emitter.repeats(namespace, mode, data)
                 for shown in await transformed.through((namespace, mode, data), repeats=repeats):
                     emitter.chunk(*shown)
+                await emitter.room()
                 if unfinished := emitter.progress.unfinished:
                     _saver(graph).doubt(unfinished)
         await _verify(graph, run, emitter)
@@ -281,6 +282,7 @@ async def _chunks(
     async for event in graph.astream_events(given, config, version="v2", **options):
         if event["event"] != "on_chain_stream" or event["run_id"] != root:
             emitter.raw_event(ids.named(cast(dict[str, Any], event)))
+            await emitter.room()
             continue
         namespace, mode, data = _split(cast(Any, event["data"]).get("chunk"), subgraphs=options["subgraphs"])
         emitter.raw_chunk(cast(dict[str, Any], event), namespace, mode, data)

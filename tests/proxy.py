@@ -1,4 +1,4 @@
-"""A proxy that cuts the connections it carries."""
+"""Proxies that cut or slow down the connections they carry."""
 
 import asyncio
 import contextlib
@@ -49,6 +49,32 @@ async def cutting(url: str, allowances: Iterator[int]) -> AsyncGenerator[Proxy]:
         for task in list(carrying):
             task.cancel()
         await asyncio.gather(*carrying, return_exceptions=True)
+
+
+@asynccontextmanager
+async def slow(url: str, rate: int) -> AsyncGenerator[str]:
+    """Carry connections to a server, to which so many bytes a second pass."""
+    target = urlsplit(url)
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, there = await asyncio.open_connection(target.hostname, target.port)
+        back = asyncio.create_task(_pass_on(answers, writer, 0))
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                await asyncio.sleep(len(data) / rate)
+                there.write(data)
+                await there.drain()
+        back.cancel()
+        await asyncio.gather(back, return_exceptions=True)
+        for end in (writer, there):
+            end.transport.abort()
+
+    listening = await asyncio.start_server(carry, "127.0.0.1", 0)
+    try:
+        credentials, _, _ = target.netloc.rpartition("@")
+        yield target._replace(netloc=f"{credentials}@127.0.0.1:{listening.sockets[0].getsockname()[1]}").geturl()
+    finally:
+        listening.close()
 
 
 async def _pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter, allowance: int) -> bool:

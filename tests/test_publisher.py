@@ -18,6 +18,7 @@ from durathread.streams.events import Said, state_key, stream_key
 from durathread.streams.frames import Named, frame, frames_subject, running
 from durathread.streams.publisher import Publisher, open_publisher
 from tests.eventually import eventually
+from tests.proxy import slow
 
 
 @pytest.fixture(scope="module")
@@ -108,33 +109,69 @@ async def test_nobody_waits_for_a_frozen_valkey_and_each_event_comes_once_when_i
     assert len(await names(redis, frames_subject(run.thread_id))) == 50
 
 
-async def test_what_cannot_be_kept_is_dropped(
+async def test_what_cannot_be_kept_is_dropped_of_who_says_the_most(
     valkey: Valkey, publisher: Publisher, redis: "Redis", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("durathread.streams.publisher.MAX_BACKLOG", 10)
-    subject = str(uuid4())
+    monkeypatch.setattr("durathread.streams.publisher.MAX_BACKLOG", 10_000)
+    loud, quiet = str(uuid4()), str(uuid4())
     valkey.kill()
     await valkey.wait()
-    publisher.publish(subject, "first", b"{}")
+    publisher.publish(loud, "first", b"{}")
     await publisher.flush()
-    for number in range(20):
-        publisher.publish(subject, f"e{number}", b"{}")
+    assert publisher.away
+    publisher.publish(quiet, "only", b"{}")
+    for number in range(100):
+        publisher.publish(loud, f"e{number}", b"1" * 1000)
+    publisher.tell(loud, "error")
     async with asyncio.timeout(10):
-        await publisher.room()
-
-    async def dropped() -> bool:
-        return not publisher.backlog
-
-    await eventually(dropped)
+        await publisher.room(loud)
+    assert publisher.waiting < 20
     await valkey.start()
 
     async def back() -> bool:
-        publisher.publish(subject, "after", b"{}")
+        publisher.publish(loud, "after", b"{}")
         await publisher.flush()
-        return "after" in await names(redis, subject)
+        return "after" in await names(redis, loud)
 
     await eventually(back, timeout=20)
-    assert set(await names(redis, subject)) == {"after"}
+    assert await names(redis, quiet) == ["only"]
+    written = await names(redis, loud)
+    assert written[0] == "first"
+    assert len(written) < 20
+
+
+async def test_what_one_run_says_much_of_does_not_hold_up_another(publisher: Publisher, redis: "Redis") -> None:
+    loud, quiet, thread_id = str(uuid4()), str(uuid4()), str(uuid4())
+    big = b'"' + b"x" * 1024 * 1024 + b'"'
+    for number in range(40):
+        publisher.publish(loud, f"e{number}", big)
+    publisher.publish(quiet, "token", b"{}")
+    publisher.publish_frames([running(Named(thread_id, quiet), "agent")])
+    await publisher.end(quiet, "success", thread_id=thread_id)
+    assert publisher.waiting > 20
+    assert await names(redis, quiet) == ["token", "end"]
+    assert await names(redis, frames_subject(thread_id)) == ["lifecycle"]
+    await publisher.flush()
+    assert await names(redis, loud) == [f"e{number}" for number in range(40)]
+
+
+async def test_events_pass_a_slow_way_to_valkey(valkey: Valkey) -> None:
+    subject = str(uuid4())
+    # At once these would take longer than Valkey is waited for.
+    async with (
+        slow(valkey.url, 2 * 1024 * 1024) as url,
+        connect(url) as redis,
+        open_publisher(redis, Owner(), max_events=1000, ttl=60) as publisher,
+    ):
+        for number in range(24):
+            publisher.publish(subject, f"e{number}", b"1" * 256 * 1024)
+
+        async def written() -> bool:
+            return not publisher.waiting
+
+        await eventually(written, timeout=25)
+    async with connect(valkey.url) as redis:
+        assert await names(redis, subject) == [f"e{number}" for number in range(24)]
 
 
 async def test_names_with_halves_of_surrogate_pairs_end_nothing(publisher: Publisher, redis: "Redis") -> None:

@@ -12,7 +12,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
 from langgraph.types import Command
 
-from durathread.activities.emitter import Emitter
+from durathread.activities.emitter import Emitter, Room, at_once
 from durathread.activities.protocol import Protocol
 from durathread.activities.superstep import Result, StepControl, run_config, superstep
 from durathread.activities.tracing import tracing
@@ -53,7 +53,8 @@ class Outcome:
 class Thread:
     """A thread on which graphs are run directly."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, room: Room = at_once) -> None:
+        self.room = room
         self.saver = Saver(pool)
         self.thread_id = uuid4()
         # Events with their ids.
@@ -129,6 +130,7 @@ class Thread:
                 modes=run.kwargs["stream_mode"],
                 subgraphs=bool(kwargs.get("subgraphs")),
                 resumed=call > 0,
+                room=self.room,
                 protocol=Protocol(
                     replace(run, attempt=call),
                     lambda frames: self.frames.extend(orjson.loads(frame.data) for frame in frames),

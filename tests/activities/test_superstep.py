@@ -460,3 +460,22 @@ async def test_a_first_step_that_is_repeated_runs_as_far_as_it_would_have(pool: 
     again = await Thread(pool).from_input(graph, {"log": ["in"]}, config=config)
     assert (again.calls, again.announced, again.values) == (first.calls, first.announced, first.values)
     assert (again.status, again.error) == (first.status, first.error)
+
+
+async def test_a_graph_waits_between_its_events_for_who_takes_them(pool: Pool) -> None:
+    entered, gate = asyncio.Event(), asyncio.Event()
+
+    async def room() -> None:
+        if len(thread.shown) >= 3:
+            entered.set()
+            await gate.wait()
+
+    thread = Thread(pool, room=room)
+    running = asyncio.create_task(thread.whole(compiled(chain(*"abcdefgh")), {"log": []}))
+    async with asyncio.timeout(20):
+        await entered.wait()
+    # Nothing asks the graph for its next event, so it does not go on either.
+    assert len(thread.shown) == 3
+    gate.set()
+    outcome = await running
+    assert outcome.values["log"] == list("abcdefgh")

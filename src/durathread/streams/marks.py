@@ -101,4 +101,4 @@ async def conclude(
             frames = [*closing(Named.of(run), left, status, before=before, error=error), *frames]
     publisher.publish_frames(frames)
     publisher.publish(thread_subject(run.thread_id), DONE, dumps({"run_id": str(run.run_id)}))
-    await publisher.end(run.run_id, status)
+    await publisher.end(run.run_id, status, thread_id=run.thread_id)
