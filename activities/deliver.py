@@ -18,12 +18,12 @@ from durathread.activities.posting import Answer, post
 from durathread.activities.resources import Resources
 from durathread.dispatch import notify
 from durathread.encode import dumps
-from durathread.errors import Invalid
+from durathread.errors import Invalid, Unavailable
 from durathread.preparation import RESERVED_PREFIXES
 from durathread.records import JsonObject
 from durathread.store import outbox
 from durathread.store.outbox import Addressed, Owed
-from durathread.store.pool import TROUBLES, connection, is_outage
+from durathread.store.pool import TROUBLES, connection
 from durathread.webhooks import is_relative
 from durathread.workflows.messages import (
     DELIVER,
@@ -174,15 +174,16 @@ class Deliveries:
                 checkpoint_id=checkpoint_id,
                 kwargs=owed.run["kwargs"],
             )
-        except Exception as error:
-            if is_outage(error):
-                raise
+        except Unavailable:
+            raise
+        except Exception:
             # The graph is not what it was. Better a webhook without values than none.
             log.exception("The values for a webhook cannot be read", run_id=str(owed.run_id))
             return None, {}
+        interrupts = found.interrupts or {}
         async with connection(self._resources.pool) as conn:
-            await outbox.fill(conn, owed.run_id, values=found.values, interrupts=found.interrupts)
-        return found.values, found.interrupts
+            await outbox.fill(conn, owed.run_id, values=found.values, interrupts=interrupts)
+        return found.values, interrupts
 
 
 def _accepted(answer: Answer) -> int:

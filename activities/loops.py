@@ -6,13 +6,14 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
-from contextvars import ContextVar
+from concurrent.futures import Future, InvalidStateError
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, Generic, TypeVar, cast
 
 import structlog
 
 from durathread import event_loop
+from durathread.activities.threads import Threads
 from durathread.errors import LoopEnded
 from durathread.sources import line_of
 
@@ -27,6 +28,7 @@ BEAT = 0.25
 LONGEST_BEAT = 2 * BEAT
 # How long work waits for the loop that its own graph has stalled, in seconds.
 PATIENCE = 30.0
+# How many threads there are at least for what is not async.
 THREADS = 64
 # How long what is left on a loop that is closed may take to stop, in seconds.
 LEAVING = 5.0
@@ -55,12 +57,12 @@ class UsersLoop(event_loop.EventLoop):
 class GraphLoop:
     """An event loop in a thread of its own."""
 
-    def __init__(self, number: int, *, turned: float = 0.0) -> None:
-        """Start the thread, at a time of those who will watch it."""
+    def __init__(self, number: int, *, threads: int = THREADS, turned: float = 0.0) -> None:
+        """Start the thread, at a time of those who will watch it; `threads` is how many others what is not async may have."""
         self.loop = UsersLoop()
         self.loop.set_task_factory(cast(Any, self._make_task))
-        self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix=f"graph-{number}")
-        self.loop.set_default_executor(self._executor)
+        self.executor = Threads(threads, name=f"graph-{number}")
+        self.loop.set_default_executor(self.executor)
         # Who has made which task, to tell whose code stalls the loop.
         self._works: weakref.WeakKeyDictionary[asyncio.Task[Any], Work[Any]] = weakref.WeakKeyDictionary()
         self._asked = False
@@ -82,7 +84,7 @@ class GraphLoop:
 
     def _close(self) -> None:
         # What a node has left in a thread of the executor still reports to this loop when it ends.
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        self.executor.shutdown(wait=True, cancel_futures=True)
         with contextlib.suppress(BaseException):
             self.loop.run_until_complete(self._leave())
         self.loop.close()
@@ -132,10 +134,10 @@ class GraphLoop:
         if self.stalled is not None:
             turned(self)
 
-    def call(self, function: Callable[..., Any], *args: Any) -> None:
+    def call(self, function: Callable[..., Any], *args: Any, context: Context | None = None) -> None:
         """Call a function when the loop next turns, unless it has ended."""
         with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(function, *args)
+            self.loop.call_soon_threadsafe(function, *args, context=context)
 
     def stop(self) -> None:
         """Let the thread end when it next turns and its executor has nothing left to do."""
@@ -158,6 +160,8 @@ class Work(Generic[T]):
         self.graph_id = graph_id
         self.run_id = run_id
         self._make = make
+        # Whichever loop runs it, and whoever moves it there.
+        self._context = copy_context()
         self._claim = threading.Lock()
         self._task: asyncio.Task[None] | None = None
         self._cancelled = False
@@ -172,7 +176,7 @@ class Work(Generic[T]):
         """Let a loop run it, if no other has begun."""
         if not self.begun and loop not in self._offered:
             self._offered.add(loop)
-            loop.call(self._begin, loop)
+            loop.call(self._begin, loop, context=self._context)
 
     def offered_to(self, loop: GraphLoop) -> bool:
         """Whether a loop may yet run it."""
@@ -204,6 +208,8 @@ class Work(Generic[T]):
             self._task = loop.loop.create_task(self._run())
         finally:
             _WORK.reset(token)
+        # A task that is cancelled before its first turn runs nothing.
+        self._task.add_done_callback(lambda _: self.outcome.cancel())
         if self._cancelled:
             self._task.cancel()
 
@@ -241,12 +247,14 @@ class GraphLoops:
     is the loop again. Spare loops are closed when their work has ended.
     """
 
-    def __init__(self, *, patience: float = PATIENCE) -> None:
+    def __init__(self, *, patience: float = PATIENCE, threads: int = THREADS) -> None:
         """Start the loop. Must be called on the main event loop.
 
         Args:
             patience: how long a graph's work waits for the loop that the same graph has stalled, in seconds.
+            threads: how many nodes and tools that are not async run at once.
         """
+        self._threads = threads
         self._main = asyncio.get_running_loop()
         self._patience = patience
         self._count = 0
@@ -260,12 +268,17 @@ class GraphLoops:
 
     def _fresh(self) -> GraphLoop:
         self._count += 1
-        return GraphLoop(self._count, turned=self._clock())
+        return GraphLoop(self._count, threads=self._threads, turned=self._clock())
 
     @property
     def stalled(self) -> int:
         """How many loops do not turn now."""
         return sum(1 for loop in self._loops if loop.stalled is not None)
+
+    @property
+    def left_behind(self) -> int:
+        """How many threads work on what was cancelled."""
+        return sum(loop.executor.left_behind for loop in (*self._loops, *self._closing))
 
     @property
     def running(self) -> int:

@@ -3,6 +3,7 @@
 LangGraph's `add_messages` gives ids when it is run, and that is after the events of the node have been sent.
 """
 
+import asyncio
 import operator
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from functools import partial
@@ -124,7 +125,7 @@ class MessageIds(BaseCallbackHandler):
                     waiting.append(chunk)
                 else:
                     yield chunk
-        except Exception:
+        except (Exception, asyncio.CancelledError):
             for held in waiting:
                 yield held
             raise

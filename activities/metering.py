@@ -50,6 +50,7 @@ class WorkerMetrics:
         self._set_aside_before = 0
         self._stalled = self._gauge("durathread_loops_stalled", "Event loops that a node blocks now.")
         self._loops = self._gauge("durathread_loops_running", "Event loops that have a thread.")
+        self._left_behind = self._gauge("durathread_threads_left_behind", "Threads that work on what was cancelled.")
         self._events = self._gauge("durathread_events_waiting", "Events that Valkey has not taken yet.")
         self._lag = self._gauge("durathread_event_lag_seconds", "How long the oldest of them has waited.")
         self._pool_size = self._gauge("durathread_pool_size", "Connections to Postgres that this process holds.")
@@ -84,6 +85,7 @@ class WorkerMetrics:
         self._set_aside_before = loops.set_aside
         self._stalled.set(loops.stalled)
         self._loops.set(loops.running)
+        self._left_behind.set(loops.left_behind)
         self._events.set(publisher.waiting)
         self._lag.set(publisher.lag)
         stats = pool.get_stats()

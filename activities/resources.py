@@ -12,7 +12,7 @@ from temporalio.client import Client
 
 from durathread.activities.embedding import store_config_on
 from durathread.activities.execution import Executions
-from durathread.activities.loops import GraphLoops
+from durathread.activities.loops import THREADS, GraphLoops
 from durathread.activities.metering import WorkerMetrics
 from durathread.activities.turns import Turns
 from durathread.companion.spawn import Companions
@@ -185,7 +185,7 @@ class Resources:
             self._publisher = await stack.enter_async_context(
                 open_publisher(redis, owner, max_events=settings.stream_max_events, ttl=settings.stream_ttl)
             )
-            self._loops = GraphLoops(patience=settings.loop_patience)
+            self._loops = GraphLoops(patience=settings.loop_patience, threads=max(THREADS, settings.jobs_per_worker))
             stack.callback(self._loops.close)
             items = await stack.enter_async_context(open_store(self._pool, store_config_on(self.graphs, self._loops)))
             store = self.store = LoopStore(items, at_once=settings.pool_size // 2)

@@ -11,9 +11,10 @@ from durathread.activities.repair import close_ended
 from durathread.activities.resources import Resources
 from durathread.activities.superstep import Position
 from durathread.encode import dumps
+from durathread.errors import Unavailable
 from durathread.records import JsonObject, Run, RunStatus
 from durathread.store import runs, threads
-from durathread.store.pool import connection, is_outage, transaction
+from durathread.store.pool import connection, transaction
 from durathread.streams.events import settled
 from durathread.streams.marks import conclude
 from durathread.workflows.messages import FORGET, SETTLE, Settlement
@@ -88,9 +89,9 @@ class Settlements:
             return await position_at(
                 self._resources, run.graph_id, run.thread_id, checkpoint_id=checkpoint_id, kwargs=run.kwargs
             )
-        except Exception as error:
-            if is_outage(error):
-                raise
+        except Unavailable:
+            raise
+        except Exception:
             # The graph is not what it was. Better a thread that shows what it showed than one that is busy for ever.
             log.exception("What a run has left cannot be read", run_id=str(run.run_id))
             return None

@@ -38,12 +38,12 @@ from durathread.errors import Error, Fenced, Unavailable, Unfinished
 from durathread.graphs import Graph
 from durathread.records import JsonObject, Run, RunStatus, call_of, token_of
 from durathread.store import runs, threads
-from durathread.store.pool import connection, is_clash, is_outage, transaction
+from durathread.store.pool import TROUBLES, connection, is_clash, is_outage, transaction
 from durathread.store.saver import Saver
 from durathread.streams.frames import Frame, Named, ending, frames_subject, requested, running, speaks_protocol
 from durathread.streams.marks import begun_mark, conclude
 from durathread.streams.unfinished import unfinished
-from durathread.workflows.messages import FAILED, HANDED_BACK, STEP, UNAVAILABLE, StepInput, StepOutcome
+from durathread.workflows.messages import FAILED, HANDED_BACK, STEP, UNAVAILABLE, UNENDED, StepInput, StepOutcome
 
 log = structlog.get_logger()
 
@@ -74,7 +74,7 @@ class Steps:
         except Unfinished as error:
             log.error("A step is repeated", reason=str(error), run_id=given.run_id, step=given.step)
             raise ApplicationError(
-                str(error), type=HANDED_BACK, non_retryable=True, category=ApplicationErrorCategory.BENIGN
+                str(error), UNENDED, type=HANDED_BACK, non_retryable=True, category=ApplicationErrorCategory.BENIGN
             ) from error
         except ApplicationError:
             raise
@@ -88,7 +88,7 @@ class Steps:
 
     async def _failed(self, given: StepInput, error: Exception) -> ApplicationError:
         """Report what has failed outside of the graph, where the step itself cannot write it."""
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(*TROUBLES):
             async with connection(self._resources.pool) as conn:
                 if (run := await runs.get(conn, UUID(given.run_id))) is not None:
                     report(run, error)
@@ -182,7 +182,9 @@ class Steps:
         )
         error: JsonObject = {"error": "RuntimeError", "message": TOO_OFTEN}
         # To read what the run has left may be what kills: it is tried once.
-        position = await self._last_position(run) if run.deaths == given.attempts else Position("error", None, {}, None)
+        position = (
+            await self._last_position(run) if run.deaths == given.attempts else Position("error", None, None, None)
+        )
         if not await self._end(run, Result("error", position=position, error=error), "error"):
             return SUPERSEDED
         self._resources.publisher.publish(run.run_id, "error", dumps(error))
@@ -194,16 +196,16 @@ class Steps:
     async def _last_position(self, run: Run) -> Position:
         async with connection(self._resources.pool) as conn:
             checkpoint_id = await runs.last_checkpoint(conn, run)
-        unread = Position("error", None, {}, checkpoint_id)
+        unread = Position("error", None, None, checkpoint_id)
         if checkpoint_id is None:
             return unread
         try:
             return await position_at(
                 self._resources, run.graph_id, run.thread_id, checkpoint_id=checkpoint_id, kwargs=run.kwargs
             )
-        except Exception as error:
-            if is_outage(error):
-                raise
+        except Unavailable:
+            raise
+        except Exception:
             log.exception("What a run has left cannot be read", run_id=str(run.run_id))
             return unread
 
@@ -213,8 +215,7 @@ class Steps:
             lambda: self._superstep(run, given, saver), graph_id=run.graph_id, run_id=str(run.run_id)
         )
         outcome = asyncio.wrap_future(work.outcome)
-        # Also what nobody waits for any more has been looked at.
-        outcome.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        outcome.add_done_callback(_seen)
         losing = asyncio.create_task(self._lost(run, saver))
         try:
             await asyncio.wait([outcome, losing], return_when=asyncio.FIRST_COMPLETED)
@@ -223,6 +224,7 @@ class Steps:
             if outcome.done():
                 return outcome.result()
             await self._stop(work, saver, run, given)
+            losing.result()
             raise Fenced(f"Run {run.run_id} has a new owner, or has ended.")
         except asyncio.CancelledError:
             await self._stop(work, saver, run, given)
@@ -236,22 +238,24 @@ class Steps:
         while True:
             with contextlib.suppress(TimeoutError):
                 return await asyncio.wait_for(saver.refused(), DOUBT)
-            with contextlib.suppress(Unavailable):
+            try:
                 async with connection(self._resources.pool) as conn:
                     if not await runs.is_owned(conn, run.run_id, token=run.attempt):
                         return
+            except TROUBLES as error:
+                # No answer says nothing about the run.
+                if not is_outage(error):
+                    log.warning("It cannot be told whether a run is still this worker's", error=str(error))
 
     async def _stop(self, work: Work[Result], saver: Saver, run: Run, given: StepInput) -> None:
         """Cancel the graph, and wait for it as long as the grace allows. What it writes from now on is half done."""
         saver.seal()
         work.cancel()
         stopped = asyncio.wrap_future(work.outcome)
+        stopped.add_done_callback(_seen)
         done, _ = await asyncio.wait([stopped], timeout=given.cancel_grace)
         if not done:
             log.warning("A node did not stop when cancelled; what it still writes is refused", run_id=str(run.run_id))
-        with contextlib.suppress(BaseException):
-            if done and not stopped.cancelled():
-                stopped.exception()
 
     async def _superstep(self, run: Run, given: StepInput, saver: Saver) -> Result:
         """Run on the graphs' loop."""
@@ -307,6 +311,7 @@ class Steps:
                     limit=given.limit,
                     whole=given.whole,
                     at_input=source == "input",
+                    again=given.again,
                     emitter=emitter,
                     trace=trace,
                     transformed=Transformed(pipeline, emitter.calls),
@@ -395,11 +400,11 @@ class Steps:
         return StepOutcome(status, error=glimpse(result.error or {}), node=node_of(result.raised) or nodes)
 
     async def _repeated(self, given: StepInput) -> StepOutcome:
-        """Say again how this call has ended the run, if it has: the worker may have died before anybody heard of it."""
+        """Say again how a step has ended the run, if one has: its worker may have stopped before anybody heard of it."""
         async with connection(self._resources.pool) as conn:
             run = await runs.get(conn, UUID(given.run_id))
             thread = run and await threads.get(conn, run.thread_id, hidden=True)
-        if not run or not thread or run.status not in ("success", "error") or call_of(run.attempt) != given.call:
+        if not run or not thread or run.status not in ("success", "error") or call_of(run.attempt) > given.call:
             return SUPERSEDED
         shown = thread.ended_run_id == run.run_id
         asked = [each for found in (thread.interrupts or {}).values() for each in found] if shown else []
@@ -422,7 +427,7 @@ class Steps:
 
     async def _end(self, run: Run, result: Result, status: RunStatus) -> bool:
         # A graph that cannot be opened has changed nothing.
-        position = result.position or Position("error", None, {}, None)
+        position = result.position or Position("error", None, None, None)
         if result.status == "refused":
             async with transaction(self._resources.pool) as conn:
                 return await runs.end_refused(conn, run.run_id, token=run.attempt, error=result.error)
@@ -450,6 +455,12 @@ async def _left(opened: AbstractAsyncContextManager[Graph], run: Run) -> AsyncGe
             await opened.__aexit__(None, None, None)
         except Exception:
             log.exception("A factory failed to clean up", run_id=str(run.run_id), graph=run.graph_id)
+
+
+def _seen(ended: "asyncio.Future[Any]") -> None:
+    """Look at the outcome of what nobody may wait for any more, so that asyncio does not report it as lost."""
+    if not ended.cancelled():
+        ended.exception()
 
 
 def _handed_back() -> ApplicationError:

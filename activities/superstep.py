@@ -78,11 +78,11 @@ class StepControl(RunControl):
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands after a superstep. `state` is None if the thread has no checkpoint."""
+    """Where a run stands after a superstep. `values` are None if the thread has no checkpoint; `interrupts` if it was not read."""
 
     resting: ThreadStatus
     values: Any
-    interrupts: JsonObject
+    interrupts: JsonObject | None
     checkpoint_id: str | None
 
 
@@ -112,6 +112,7 @@ async def superstep(
     trace: Trace,
     transformed: Transformed,
     at_input: bool = False,
+    again: bool = False,
 ) -> Result:
     """Run a graph for one superstep, or to its end if `whole`.
 
@@ -126,6 +127,7 @@ async def superstep(
         trace: is told how the run has ended.
         transformed: says what is to be seen of what happens.
         at_input: whether the graph goes on from the checkpoint of an input that no superstep has taken yet.
+        again: whether the step is repeated because it was unfinished before; then it fails the run instead.
 
     Raises:
         Unfinished: what LangGraph says and what is stored do not agree. The step is to be repeated.
@@ -143,6 +145,15 @@ async def superstep(
     # An input first goes through a superstep of LangGraph's own, which runs no node of the user's.
     supersteps = 2 if begins and START in graph.nodes else 1
     control = None if whole else StepControl(supersteps)
+
+    async def unended(error: Unfinished) -> Result:
+        if not again:
+            raise error
+        log.error(
+            "A run does not come to its end", reason=str(error), run_id=str(run.run_id), thread_id=str(run.thread_id)
+        )
+        return await _failed(graph, run, error, emitter, trace, transformed)
+
     try:
         async with (
             aclosing(_chunks(trace.graph, run, given, config, control, emitter, ids, transformed)) as yielded,
@@ -161,7 +172,7 @@ async def superstep(
             emitter.chunk(*shown)
     except GraphDrained:
         if unfinished := emitter.progress.unfinished:
-            return await _unfinished(graph, run, unfinished, emitter, trace, transformed)
+            return await unended(unfinished)
         left = looks - supersteps
         if left > 0:
             for shown in await transformed.pause():
@@ -174,13 +185,11 @@ async def superstep(
         if _saver(graph).sealed:
             raise
         # Not by the server: code of another run, on the same event loop.
-        return await _unfinished(
-            graph, run, Unfinished("The step was cancelled from within."), emitter, trace, transformed
-        )
+        return await unended(Unfinished("The step was cancelled from within."))
     except (Fenced, Unavailable):
         raise
     except Unfinished as error:
-        return await _unfinished(graph, run, error, emitter, trace, transformed)
+        return await unended(error)
     except GeneratorExit:
         raise
     except BaseException as error:  # noqa: BLE001, whatever users' code raises ends their run, and nothing else
@@ -190,7 +199,7 @@ async def superstep(
     position = await locate(graph, str(run.thread_id), emitter.checkpoint)
     if looks == 1 and position.resting == "idle":
         return await _failed(graph, run, _too_many(own), emitter, trace, transformed)
-    emitter.interrupts([item for items in position.interrupts.values() for item in items])
+    emitter.interrupts([item for items in (position.interrupts or {}).values() for item in items])
     await trace.end(position.values)
     return Result("success", position=position)
 
@@ -329,16 +338,6 @@ async def _verify(graph: Graph, run: Run, emitter: Emitter) -> None:
 
 def _saver(graph: Graph) -> Saver:
     return cast(Saver, graph.checkpointer)
-
-
-async def _unfinished(
-    graph: Graph, run: Run, error: Unfinished, emitter: Emitter, trace: Trace, transformed: Transformed
-) -> Result:
-    """Have a step repeated; if it was, its run has failed."""
-    if not run.repeated:
-        raise error
-    log.error("A run does not come to its end", reason=str(error), run_id=str(run.run_id), thread_id=str(run.thread_id))
-    return await _failed(graph, run, error, emitter, trace, transformed)
 
 
 async def _refused(error: Exception, emitter: Emitter, trace: Trace, transformed: Transformed) -> Result:

@@ -19,6 +19,7 @@ from langchain_core.tracers.langchain import LangChainTracer, wait_for_all_trace
 from langsmith import RunTree
 from temporalio import activity
 
+from durathread.activities.attempts import why_cancelled
 from durathread.graphs import Graph
 from durathread.records import JsonObject, Run
 
@@ -46,7 +47,7 @@ async def tracing(
             yield trace
         except asyncio.CancelledError as error:
             # A step that is handed back, or has lost its run, says nothing: others go on.
-            if activity.in_activity() and activity.is_cancelled() and not activity.is_worker_shutdown():
+            if activity.in_activity() and activity.is_cancelled() and why_cancelled() == "cancelled":
                 await trace.fail(error)
             raise
 

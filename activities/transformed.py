@@ -105,7 +105,8 @@ class Transformed:
     def _state(self, mode: str, data: Any) -> Any:
         """Return a checkpoint of the root graph with its state as it was shown."""
         values = cast(Pipeline, self._pipeline).values
-        if mode == "checkpoints" and values is not None and set(data["values"]) == set(values):
+        shown = data["values"] if mode == "checkpoints" else None
+        if isinstance(shown, dict) and isinstance(values, dict) and cast(JsonObject, shown).keys() == values.keys():
             return {**data, "values": values}
         return data
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID
 
-import psycopg
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import StateUpdate
 
@@ -160,7 +159,7 @@ async def position_of(server: Server, thread: Thread) -> Position:
 async def show(conn: Connection, thread_id: UUID, position: Position) -> Thread | None:
     """Show in a thread's row where it stands."""
     return await threads.put_state(
-        conn, thread_id, resting=position.resting, values=position.values, interrupts=position.interrupts
+        conn, thread_id, resting=position.resting, values=position.values, interrupts=position.interrupts or {}
     )
 
 
@@ -180,7 +179,7 @@ def _refusals() -> Generator[None]:
     """Answer for what LangGraph, and the user's code that it calls, raise: it is about the request."""
     try:
         yield
-    except (Error, psycopg.Error):
+    except Error:
         raise
     except Exception as error:
         described = describe(error)

@@ -243,15 +243,14 @@ async def copy(thread_id: ThreadId, server: ServerDep, caller: CallerDep) -> Res
     metadata = await _copied_metadata(server, caller, thread_id, copy_id, only=only)
     async with transaction(server.pool) as conn:
         source = await threads.lock(conn, thread_id, only=only)
-        copied = source and await threads.copy(conn, thread_id, copy_id, metadata=metadata)
-        if source is None or copied is None:
+        # While the source is busy its row says what its last run left; its checkpoints have gone on.
+        moves = source is not None and source.status == "busy"
+        copied = source and await threads.copy(conn, thread_id, copy_id, metadata=metadata, hidden=moves)
+        if copied is None:
             # Not 404: clients know a failed copy as a conflict.
             raise Conflict("Conflict")
-        await saver.copy_thread(conn, str(thread_id), str(copied.thread_id))
-    if source.status == "busy":
-        # The row says what its last run left; the checkpoints have gone on.
-        copied = await _refreshed(server, copied)
-    return Json(thread_json(copied))
+        await saver.copy_thread(conn, str(thread_id), str(copy_id))
+    return Json(thread_json(await _revealed(server, copied) if moves else copied))
 
 
 def _lifetime(ttl: TtlBody | float | None) -> Lifetime | None:
@@ -302,18 +301,18 @@ async def _history(
     return await draft(server, imagined, [step.updates for step in supersteps])
 
 
-async def _refreshed(server: Server, copied: Thread) -> Thread:
-    """Show in the row of a new copy where its checkpoints stand, unless it has gone on since; without that, no copy."""
+async def _revealed(server: Server, copied: Thread) -> Thread:
+    """Let a new copy be seen, with its row as its checkpoints stand; without that, there is no copy."""
     try:
         position = await position_of(server, copied)
+        async with transaction(server.pool) as conn:
+            shown = await threads.reveal(conn, copied.thread_id) and await show(conn, copied.thread_id, position)
     except BaseException:
-        await remove(server, copied.thread_id, only=None)
+        await remove(server, copied.thread_id, only=None, hidden=True)
         raise
-    async with transaction(server.pool) as conn:
-        now = await threads.lock(conn, copied.thread_id)
-        if now is None or now.state_updated_at != copied.state_updated_at or now.status == "busy":
-            return now or copied
-        return await show(conn, copied.thread_id, position) or now
+    if shown is None:
+        raise Conflict("Conflict")
+    return shown
 
 
 async def _keep_latest(server: Server, thread_id: UUID, *, only: Filter | None) -> bool:

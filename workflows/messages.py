@@ -42,6 +42,8 @@ UNAVAILABLE = "Unavailable"
 # With the class and the text that the world may read.
 FAILED = "Failed"
 HANDED_BACK = "HandedBack"
+# A detail of one that was handed back because its graph had not come to the end that it told of.
+UNENDED = "Unended"
 REFUSED = "Refused"
 SUPERSEDED = "Superseded"
 UNDELIVERED = "Undelivered"
@@ -145,6 +147,8 @@ class StepInput:
     limit: int | None = None
     # How many workers it may take down.
     attempts: int = 3
+    # Whether it was handed back before as not ended: it fails its run if it is so again.
+    again: bool = False
 
 
 @dataclass(frozen=True)

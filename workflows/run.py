@@ -17,6 +17,7 @@ from durathread.workflows.messages import (
     STEP,
     SUPERSEDED,
     UNAVAILABLE,
+    UNENDED,
     RunOutcome,
     RunRequest,
     StepInput,
@@ -60,7 +61,7 @@ class Run:
 
     async def _steps(self, request: RunRequest) -> RunOutcome:
         outcome = StepOutcome("continue", request.nodes, request.limit)
-        step, calls, wait = request.step, request.calls, FIRST_WAIT
+        step, calls, wait, again = request.step, request.calls, FIRST_WAIT, False
         while True:
             calls += 1
             given = StepInput(
@@ -72,19 +73,20 @@ class Run:
                 whole=request.whole,
                 limit=outcome.limit,
                 attempts=request.limits.step_attempts,
+                again=again,
             )
             try:
                 done = await self._step(request, given, outcome.nodes)
             except ActivityError as error:
                 if not await self._worth_repeating(error, wait):
                     raise
-                wait = min(wait * 2, LONGEST_WAIT)
+                wait, again = min(wait * 2, LONGEST_WAIT), again or _is_unended(error)
                 continue
             if done.status == "superseded":
                 await self._await_cancellation(request)
             if done.status != "continue":
                 return RunOutcome(request.run_id, done.status)
-            outcome, step, wait = done, step + 1, FIRST_WAIT
+            outcome, step, wait, again = done, step + 1, FIRST_WAIT, False
             # A run may take more steps than a history has room for.
             if workflow.info().is_continue_as_new_suggested() and workflow.patched("long"):
                 self._continue(replace(request, nodes=done.nodes, calls=calls, step=step, limit=done.limit))
@@ -160,6 +162,10 @@ def _hear(handle: "workflow.ActivityHandle[StepOutcome]") -> None:
     """Take notice of how a step has ended, so that nobody reports its failure as lost."""
     if not handle.cancelled():
         handle.exception()
+
+
+def _is_unended(error: ActivityError) -> bool:
+    return isinstance(error.cause, ApplicationError) and UNENDED in error.cause.details
 
 
 def _rolled_back(reason: str) -> bool:

@@ -78,6 +78,7 @@ class Companions:
             for begun, _ in self._open.values():
                 self._say(begun)
             renewing = asyncio.create_task(self._connect())
+            renewing.add_done_callback(self._connected)
             try:
                 async for message in messages(reader):
                     self._hear(message)
@@ -112,6 +113,14 @@ class Companions:
                 identity = f"{config.identity} (companion)"
                 self._say(Connect(replace(config, identity=identity, connect_timeout=CONNECT), self._worker))
             await asyncio.sleep(RENEWAL)
+
+    def _connected(self, renewing: "asyncio.Task[None]") -> None:
+        """Part with a companion that cannot be told how Temporal is reached; the next is told anew."""
+        if not renewing.cancelled() and self._writer is not None:
+            log.error(
+                "The companion of this worker cannot be told how Temporal is reached", exc_info=renewing.exception()
+            )
+            self._writer.transport.abort()
 
     def _say(self, message: Message) -> None:
         if self._writer is None or self._writer.is_closing():

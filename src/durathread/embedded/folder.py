@@ -12,12 +12,14 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from durathread.embedded.processes import identity
 from durathread.errors import EngineError
 
 ENVIRONMENT = "environment.json"
 NOBODY = "No `durathread dev` runs on {path}. Start it, or name its folder with --data."
+LOOKS = 20
 LOG_LIMIT = 10 * 1024 * 1024
 
 
@@ -114,6 +116,15 @@ def published(path: Path) -> dict[str, str]:
         raise EngineError(f"What runs on {path} is not ready yet. Try again soon.") from None
 
 
+def _take(lock: TextIO) -> None:
+    """Lock a folder. Whoever only looks whether somebody has it holds the lock for a moment."""
+    for _ in range(LOOKS):
+        with contextlib.suppress(OSError):
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.01)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 @contextmanager
 def opened(path: Path) -> Generator[Folder]:
     """Take a data folder, made if need be, for this process alone.
@@ -127,7 +138,7 @@ def opened(path: Path) -> Generator[Folder]:
     (path / ".gitignore").write_text("*\n")
     with (path / "lock").open("a+") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(lock)
         except OSError:
             lock.seek(0)
             owner = lock.read().strip() or "unknown"

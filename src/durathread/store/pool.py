@@ -42,12 +42,14 @@ def is_outage(error: BaseException) -> bool:
     """Whether an error says that the database is away, and not that it refuses what it was asked."""
     if isinstance(error, Unavailable | PoolTimeout):
         return True
-    if not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+    if not isinstance(error, psycopg.Error):
         return False
     if error.sqlstate is not None:
         return error.sqlstate.startswith(AWAY)
     # Without one it comes from the client: its connection was lost, or could not be made.
-    return isinstance(error, psycopg.OperationalError) or "closed" in str(error)
+    if isinstance(error, psycopg.InterfaceError):
+        return "closed" in str(error)
+    return isinstance(error, psycopg.OperationalError)
 
 
 def is_clash(error: BaseException) -> bool:

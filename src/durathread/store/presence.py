@@ -37,6 +37,8 @@ IS_GONE = """(claimant_boot = pg_postmaster_start_time() AND NOT EXISTS (
 # How long a worker that starts waits for its lock; and how long it waits between tries. In seconds.
 FIRST = 2.0
 RETRY = 0.5
+# A session that nothing ends may hold the lock for ever, behind a pooler: it is asked less and less often, in seconds.
+LONGEST_RETRY = 30.0
 # How often a session is used, so that nothing between us and Postgres takes it for abandoned. In seconds.
 USE = 30.0
 
@@ -59,15 +61,21 @@ class Presence:
 
     async def run(self) -> None:
         """Hold the lock, and take it again when Postgres is back, until cancelled."""
+        pause, last = RETRY, ""
         while True:
             try:
                 async with await self._connect() as conn:
                     await self._hold(conn)
             except psycopg.Error as error:
-                log.info("This worker's session with Postgres was lost; it is opened again", error=str(error).strip())
+                if self.boot is not None:
+                    pause, last = RETRY, ""
+                if (said := str(error).strip()) != last:
+                    log.info("This worker's session with Postgres was lost; it is opened again", error=said)
+                last = said
             finally:
                 self.boot = None
-            await asyncio.sleep(RETRY)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_RETRY)
 
     async def _connect(self) -> AsyncConnection[DictRow]:
         return await AsyncConnection[DictRow].connect(
@@ -77,6 +85,9 @@ class Presence:
             keepalives_idle=15,
             keepalives_interval=5,
             keepalives_count=3,
+            # Keepalives say nothing while what was sent is not acknowledged.
+            tcp_user_timeout=30_000,
+            connect_timeout=10,
             application_name="durathread presence",
         )
 

@@ -37,11 +37,12 @@ WHERE thread_id = %(thread)s AND NOT hidden AND {SHOWN} RETURNING {COLUMNS}
 """
 COPY: LiteralString = f"""
 INSERT INTO thread
-    (thread_id, status, resting, metadata, config, "values", interrupts, error, ttl_strategy, ttl_minutes)
+    (thread_id, status, resting, metadata, config, "values", interrupts, error, ttl_strategy, ttl_minutes, hidden)
 SELECT %(target)s, resting, resting, coalesce(%(metadata)s, metadata), config, "values", interrupts, error, ttl_strategy,
-    ttl_minutes
+    ttl_minutes, %(hidden)s
 FROM thread WHERE thread_id = %(source)s AND NOT hidden RETURNING {COLUMNS}
 """
+REVEAL = "UPDATE thread SET hidden = FALSE WHERE thread_id = %s AND NOT temporary"
 IN_FLIGHT = "EXISTS (SELECT 1 FROM run r WHERE r.thread_id = thread.thread_id AND r.status IN ('pending', 'running'))"
 # No run has left this state: whoever joins the last run reads its checkpoint, and what a cancelled run has yet to settle
 # comes too late.
@@ -142,10 +143,17 @@ async def patch(
     return await _one(conn, PATCH, {"thread": thread_id, "metadata": Jsonb(metadata), "only": shown(only)})
 
 
-async def copy(conn: Connection, source: UUID, target: UUID, *, metadata: JsonObject | None = None) -> Thread | None:
+async def copy(
+    conn: Connection, source: UUID, target: UUID, *, metadata: JsonObject | None = None, hidden: bool = False
+) -> Thread | None:
     """Copy a thread's row, as it is while it rests, with other metadata if given; None if there is no such thread."""
-    args = {"source": source, "target": target, "metadata": None if metadata is None else Jsonb(metadata)}
-    return await _one(conn, COPY, args)
+    given = None if metadata is None else Jsonb(metadata)
+    return await _one(conn, COPY, {"source": source, "target": target, "metadata": given, "hidden": hidden})
+
+
+async def reveal(conn: Connection, thread_id: UUID) -> bool:
+    """Let a copy be seen that was hidden until it was whole; False if it is gone."""
+    return bool((await conn.execute(REVEAL, (thread_id,))).rowcount)
 
 
 async def put_state(
