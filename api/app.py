@@ -34,7 +34,7 @@ from durathread.api.description import describe
 from durathread.api.entrance import Entrance, Located, MountPrefix
 from durathread.api.headers import Forwarding, RequestIds
 from durathread.api.lifespan import lifespan_of
-from durathread.api.middleware import BodyLimit, HeadRequests, JsonBodies
+from durathread.api.middleware import BodyLimit, HeadRequests, JsonBodies, Stopping
 from durathread.errors import PartEnded
 from durathread.graphs import Graphs
 from durathread.http import Http, http_config
@@ -137,5 +137,6 @@ def _layers(http: Http, auth: list[Middleware], custom: Custom | None) -> list[M
         Middleware(RequestIds),
         *([Middleware(Chosen, custom)] if custom else []),
         *order,
+        Middleware(Stopping),
         *([Middleware(Switch, custom)] if custom else []),
     ]

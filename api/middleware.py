@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from durathread.api.errors import problem
 from durathread.errors import TooLarge
 
+STOPS = problem(503, "The server is stopping; try again.", {"Retry-After": "1", "Connection": "close"})
 BODY_METHODS = ("POST", "PUT", "PATCH", "DELETE")
 
 
@@ -54,6 +55,33 @@ class BodyLimit:
             return message
 
         await self._app(scope, counted, send)
+
+
+class Stopping:
+    """Says in our own words that a request was ended because the server stops: its host cancels what takes too long then."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap an app."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except asyncio.CancelledError:
+            if not begun:
+                await STOPS(scope, receive, send)
+            raise
 
 
 class HeadRequests:

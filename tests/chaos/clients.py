@@ -16,6 +16,8 @@ STRATEGIES = ("enqueue", "enqueue", "interrupt", "rollback", "reject")
 # What an outage may answer, and what a thread in another state than a client believes.
 EXCUSED = (503,)
 REFUSED = (400, 404, 409, 422)
+# Of commands, which have no status.
+EXCUSES = ("unavailable", "cannot be started", "is stopping")
 CUT = (httpx.TransportError, httpx.StreamError, ConnectionError, TimeoutError)
 
 
@@ -260,7 +262,7 @@ class Client:
             carried_out = run is not None and not run["kwargs"]["command"]
             named = {"run_id": run_id, "thread_id": thread_id}
             self.note(named, {"input": given if carried_out else None, "multitask_strategy": strategy})
-        elif answer["error"] == "unknown_error" and "unavailable" not in answer["message"]:
+        elif answer["error"] == "unknown_error" and not any(known in answer["message"] for known in EXCUSES):
             self.ledger.wrong.append(f"run.start: {answer['message']}")
 
     async def delete_run(self, thread_id: str) -> None:

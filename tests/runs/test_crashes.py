@@ -289,6 +289,28 @@ async def test_a_killed_api_costs_its_clients_nothing(
     assert await log_of(own_client, thread_id) == ["in", "a", "b", "c"]
 
 
+async def test_a_request_that_a_stopping_api_cannot_finish_is_told_so(
+    stack: Stack, thread_id: str, database: str
+) -> None:
+    async with (
+        await psycopg.AsyncConnection.connect(database) as other,
+        httpx.AsyncClient(timeout=30, base_url=stack.url) as http,
+    ):
+        await other.execute("LOCK TABLE thread IN ACCESS EXCLUSIVE MODE")
+        asking = asyncio.create_task(http.post("/threads", json={"thread_id": thread_id}))
+
+        async def waits() -> bool:
+            return bool(await (await other.execute(WAITING)).fetchall())
+
+        await eventually(waits)
+        stack.processes["api"].terminate()
+        answer = await asking
+        await other.rollback()
+    assert (answer.status_code, answer.json()) == (503, {"detail": "The server is stopping; try again."})
+    assert answer.headers["retry-after"] == "1"
+    assert await stack.processes["api"].wait() == 0
+
+
 async def _read(streaming: AbstractAsyncContextManager[httpx.Response], events: list[tuple[str, str]]) -> None:
     """Collect names and ids of events until the body ends, or breaks."""
     async with streaming as response:

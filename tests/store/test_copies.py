@@ -1,0 +1,31 @@
+"""A copy of a thread that its source outran is not seen before it is whole."""
+
+from uuid import uuid4
+
+from durathread.store import threads
+from durathread.store.pool import Pool, transaction
+
+
+async def test_a_hidden_copy_is_seen_by_nobody_until_it_is_revealed(pool: Pool) -> None:
+    thread, copy = uuid4(), uuid4()
+    async with transaction(pool) as conn:
+        await threads.insert(conn, thread, metadata={})
+        assert await threads.copy(conn, thread, copy, hidden=True)
+    async with transaction(pool) as conn:
+        assert await threads.get(conn, copy) is None
+        assert await threads.lock(conn, copy) is None
+        found = await threads.search(conn, {"ids": [copy]}, limit=10, offset=0)
+        assert found == []
+        assert await threads.reveal(conn, copy)
+        assert (await threads.get(conn, copy)) is not None
+    async with transaction(pool) as conn:
+        assert await threads.delete(conn, copy)
+        assert not await threads.reveal(conn, copy)
+
+
+async def test_the_thread_of_a_stateless_run_is_never_revealed(pool: Pool) -> None:
+    hidden = uuid4()
+    async with transaction(pool) as conn:
+        await conn.execute("INSERT INTO thread (thread_id, temporary, hidden) VALUES (%s, TRUE, TRUE)", (hidden,))
+        assert not await threads.reveal(conn, hidden)
+        await threads.delete(conn, hidden)
