@@ -306,7 +306,8 @@ async def _revealed(server: Server, copied: Thread) -> Thread:
     try:
         position = await position_of(server, copied)
         async with transaction(server.pool) as conn:
-            shown = await threads.reveal(conn, copied.thread_id) and await show(conn, copied.thread_id, position)
+            await threads.reveal(conn, copied.thread_id)
+            shown = await show(conn, copied.thread_id, position)
     except BaseException:
         await remove(server, copied.thread_id, only=None, hidden=True)
         raise

@@ -33,10 +33,8 @@ CHECKPOINT = """
 INSERT INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, checkpoint, metadata)
 VALUES (%s, '', '1f1ec5e4-2ffe-6106-bfff-a287627861b3', '{}', %s)
 """
-# Backends that ask whether a run is still a worker's, and wait for a lock.
-ASKING = (
-    "SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT 1 FROM run WHERE run_id%' AND wait_event_type = 'Lock'"
-)
+# Backends that wait for the lock on runs: a step that asks whether its run is still its own.
+ASKING = "SELECT pid FROM pg_locks WHERE relation = 'run'::regclass AND NOT granted"
 
 
 @pytest.fixture
