@@ -13,7 +13,7 @@ from psycopg import sql
 from durathread.embedded.engines import Engines
 from tests.cluster.engines import Job, role
 from tests.conftest import own_database
-from tests.stack import Stack
+from tests.stack import Stack, free_port
 
 WORKERS = ("worker", "worker1")
 
@@ -30,7 +30,13 @@ class Deployed(Stack):
 
     def variables(self, role: str) -> dict[str, str]:
         """Return the environment variables of a role."""
-        return {**self._described(role)[1], **({"DURATHREAD_PORT": str(self.port)} if role == "api" else {})}
+        # In Compose each has an address of its own.
+        here = (
+            {"PORT": str(self.port)}
+            if role == "api"
+            else {f"{each}_ADDRESS": f"127.0.0.1:{free_port()}" for each in ("HEALTH", "METRICS")}
+        )
+        return {**self._described(role)[1], **{f"DURATHREAD_{name}": value for name, value in here.items()}}
 
     def _described(self, name: str) -> tuple[list[str], dict[str, str]]:
         assert self.engines is not None

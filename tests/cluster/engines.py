@@ -29,7 +29,7 @@ PASSWORD = "p@ss/w:rd#1%&?"
 SECRETS = {**dict.fromkeys(compose.PASSWORDS, PASSWORD), "VALKEY_PASSWORD": "valkey"}
 SERVICES = ("frontend", "history", "matching", "worker")
 # Seconds that Docker waits before it starts something again.
-PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)
+PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6)
 SHELL_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 

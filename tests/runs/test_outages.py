@@ -19,7 +19,7 @@ from durathread.embedded.child import Child
 from durathread.embedded.engines import Engines
 from durathread.store.migrate import upgrade
 from tests.conftest import environment_of
-from tests.engines import engines
+from tests.engines import ON_CLUSTER, engines
 from tests.eventually import eventually
 from tests.protocol.support import kinds, run_start, watching
 from tests.runs.support import entered, joining, lines, log_of, start
@@ -127,6 +127,8 @@ async def test_nothing_is_accepted_that_cannot_be_started(
 @pytest.mark.parametrize("name", ["valkey", "postgres", "temporal"])
 async def test_the_api_names_the_engine_that_does_not_answer(own_engines: Engines, stack: Stack, name: str) -> None:
     engine: Child = getattr(own_engines, name)
+    # The cluster has its tables in the same Postgres.
+    silent = ["postgres", "temporal"] if ON_CLUSTER and name == "postgres" else [name]
     async with httpx.AsyncClient(base_url=stack.url, timeout=5) as http:
 
         async def answer() -> tuple[int, list[str]]:
@@ -143,7 +145,10 @@ async def test_the_api_names_the_engine_that_does_not_answer(own_engines: Engine
             if number == signal.SIGKILL:
                 await engine.wait()
             try:
-                assert await answer() == (503, [name])
+                status, found = await answer()
+                assert status == 503
+                assert name in found
+                assert set(found) <= set(silent)
             finally:
                 engine.send(signal.SIGCONT)
                 if number == signal.SIGKILL:
