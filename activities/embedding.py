@@ -1,5 +1,7 @@
 """The embedding of the store's items, which is users' code."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from langchain_core.embeddings import Embeddings
@@ -27,8 +29,18 @@ class OnGraphsLoop(Embeddings):
         self._loops = loops
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Embed texts."""
-        return self._inner.embed_documents(texts)
+        """Embed texts in this thread.
+
+        Raises:
+            NotImplementedError: they are embedded by a coroutine, and this thread can wait for the graphs' loop.
+        """
+        if getattr(self._inner, "afunc", None) is None:
+            return self._inner.embed_documents(texts)
+        if not _has_loop():
+            raise NotImplementedError
+        # A node that has to be asynchronous to wait for this, and does not, may be holding up that very loop.
+        with ThreadPoolExecutor(1) as apart:
+            return apart.submit(lambda: asyncio.run(self._inner.aembed_documents(texts))).result()
 
     def embed_query(self, text: str) -> list[float]:
         """Embed a query."""
@@ -37,3 +49,11 @@ class OnGraphsLoop(Embeddings):
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """Embed texts on the graphs' loop."""
         return await self._loops.run(lambda: self._inner.aembed_documents(texts))
+
+
+def _has_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -10,6 +10,7 @@ import httpx
 import orjson
 import pytest
 
+from durathread.api.bodies import read_json
 from tests.stack import Stack
 
 MB = 1024 * 1024
@@ -55,6 +56,37 @@ async def test_a_large_body_says_what_a_small_one_does(http: httpx.AsyncClient) 
     asked = asyncio.create_task(http.post("/threads", content=body))
     assert await longest_wait(http, asked) < AT_ONCE
     assert (await asked).json()["metadata"] == metadata
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1180591620717411303424",
+        "-9999999999999999999",
+        "1234567890123456789",
+        "[NaN, Infinity, -Infinity]",
+        "1e400",
+        r'"\ud800"',
+        "0.1234567890123456789",
+        '{"a": 1, "a": 2}',
+    ],
+)
+async def test_a_text_means_the_same_whatever_its_size(text: str) -> None:
+    small = f'[{text}, ""]'.encode()
+    large = f'[{text}, "{"x" * MB}"]'.encode()
+    # NaN is not equal to itself, and 1.0 is equal to 1.
+    assert repr((await read_json(large))[0]) == repr((await read_json(small))[0])
+
+
+@pytest.mark.parametrize("text", ["1180591620717411303424", "NaN", r'"\ud800"'])
+async def test_a_command_means_the_same_whatever_its_size(text: str) -> None:
+    async def outcome(padding: str) -> Any:
+        try:
+            return (await read_json(f'[{text}, "{padding}"]'.encode(), small=orjson.loads))[0]
+        except orjson.JSONDecodeError:
+            return "refused"
+
+    assert await outcome("x" * MB) == await outcome("")
 
 
 @pytest.mark.parametrize("depth", [201, 600, 1020, 100_000, 5 * MB])

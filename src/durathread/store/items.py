@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapp
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any, LiteralString, cast
+from typing import Any, Literal, LiteralString, TypeAlias, cast
 
 import psycopg
 from langchain_core.embeddings import Embeddings
@@ -33,6 +33,9 @@ OPERATORS = {"$eq": "=", "$ne": "!=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lt
 DIMENSIONS = (
     "SELECT atttypmod AS dims FROM pg_attribute WHERE attrelid = 'store_vectors'::regclass AND attname = 'embedding'"
 )
+WHOLE: Literal["$"] = "$"
+Vectors: TypeAlias = Mapping[str, list[float]]
+
 # Not a client's operator: what the caller of a search may see contains one of the documents.
 ONLY = "$only"
 CONTAINS_ONE: LiteralString = "coalesce(store.durathread_stamp, store.value) @> ANY(%s::jsonb[])"
@@ -78,11 +81,21 @@ class Prepared(Embeddings):
         self._inner = inner
         self._ready: ContextVar[Mapping[str, list[float]]] = ContextVar("ready")
 
-    async def prepare(self, texts: Collection[str]) -> None:
-        """Make the vectors of texts, for whoever asks in this task."""
+    def here(self, texts: Collection[str]) -> Vectors | None:
+        """Make the vectors of texts in this thread, which waits for them; None if that is done by `prepare` alone."""
         wanted = list(dict.fromkeys(texts))
-        vectors = await self._inner.aembed_documents(wanted) if wanted else []
-        self._ready.set(dict(zip(wanted, vectors, strict=True)))
+        try:
+            return dict(zip(wanted, self._inner.embed_documents(wanted) if wanted else [], strict=True))
+        except NotImplementedError:
+            return None
+
+    async def prepare(self, texts: Collection[str], *, known: Vectors | None = None) -> None:
+        """Make the vectors of texts that are not known or made already, for whoever asks in this task."""
+        ready = {**self._ready.get({}), **(known or {})}
+        wanted = [text for text in dict.fromkeys(texts) if text not in ready]
+        made = await self._inner.aembed_documents(wanted) if wanted else []
+        ready |= dict(zip(wanted, made, strict=True))
+        self._ready.set({text: ready[text] for text in texts})
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
         """Embed texts."""
@@ -112,10 +125,17 @@ class Items(AsyncPostgresStore):
         await self.prepare(asked)
         return await super().abatch(asked)
 
-    async def prepare(self, ops: Sequence[Op]) -> None:
-        """Embed what operations will need embedded."""
+    async def prepare(self, ops: Sequence[Op], *, known: Vectors | None = None) -> None:
+        """Embed what operations will need embedded, unless it is known."""
         if isinstance(self.embeddings, Prepared):
-            await self.embeddings.prepare(list(_texts(ops, fields=(self.index_config or {}).get("fields"))))
+            await self.embeddings.prepare(self._embedded_by(ops), known=known)
+
+    def embed_here(self, ops: Sequence[Op]) -> Vectors | None:
+        """Embed the same in this thread; None if that is left to `prepare`."""
+        return self.embeddings.here(self._embedded_by(ops)) if isinstance(self.embeddings, Prepared) else None
+
+    def _embedded_by(self, ops: Sequence[Op]) -> list[str]:
+        return list(_texts(ops, fields=(self.index_config or {}).get("fields")))
 
     async def put_on(self, conn: Connection, op: PutOp) -> None:
         """Put an item, whose texts have been prepared, within the transaction of a connection."""
@@ -135,8 +155,10 @@ def _texts(ops: Iterable[Op], *, fields: Sequence[str] | None) -> Iterator[str]:
         if isinstance(op, SearchOp) and op.query:
             yield op.query
         if isinstance(op, PutOp) and op.value is not None and op.index is not False:
-            for path in (fields or ["$"]) if op.index is None else op.index:
-                yield from get_text_at_path(op.value, tokenize_path(path))
+            for path in (fields or [WHOLE]) if op.index is None else op.index:
+                # As LangGraph has it: the whole is a path of the configuration, and none of an item's.
+                whole = op.index is None and path == WHOLE
+                yield from get_text_at_path(op.value, WHOLE if whole else tokenize_path(path))
 
 
 def condition(path: tuple[str, ...], op: str, value: Any) -> tuple[str, list[Any]]:
@@ -163,7 +185,7 @@ class LoopStore(BaseStore):
 
     supports_ttl = True
 
-    def __init__(self, inner: BaseStore, *, at_once: int) -> None:
+    def __init__(self, inner: Items, *, at_once: int) -> None:
         """Wrap a store of the running event loop, which carries out so many requests at once.
 
         The rest of the pool is left to who writes checkpoints.
@@ -174,8 +196,13 @@ class LoopStore(BaseStore):
         self.ttl_config = inner.ttl_config
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
-        """Carry out operations, and block this thread until they are done."""
-        return asyncio.run_coroutine_threadsafe(self._in_turn(list(ops)), self._loop).result()
+        """Carry out operations, and block this thread until they are done.
+
+        Texts are embedded here: this may be the thread of the loop that embeds for others.
+        """
+        asked = list(ops)
+        known = self._inner.embed_here(asked)
+        return asyncio.run_coroutine_threadsafe(self._in_turn(asked, known), self._loop).result()
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Carry out operations."""
@@ -184,7 +211,9 @@ class LoopStore(BaseStore):
         future = asyncio.run_coroutine_threadsafe(self._in_turn(list(ops)), self._loop)
         return await asyncio.wrap_future(future)
 
-    async def _in_turn(self, ops: list[Op]) -> list[Result]:
+    async def _in_turn(self, ops: list[Op], known: Vectors | None = None) -> list[Result]:
+        # Nobody's turn waits for somebody else's service.
+        await self._inner.prepare(ops, known=known)
         async with self._turns:
             try:
                 return await self._inner.abatch(ops)
