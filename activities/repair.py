@@ -35,7 +35,7 @@ async def close_ended(resources: Resources, thread_id: str, run_ids: Iterable[st
 
 async def _ending(resources: Resources, name: Named) -> list[Frame]:
     async with connection(resources.pool) as conn:
-        run = await runs.get(conn, UUID(name.run_id))
+        run = await runs.find(conn, UUID(name.run_id))
         thread = await threads.get(conn, UUID(name.thread_id), hidden=True)
     if (run is not None and run.in_flight) or (left := await halted(resources.redis, name)) is None:
         return []

@@ -44,7 +44,7 @@ class Settlements:
         error: JsonObject = {"error": settlement.error, "message": settlement.message}
         async with transaction(self._resources.pool) as conn:
             ended = await runs.end_unowned(conn, run_id, status=ENDINGS[settlement.status], error=error)
-            run = ended or await runs.get(conn, run_id)
+            run = ended or await runs.find(conn, run_id)
         # Those that were interrupted have been ended by the API; a step counts its own.
         if run is not None and (ended is not None or run.status == "interrupted"):
             self._resources.metrics.ended(run.status)
@@ -80,7 +80,7 @@ class Settlements:
                 conn,
                 run.run_id,
                 resting=resting if run.status == "interrupted" else "error",
-                values=position.values if position else None,
+                values=position.state if position else None,
                 interrupts=position.interrupts if position else None,
             )
 

@@ -90,7 +90,7 @@ class Steps:
         """Report what has failed outside of the graph, where the step itself cannot write it."""
         with contextlib.suppress(*TROUBLES):
             async with connection(self._resources.pool) as conn:
-                if (run := await runs.get(conn, UUID(given.run_id))) is not None:
+                if (run := await runs.find(conn, UUID(given.run_id))) is not None:
                     report(run, error)
         described = describe(error)
         return ApplicationError(
@@ -402,8 +402,8 @@ class Steps:
     async def _repeated(self, given: StepInput) -> StepOutcome:
         """Say again how a step has ended the run, if one has: its worker may have stopped before anybody heard of it."""
         async with connection(self._resources.pool) as conn:
-            run = await runs.get(conn, UUID(given.run_id))
-            thread = run and await threads.get(conn, run.thread_id, hidden=True)
+            run = await runs.find(conn, UUID(given.run_id))
+            thread = run and await threads.find(conn, run.thread_id, hidden=True)
         if not run or not thread or run.status not in ("success", "error") or call_of(run.attempt) > given.call:
             return SUPERSEDED
         shown = thread.ended_run_id == run.run_id
@@ -439,7 +439,7 @@ class Steps:
                 status=status,
                 resting="error" if status == "error" else position.resting,
                 error=result.error,
-                values=position.values,
+                values=position.state,
                 interrupts=position.interrupts if position.checkpoint_id else None,
                 checkpoint_id=position.checkpoint_id,
             )

@@ -26,7 +26,7 @@ from durathread.activities.standing import standing
 from durathread.activities.tracing import Trace
 from durathread.activities.transformed import Transformed
 from durathread.contexts import context_of
-from durathread.encode import jsonable
+from durathread.encode import Encoded, dumps, jsonable
 from durathread.errors import Fenced, Unavailable, Unfinished
 from durathread.graph_config import ADDRESS, DEFAULT_RECURSION_LIMIT
 from durathread.graphs import Graph
@@ -81,9 +81,14 @@ class Position:
     """Where a run stands after a superstep. `values` are None if the thread has no checkpoint; `interrupts` if it was not read."""
 
     resting: ThreadStatus
-    values: Any
+    state: Encoded | None
     interrupts: JsonObject | None
     checkpoint_id: str | None
+
+    @property
+    def values(self) -> Any:
+        """The state, as JSON says it."""
+        return self.state.decoded() if self.state else None
 
 
 @dataclass(frozen=True)
@@ -200,7 +205,7 @@ async def superstep(
     if looks == 1 and position.resting == "idle":
         return await _failed(graph, run, _too_many(own), emitter, trace, transformed)
     emitter.interrupts([item for items in (position.interrupts or {}).values() for item in items])
-    await trace.end(position.values)
+    await trace.end(position.state)
     return Result("success", position=position)
 
 
@@ -237,13 +242,14 @@ async def locate(
     """
     if checkpoint is not None and not checkpoint["next"]:
         found = checkpoint["config"]["configurable"].get("checkpoint_id")
-        return Position("idle", jsonable(checkpoint["values"]), {}, found)
+        return Position("idle", Encoded(dumps(checkpoint["values"])), {}, found)
     address = {"thread_id": thread_id, **({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
     state = await standing(graph, {"configurable": address})
     found = state.config.get("configurable", {}).get("checkpoint_id")
     if found is None:
         return Position("idle", None, {}, None)
-    return Position("interrupted" if state.next else "idle", jsonable(state.values), pending_interrupts(state), found)
+    resting: ThreadStatus = "interrupted" if state.next else "idle"
+    return Position(resting, Encoded(dumps(state.values)), pending_interrupts(state), found)
 
 
 def pending_interrupts(state: StateSnapshot) -> JsonObject:

@@ -20,6 +20,7 @@ from langsmith import RunTree
 from temporalio import activity
 
 from durathread.activities.attempts import why_cancelled
+from durathread.encode import Encoded
 from durathread.graphs import Graph
 from durathread.records import JsonObject, Run
 
@@ -130,8 +131,11 @@ class Trace:
                 tracer.run_map.pop(str(self._run.run_id), None)
         await told.on_chain_start(cast(Any, None), given, name=self._name, run_id=self._run.run_id)
 
-    async def end(self, outputs: Any) -> None:
+    async def end(self, state: Encoded | None) -> None:
         """Report that the run has come to its end."""
+        if not self._trees and not self._others:
+            return
+        outputs = state.decoded() if state else None
         for tree in self._trees:
             tree.end(outputs=outputs if isinstance(outputs, dict) else {"output": outputs})
             _send(tree.patch)

@@ -165,7 +165,7 @@ async def _create(server: Server, caller: Caller, body: CronCreate, *, thread_id
     run = await allow(server, caller, body, thread_id=thread_id)
     new, only = await _asked(caller, _new(caller, body, run.new, thread_id=thread_id))
     async with transaction(server.pool) as conn:
-        if thread_id and await threads.get(conn, thread_id, only=run.only) is None:
+        if thread_id and await threads.find(conn, thread_id, only=run.only) is None:
             raise NotFound("Thread or assistant not found.")
         new = replace(new, metadata=stamped({**new.metadata, **(only.sole if only else {})}, only))
         cron = await crons.insert(conn, _checked(new, run.new.assistant, terms=server.terms))

@@ -208,20 +208,39 @@ def listed(request: Request, *names: str) -> list[str]:
 
 
 async def existing_thread(server: Server, thread_id: UUID, *, only: Filter | None) -> Thread:
+    """Read a thread that the filter lets through, but for its values.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+    async with connection(server.pool) as conn:
+        return _existing(await threads.find(conn, thread_id, only=only), thread_id)
+
+
+async def whole_thread(server: Server, thread_id: UUID, *, only: Filter | None) -> Thread:
     """Read a thread that the filter lets through.
 
     Raises:
         NotFound: there is none of that id.
     """
     async with connection(server.pool) as conn:
-        found = await threads.get(conn, thread_id, only=only)
+        return _existing(await threads.get(conn, thread_id, only=only), thread_id)
+
+
+def _existing(found: Thread | None, thread_id: UUID) -> Thread:
     if found is None:
         raise NotFound(f"Thread with ID {thread_id} not found")
     return found
 
 
 async def existing_run(
-    server: Server, thread_id: UUID, run_id: UUID, *, only: Filter | None, hidden: bool = False
+    server: Server,
+    thread_id: UUID,
+    run_id: UUID,
+    *,
+    only: Filter | None,
+    hidden: bool = False,
+    with_input: bool = False,
 ) -> Run:
     """Read a run of a thread that the filter lets through.
 
@@ -229,7 +248,7 @@ async def existing_run(
         NotFound: the thread has none of that id, or has ended as the thread of a stateless run, unless `hidden`.
     """
     async with connection(server.pool) as conn:
-        found = await runs.get(conn, run_id, only=only)
+        found = await (runs.get if with_input else runs.find)(conn, run_id, only=only)
         if found is not None and not hidden and found.kwargs.get("temporary") and not found.in_flight:
             found = None
     if found is None or found.thread_id != thread_id:

@@ -159,7 +159,7 @@ async def position_of(server: Server, thread: Thread) -> Position:
 async def show(conn: Connection, thread_id: UUID, position: Position) -> Thread | None:
     """Show in a thread's row where it stands."""
     return await threads.put_state(
-        conn, thread_id, resting=position.resting, values=position.values, interrupts=position.interrupts or {}
+        conn, thread_id, resting=position.resting, values=position.state, interrupts=position.interrupts or {}
     )
 
 

@@ -191,7 +191,7 @@ async def cancel(
         ended = await admission.cancel(
             conn, thread_id, run_ids=run_ids, action=action, reason=reason, statuses=statuses, only=only
         )
-        thread = await threads.get(conn, thread_id, hidden=True)
+        thread = await threads.get(conn, thread_id, hidden=True) if ended else None
         alone = not await runs.in_flight(conn, thread_id)
     if not ended:
         return []

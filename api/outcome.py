@@ -25,7 +25,7 @@ async def outcome(server: Server, thread_id: UUID, run_id: UUID) -> JsonValue:
     if await server.hub.ended(str(run_id)) == "interrupted":
         await at_rest(server.hub, str(run_id))
     async with connection(server.pool) as conn:
-        run = await runs.get(conn, run_id)
+        run = await runs.find(conn, run_id)
         thread = await threads.get(conn, thread_id, hidden=True)
     if run is None or thread is None:
         return await _seen(server, run_id)

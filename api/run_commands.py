@@ -99,7 +99,7 @@ async def state_fork(server: Server, caller: Caller, thread_id: UUID, params: Js
 
     only = await caller.may_read(thread_id)
     async with connection(server.pool) as conn:
-        known = await threads.get(conn, thread_id, only=only)
+        known = await threads.find(conn, thread_id, only=only)
         if known is None or not await threads.has_checkpoint(conn, thread_id, checkpoint_id):
             raise Refused("no_such_checkpoint", f"Thread {thread_id} has no checkpoint {checkpoint_id}")
     run = await _start(server, caller, thread_id, decide, only=only)
@@ -112,7 +112,7 @@ async def _start(server: Server, caller: Caller, thread_id: UUID, decide: Decide
     admitted = None
     while admitted is None:
         async with connection(server.pool) as conn:
-            thread = await threads.get(conn, thread_id, only=only)
+            thread = await threads.find(conn, thread_id, only=only)
             asked = decide(thread, await _latest(conn, thread))
         allowed = await allow(server, caller, _body(asked), thread_id=thread_id)
         new = replace(allowed.new, kwargs={**allowed.new.kwargs, "protocol": True})

@@ -118,7 +118,14 @@ async def list_runs(
     only = await caller.ask("threads", "search", value)
     await existing_thread(server, thread_id, only=only)
     async with connection(server.pool) as conn:
-        found = await runs.listed(conn, thread_id, status=value["status"], limit=value["limit"], offset=value["offset"])
+        found = await runs.listed(
+            conn,
+            thread_id,
+            status=value["status"],
+            limit=value["limit"],
+            offset=value["offset"],
+            with_input=not select or "kwargs" in select,
+        )
     return Json([selected(run_json(run), select) for run in found])
 
 
@@ -126,7 +133,7 @@ async def list_runs(
 async def get(thread_id: ThreadId, run_id: RunId, server: ServerDep, caller: CallerDep) -> Response:
     """Get a run."""
     only = await caller.may_read(thread_id, run_id)
-    return Json(run_json(await existing_run(server, thread_id, run_id, only=only)))
+    return Json(run_json(await existing_run(server, thread_id, run_id, only=only, with_input=True)))
 
 
 @router.get("/{run_id}/join", response_model=Any, responses=problems(404))
@@ -188,7 +195,7 @@ async def cancel(
     reason = f"{chosen} requested via POST {request.url.path}"
     only = await caller.may_cancel(thread_id, [run_id], action=chosen)
     async with connection(server.pool) as conn:
-        known = await runs.get(conn, run_id, only=only)
+        known = await runs.find(conn, run_id, only=only)
     if known is None or known.thread_id != thread_id:
         raise NotFound(f"Run with ID {run_id} not found: nothing to cancel.")
     ended = await cancel_runs(server, thread_id, run_ids=[run_id], action=chosen, reason=reason, only=only)

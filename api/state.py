@@ -214,7 +214,7 @@ async def read(
 
 async def _is_busy(server: Server, thread: Thread) -> bool:
     async with connection(server.pool) as conn:
-        found = await threads.get(conn, thread.thread_id)
+        found = await threads.find(conn, thread.thread_id)
     return found is not None and found.status == "busy"
 
 

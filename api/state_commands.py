@@ -126,12 +126,14 @@ async def _run(server: Server, thread_id: UUID, run_id: Any, *, only: Filter | N
     if run_id is not None and not (isinstance(run_id, str) and UUID_FORM.fullmatch(run_id)):
         raise BadRequest("Invalid run_id: must be a UUID")
     async with connection(server.pool) as conn:
-        if await threads.get(conn, thread_id, only=only) is None:
+        if await threads.find(conn, thread_id, only=only) is None:
             found = None
         elif run_id is not None:
-            found = await runs.get(conn, UUID(run_id))
+            found = await runs.find(conn, UUID(run_id))
         else:
-            found = next(iter(await runs.listed(conn, thread_id, status=None, limit=1, offset=0)), None)
+            found = next(
+                iter(await runs.listed(conn, thread_id, status=None, limit=1, offset=0, with_input=False)), None
+            )
     if found is None or found.thread_id != thread_id:
         raise Refused("no_such_run", f"Thread {thread_id} has no run {run_id or ''}".rstrip())
     return found

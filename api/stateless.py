@@ -84,7 +84,7 @@ async def join_stream(run_id: RunId, request: Request, server: ServerDep, caller
 
 async def _existing(server: ServerDep, caller: Caller, run_id: UUID) -> Run:
     async with connection(server.pool) as conn:
-        found = await runs.get(conn, run_id)
+        found = await runs.find(conn, run_id)
     only = await caller.ask("threads", "read", {"thread_id": found and found.thread_id, "run_id": run_id})
     if found is None:
         raise NotFound(f"Run with ID {run_id} not found")

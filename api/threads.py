@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from durathread.api.authorization import Caller, CallerDep, require_own, stamped
 from durathread.api.bodies import Routes
-from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread, listed
+from durathread.api.deps import Server, ServerDep, ThreadId, listed, whole_thread
 from durathread.api.editing import Edit, UpdateBody, draft, position_of, show
 from durathread.api.errors import problems
 from durathread.api.json import Json, selected, thread_json
@@ -192,7 +192,7 @@ async def get(
     include: Annotated[str | None, Query(description="`ttl`, to have the thread's lifetime shown.")] = None,
 ) -> Response:
     """Get a thread."""
-    shown = thread_json(await existing_thread(server, thread_id, only=await caller.may_read(thread_id)))
+    shown = thread_json(await whole_thread(server, thread_id, only=await caller.may_read(thread_id)))
     wanted = listed(request, "include") if include else []
     if unknown := [name for name in wanted if name != "ttl"]:
         raise Invalid(f"include: unknown field {', '.join(unknown)}")
@@ -266,7 +266,7 @@ async def _copied_metadata(
     if caller.user is None:
         return None
     async with connection(server.pool) as conn:
-        source = await threads.get(conn, thread_id, only=only)
+        source = await threads.find(conn, thread_id, only=only)
     value: JsonObject = {"thread_id": copy_id, "metadata": source.metadata if source else {}, "if_exists": "raise"}
     mine = await caller.ask("threads", "create", value)
     # Whoever copies what is shared has a copy of their own.
@@ -278,7 +278,7 @@ async def _history(
 ) -> Edit | None:
     """Think out the history that a new thread begins with; none if there is a thread of that id."""
     async with connection(server.pool) as conn:
-        if await threads.get(conn, thread_id, hidden=True):
+        if await threads.find(conn, thread_id, hidden=True):
             return None
     now = datetime.now(UTC)
     imagined = Thread(

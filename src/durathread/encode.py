@@ -32,12 +32,25 @@ MOST_CUTS = 10_000
 LONGEST = 1_000_000
 
 
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """What is JSON already: a state may be large, and is encoded once."""
+
+    text: bytes
+
+    def decoded(self) -> Any:
+        """Return the value."""
+        return orjson.loads(self.text)
+
+
 def dumps(value: Any) -> bytes:
     """Encode as compact JSON. NUL characters, which Postgres cannot store, become U+FFFD.
 
     Raises:
         ValueError: there is no end to it.
     """
+    if isinstance(value, Encoded):
+        return value.text
     try:
         encoded = orjson.dumps(value, default=_default, option=OPTIONS)
     except (TypeError, UnicodeEncodeError, RecursionError):

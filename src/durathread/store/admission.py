@@ -5,7 +5,7 @@ before anybody hears of it. Temporal only carries it out.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, LiteralString
 from uuid import UUID
 
@@ -32,7 +32,7 @@ INSERT INTO run (run_id, thread_id, assistant_id, graph_id, strategy, metadata, 
 SELECT %(run)s, %(thread)s, %(assistant)s, %(graph)s, %(strategy)s, %(metadata)s::jsonb, %(kwargs)s::jsonb,
        at + make_interval(secs => %(after)s), at
 FROM admitted
-RETURNING {runs.COLUMNS}
+RETURNING {runs.COLUMNS_WITHOUT_INPUT}
 """
 BUSY_THREAD = """
 UPDATE thread SET status = 'busy', metadata = %(metadata)s, config = %(config)s, error = coalesce(%(error)s, error),
@@ -67,7 +67,7 @@ class Admission:
 
     run: Run
     superseded: tuple[Run, ...]
-    # The state of the thread as its last run to end has left it.
+    # The state of the thread as its last run to end has left it, if runs ended to make way.
     before: Json = None
     # Whether its thread was created for it.
     created: bool = False
@@ -101,8 +101,9 @@ async def admit(conn: Connection, new: NewRun, *, only: Filter | None = None) ->
         before = tuple(await (await cur.execute(IN_FLIGHT, (new.thread_id,))).fetchall())
     if before and new.strategy == "reject":
         raise ThreadBusy(BUSY)
-    error = None
+    error, left = None, None
     if new.strategy in ("interrupt", "rollback") and before:
+        left = await threads.get(conn, new.thread_id, hidden=True)
         error = superseded_error(new.strategy, f"superseded by run {new.run_id} (multitask_strategy={new.strategy})")
         await _end(conn, before, action="interrupt" if new.strategy == "interrupt" else "rollback", error=error)
     else:
@@ -110,7 +111,7 @@ async def admit(conn: Connection, new: NewRun, *, only: Filter | None = None) ->
     run = await _insert(conn, new, thread)
     if thread.status != "busy" or error:
         await conn.execute(BUSY_THREAD, _busy(new, thread, error))
-    return Admission(run, before, thread.values, created)
+    return Admission(run, before, left and left.values, created)
 
 
 async def cancel(
@@ -197,7 +198,8 @@ async def _insert(conn: Connection, new: NewRun, thread: Thread) -> Run:
     async with conn.cursor(row_factory=class_row(Run)) as cur:
         row = await (await cur.execute(INSERT_RUN, args)).fetchone()
     assert row is not None
-    return row
+    # Not read back: it may be large.
+    return replace(row, kwargs={**row.kwargs, "input": new.kwargs["input"]}) if "input" in new.kwargs else row
 
 
 def _metadata(new: NewRun, thread: Thread) -> JsonObject:

@@ -28,10 +28,13 @@ COLUMNS_OF_A_STEP: LiteralString = COLUMNS.replace(
 COLUMNS_WITHOUT_INPUT: LiteralString = COLUMNS.replace("kwargs", "kwargs - 'input' AS kwargs")
 
 GET: LiteralString = f"SELECT {COLUMNS} FROM run WHERE run_id = %(run)s AND {THREAD_SHOWN}"
-LIST: LiteralString = f"""
-SELECT {COLUMNS} FROM run WHERE thread_id = %(thread)s AND (%(status)s::text IS NULL OR status = %(status)s)
+FIND: LiteralString = f"SELECT {COLUMNS_WITHOUT_INPUT} FROM run WHERE run_id = %(run)s AND {THREAD_SHOWN}"
+LISTED: LiteralString = """
+FROM run WHERE thread_id = %(thread)s AND (%(status)s::text IS NULL OR status = %(status)s)
 ORDER BY created_at DESC, seq DESC LIMIT %(limit)s OFFSET %(offset)s
 """
+LIST: LiteralString = f"SELECT {COLUMNS} {LISTED}"
+LIST_WITHOUT_INPUT: LiteralString = f"SELECT {COLUMNS_WITHOUT_INPUT} {LISTED}"
 # The newest run, and those in flight.
 HEADS: LiteralString = f"""
 SELECT {COLUMNS_WITHOUT_INPUT} FROM run WHERE thread_id = %(thread)s AND (status IN ('pending', 'running') OR run_id = (
@@ -169,11 +172,19 @@ async def get(conn: Connection, run_id: UUID, *, only: Filter | None = None) -> 
         return await (await cur.execute(GET, {"run": run_id, "only": shown(only)})).fetchone()
 
 
-async def listed(conn: Connection, thread_id: UUID, *, status: str | None, limit: int, offset: int) -> list[Run]:
+async def find(conn: Connection, run_id: UUID, *, only: Filter | None = None) -> Run | None:
+    """Read a run as `get` does, but for its input: that may be large."""
+    async with conn.cursor(row_factory=class_row(Run)) as cur:
+        return await (await cur.execute(FIND, {"run": run_id, "only": shown(only)})).fetchone()
+
+
+async def listed(
+    conn: Connection, thread_id: UUID, *, status: str | None, limit: int, offset: int, with_input: bool = True
+) -> list[Run]:
     """List the runs of a thread, newest first."""
     async with conn.cursor(row_factory=class_row(Run)) as cur:
         args = {"thread": thread_id, "status": status, "limit": limit, "offset": offset}
-        return await (await cur.execute(LIST, args)).fetchall()
+        return await (await cur.execute(LIST if with_input else LIST_WITHOUT_INPUT, args)).fetchall()
 
 
 async def heads(conn: Connection, thread_id: UUID) -> list[Run]:

@@ -24,8 +24,10 @@ COLUMNS: LiteralString = (
 COLUMNS_WITHOUT_VALUES: LiteralString = COLUMNS.replace('"values"', 'NULL::jsonb AS "values"')
 GET: LiteralString = f"SELECT {COLUMNS} FROM thread WHERE thread_id = %(thread)s AND {SHOWN}"
 GET_VISIBLE: LiteralString = f"{GET} AND NOT hidden"
-LOCK: LiteralString = f"{GET} FOR UPDATE"
-LOCK_VISIBLE: LiteralString = f"{GET_VISIBLE} FOR UPDATE"
+FIND: LiteralString = f"SELECT {COLUMNS_WITHOUT_VALUES} FROM thread WHERE thread_id = %(thread)s AND {SHOWN}"
+FIND_VISIBLE: LiteralString = f"{FIND} AND NOT hidden"
+LOCK: LiteralString = f"{FIND} FOR UPDATE"
+LOCK_VISIBLE: LiteralString = f"{FIND_VISIBLE} FOR UPDATE"
 TURNS = "SELECT thread_id, ended_started_at FROM thread WHERE thread_id = ANY(%s)"
 INSERT: LiteralString = f"""
 INSERT INTO thread (thread_id, metadata) VALUES (%(thread)s, %(metadata)s)
@@ -95,18 +97,26 @@ ORDERS: Mapping[SortBy, LiteralString] = {
 SEARCHED = Searched("thread", "thread_id", Thread, CONDITIONS, always="NOT hidden")
 
 
+async def find(conn: Connection, thread_id: UUID, *, hidden: bool = False, only: Filter | None = None) -> Thread | None:
+    """Read a thread as `get` does, but for its values: they may be large."""
+    return await _one(conn, FIND if hidden else FIND_VISIBLE, {"thread": thread_id, "only": shown(only)})
+
+
 async def get(conn: Connection, thread_id: UUID, *, hidden: bool = False, only: Filter | None = None) -> Thread | None:
     """Read a thread; one of an ended stateless run only if `hidden`."""
     return await _one(conn, GET if hidden else GET_VISIBLE, {"thread": thread_id, "only": shown(only)})
 
 
 async def lock(conn: Connection, thread_id: UUID, *, hidden: bool = False, only: Filter | None = None) -> Thread | None:
-    """Read a thread that the caller's transaction is about to change; one of an ended stateless run only if `hidden`."""
+    """Read a thread that the caller's transaction is about to change, but for its values.
+
+    One of an ended stateless run only if `hidden`.
+    """
     return await _one(conn, LOCK if hidden else LOCK_VISIBLE, {"thread": thread_id, "only": shown(only)})
 
 
 async def lock_idle(conn: Connection, thread_id: UUID, *, only: Filter | None = None) -> Thread:
-    """Lock a thread, so that no run is admitted until the caller's transaction has ended.
+    """Lock a thread as `lock` does, so that no run is admitted until the caller's transaction has ended.
 
     Raises:
         NotFound: there is no such thread.
@@ -116,13 +126,13 @@ async def lock_idle(conn: Connection, thread_id: UUID, *, only: Filter | None = 
 
 
 async def find_idle(conn: Connection, thread_id: UUID, *, only: Filter | None = None) -> Thread:
-    """Read a thread that may be busy the next moment.
+    """Read a thread that may be busy the next moment, but for its values.
 
     Raises:
         NotFound: there is no such thread.
         ThreadBusy: a run of it is in flight.
     """
-    return await _idle(conn, await get(conn, thread_id, only=only), thread_id)
+    return await _idle(conn, await find(conn, thread_id, only=only), thread_id)
 
 
 async def version(conn: Connection, thread_id: UUID) -> str | None:
