@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 import httpx
 import orjson
 import psycopg
-import pytest
 
 from durathread.embedded.engines import Engines
 from tests.api.serving import serving
@@ -76,7 +75,6 @@ def attempts(database: str, run_ids: Sequence[str]) -> set[tuple[int, int]]:
     return set(rows)
 
 
-@pytest.mark.timeout(180)
 async def test_two_inputs_of_sixty_megabytes_repeat_no_step_of_their_own_or_of_twenty_others(
     engine_set: Engines, database: str, tmp_path: Path
 ) -> None:
@@ -84,7 +82,7 @@ async def test_two_inputs_of_sixty_megabytes_repeat_no_step_of_their_own_or_of_t
     text, rows = "x" * (60 * MB), [{"n": n, "text": "lorem ipsum dolor sit amet " * 3} for n in range(600_000)]
     async with (
         serving(engine_set, tmp_path, graphs=GRAPHS, workers=1, HTTP_MAX_REQUEST_BODY_BYTES=limit) as stack,
-        httpx.AsyncClient(base_url=stack.url, timeout=120) as http,
+        httpx.AsyncClient(base_url=stack.url, timeout=300) as http,
     ):
         small = await asyncio.gather(*(start(http, {"name": str(n)}) for n in range(SLEEPERS)))
 
@@ -103,11 +101,11 @@ async def test_two_inputs_of_sixty_megabytes_repeat_no_step_of_their_own_or_of_t
         async def through() -> bool:
             return await ended(http, [thread for thread, _ in large])
 
-        await eventually(through, timeout=120)
+        await eventually(through, timeout=300)
         (tmp_path / "morning").touch()
 
         async def awake() -> bool:
             return await ended(http, [thread for thread, _ in small])
 
-        await eventually(awake, timeout=60)
+        await eventually(awake, timeout=120)
     assert attempts(database, [run_id for _, run_id in (*small, *large)]) == {(0, 0)}
