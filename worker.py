@@ -20,6 +20,7 @@ from durathread.plugin import BUILD_ID, DurathreadPlugin
 from durathread.preflight import prepared, stop_at_once
 from durathread.settings import Settings
 from durathread.temporal import connect
+from durathread.watchdog import Watchdog
 
 log = structlog.get_logger()
 
@@ -43,7 +44,8 @@ async def serve(settings: Settings) -> None:
     settings = await prepared(settings)
     plugin = DurathreadPlugin(settings)
     name = f"durathread@{socket.gethostname()}:{os.getpid()}"
-    async with answering(pages(settings, plugin)):
+    watchdog = Watchdog()
+    with answering(pages(settings, plugin, watchdog)):
         client = await connect(
             identity=name,
             plugins=[plugin],
@@ -56,14 +58,15 @@ async def serve(settings: Settings) -> None:
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
             log.info("The worker is ready", task_queue=settings.task_queue, graphs=list(plugin.graphs))
-            await stop.wait()
+            with watchdog.watching():
+                await stop.wait()
             log.info("The worker is stopping")
 
 
-def pages(settings: Settings, plugin: DurathreadPlugin) -> dict[str, dict[str, Page]]:
+def pages(settings: Settings, plugin: DurathreadPlugin, watchdog: Watchdog) -> dict[str, dict[str, Page]]:
     """List what is answered to those who watch a worker, by address and path."""
     served: dict[str, dict[str, Page]] = {}
-    served.setdefault(settings.health_address, {})["/ok"] = lambda: health(plugin.failure)
+    served.setdefault(settings.health_address, {})["/ok"] = lambda: health(plugin.failure or watchdog.failure)
     served.setdefault(settings.metrics_address, {})["/metrics"] = lambda: Answer(
         plugin.metrics(), media_type=CONTENT_TYPE_LATEST
     )

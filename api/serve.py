@@ -15,8 +15,10 @@ from durathread.api.app import create_app
 from durathread.errors import Error, PartEnded
 from durathread.graphs import Graphs
 from durathread.logs import configure
+from durathread.monitoring import answering, health
 from durathread.preflight import leave, prepared, stop_at_once
 from durathread.settings import Settings
+from durathread.watchdog import Watchdog
 
 log = structlog.get_logger()
 
@@ -44,29 +46,51 @@ class Uvicorn(uvicorn.Server):
 
 async def serve(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
-    graphs = Graphs.load(settings.config, api_url=settings.reachable_url)
-    await graphs.check()
-    settings = await prepared(settings)
-    lost: list[PartEnded] = []
+    watched = _Watched()
+    with answering({settings.api_health_address: {"/ok": lambda: health(watched.failure)}}):
+        graphs = Graphs.load(settings.config, api_url=settings.reachable_url)
+        await graphs.check()
+        settings = await prepared(settings)
+        config = uvicorn.Config(
+            create_app(settings, graphs, on_failure=watched.give_up),
+            host=settings.host,
+            port=settings.port,
+            # Ours.
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=2,
+            lifespan="on",
+        )
+        server = watched.server = Uvicorn(config)
+        with watched.watchdog.watching():
+            await server.serve()
+    return 0 if server.started and watched.lost is None else 1
 
-    def give_up(failure: PartEnded) -> None:
-        lost.append(failure)
-        server.should_exit = True
 
-    config = uvicorn.Config(
-        create_app(settings, graphs, on_failure=give_up),
-        host=settings.host,
-        port=settings.port,
-        # Ours.
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=2,
-        lifespan="on",
-    )
-    server = Uvicorn(config)
-    await server.serve()
-    return 0 if server.started and not lost else 1
+class _Watched:
+    """How the API is, as other threads ask."""
+
+    def __init__(self) -> None:
+        """Begin with nothing that serves."""
+        self.server: Uvicorn | None = None
+        self.lost: PartEnded | None = None
+        self.watchdog = Watchdog()
+
+    def give_up(self, failure: PartEnded) -> None:
+        """Stop: a part has ended."""
+        self.lost = failure
+        if self.server is not None:
+            self.server.should_exit = True
+
+    @property
+    def failure(self) -> str | None:
+        """Why the API serves nobody; None if all is well."""
+        if self.lost is not None:
+            return str(self.lost)
+        if self.server is None or not self.server.started:
+            return "The API has not opened what it needs."
+        return self.watchdog.failure
 
 
 def main(settings: Settings | None = None) -> None:

@@ -1,19 +1,26 @@
-"""Answers those who watch a process that has no API: health checks, and scrapes of Prometheus."""
+"""Answers those who watch a process: health checks, and scrapes of Prometheus.
+
+From a thread of its own, so that they are answered whatever the process is at: users' modules that it imports, or their code
+that blocks its event loop.
+"""
 
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import TypeAlias
 
+from durathread import event_loop
 from durathread.errors import ConfigError
 
 # How long a request may take to arrive, in seconds.
 PATIENCE = 5.0
+LAST_PORT = 65535
 ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>\d{1,5})")
 
 
@@ -36,28 +43,47 @@ def health(failure: str | None) -> Answer:
     return Answer(json.dumps({"ok": False, "error": failure}).encode(), HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-@asynccontextmanager
-async def answering(pages: Mapping[str, Mapping[str, Page]]) -> AsyncGenerator[None]:
+@contextmanager
+def answering(pages: Mapping[str, Mapping[str, Page]]) -> Generator[None]:
     """Serve pages by address and path, for as long as the block lasts. Nothing is served on an empty address.
+
+    The pages are asked for in another thread.
 
     Raises:
         ConfigError: an address is none, or cannot be listened on.
     """
-    async with AsyncExitStack() as stack:
-        for address, found in pages.items():
-            if address:
-                await stack.enter_async_context(await _listen(address, found))
+    served = {address: found for address, found in pages.items() if address}
+    if not served:
         yield
+        return
+    loop, servers = event_loop.EventLoop(), list[asyncio.Server]()
+    thread = threading.Thread(target=_run, args=(loop, servers), name="monitoring", daemon=True)
+    thread.start()
+    try:
+        for address, found in served.items():
+            servers.append(asyncio.run_coroutine_threadsafe(_listen(address, found), loop).result())
+        yield
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(PATIENCE)
+
+
+def _run(loop: asyncio.AbstractEventLoop, servers: Sequence[asyncio.Server]) -> None:
+    loop.run_forever()
+    for server in servers:
+        server.close()
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
 
 
 async def _listen(address: str, pages: Mapping[str, Page]) -> asyncio.Server:
     match = ADDRESS.fullmatch(address)
-    if match is None:
+    if match is None or int(match["port"]) > LAST_PORT:
         raise ConfigError(f"'{address}' is not of the form host:port.")
     host = match["ipv6"] or match["host"] or None
     try:
         return await asyncio.start_server(partial(_serve, pages), host, int(match["port"]))
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ConfigError(f"Nothing can be served on {address}: {error}") from error
 
 

@@ -192,6 +192,11 @@ class Settings(BaseSettings):
         validation_alias=named("DURATHREAD_HEALTH_ADDRESS"),
         description="host:port where a worker answers `/ok`; may be that of the metrics.",
     )
+    api_health_address: str = Field(
+        default="",
+        validation_alias=named("DURATHREAD_API_HEALTH_ADDRESS"),
+        description="host:port where the API answers `/ok` too, also while a handler or an app of yours blocks it.",
+    )
 
     @property
     def reachable_url(self) -> str:

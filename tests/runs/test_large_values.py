@@ -65,6 +65,11 @@ async def ended(http: httpx.AsyncClient, threads: Sequence[str]) -> bool:
     return statuses == {"success"}
 
 
+def begun(folder: Path) -> list[Path]:
+    """List the marks of the runs whose node is at work."""
+    return list(folder.glob("*.begun"))
+
+
 def attempts(database: str, run_ids: Sequence[str]) -> set[tuple[int, int]]:
     """Say how often steps of runs were repeated, and how many workers have died of them."""
     with psycopg.connect(database) as conn:
@@ -87,7 +92,7 @@ async def test_two_inputs_of_sixty_megabytes_repeat_no_step_of_their_own_or_of_t
         small = await asyncio.gather(*(start(http, {"name": str(n)}) for n in range(SLEEPERS)))
 
         async def asleep() -> bool:
-            return len(list(tmp_path.glob("*.begun"))) == SLEEPERS
+            return len(begun(tmp_path)) == SLEEPERS
 
         await eventually(asleep, timeout=60)
         creating = asyncio.gather(*(start(http, {"text": value}) for value in (text, rows)))

@@ -32,6 +32,10 @@ from langgraph.graph import START, StateGraph
 
 HERE = Path(__file__).parent
 
+while (HERE / "held").exists():
+    (HERE / "imported.begun").touch()
+    time.sleep(0.01)
+
 
 class State(TypedDict, total=False):
     gate: str
@@ -58,6 +62,7 @@ graph.add_edge(START, "node")
 
 async def slow(config: dict[str, Any]):
     while not (HERE / "made").exists():
+        (HERE / "made.begun").touch()
         await asyncio.sleep(0.01)
     return graph
 """
@@ -114,6 +119,18 @@ class Watched:
         """Let a node go on."""
         (self.folder / gate).touch()
 
+    def close(self, gate: str) -> None:
+        """Take a gate away."""
+        (self.folder / gate).unlink()
+
+    async def holds(self, mark: str) -> None:
+        """Wait until users' code has left a mark."""
+
+        async def there() -> bool:
+            return (self.folder / mark).exists()
+
+        await eventually(there, timeout=60, what=mark)
+
 
 @pytest.fixture(scope="module")
 async def watched(
@@ -131,8 +148,9 @@ async def watched(
     (folder / "made").touch()
     async with serving(engine_set, folder, graphs=GRAPHS, named=named, **variables) as stack:
         found = Watched(stack, folder)
-        # The API has its graphs; those of the worker wait for their gate.
+        # The API has its graphs; those of the worker wait for their gates: at their import, and when they are made.
         (folder / "made").unlink()
+        (folder / "held").touch()
         await stack.start("worker")
         yield found
 
@@ -149,9 +167,13 @@ async def test_a_worker_is_well_when_it_has_started(watched: Watched) -> None:
         return await watched.ok() != 0
 
     await eventually(answers, timeout=60)
+    await watched.holds("imported.begun")
     refused = await watched.get("/ok")
-    assert refused.status_code == 503
-    assert refused.json()["ok"] is False
+    assert (refused.status_code, refused.json()["ok"]) == (503, False)
+    watched.close("held")
+    await watched.holds("made.begun")
+    refused = await watched.get("/ok")
+    assert (refused.status_code, refused.json()["ok"]) == (503, False)
     watched.open("made")
 
     async def well() -> bool:
@@ -253,6 +275,5 @@ async def test_a_worker_that_has_lost_a_part_is_not_well(database: str, engine_s
 
 @pytest.mark.parametrize("address", ["nowhere", "127.0.0.1", "127.0.0.1:99999", "192.0.2.1:80", "127.0.0.1:x"])
 async def test_an_address_that_cannot_be_used_is_named(address: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(address)):
-        async with answering({address: {}}):
-            pass
+    with pytest.raises(ConfigError, match=re.escape(address)), answering({address: {}}):
+        pass
