@@ -71,8 +71,8 @@ def over(folder: Path) -> set[str]:
     return {path.stem for path in folder.glob("*.over")}
 
 
-async def all_wait(client: Client, queue: str, *, steps: int) -> None:
-    """Wait until as many steps as there should be wait for a slot."""
+async def all_wait(client: Client, queue: str, folder: Path, *, started: int) -> None:
+    """Wait until all slots are taken, and all other runs that were started wait for one."""
     asked = DescribeTaskQueueRequest(
         namespace="default",
         task_queue=TaskQueue(name=queue),
@@ -83,9 +83,10 @@ async def all_wait(client: Client, queue: str, *, steps: int) -> None:
     async def wait() -> bool:
         # Of the only partition that is written to, and not as old as the statistics may be.
         answer = await client.workflow_service.describe_task_queue(asked)
-        return answer.task_queue_status.backlog_count_hint == steps
+        left = started - answer.task_queue_status.backlog_count_hint
+        return len(begun(folder) - over(folder)) == SLOTS and left == len(begun(folder))
 
-    await eventually(wait, timeout=60)
+    await eventually(wait, timeout=120)
 
 
 async def end(folder: Path, name: str) -> None:
@@ -112,12 +113,11 @@ async def test_newcomers_beside_many_runs_of_another_user_wait_for_a_slot_or_two
     ):
         queue = stack.environment["DURATHREAD_TASK_QUEUE"]
         await asyncio.gather(*(start(http, "many", f"many{n}") for n in range(SLEEPERS)))
-        await all_wait(temporal, queue, steps=SLEEPERS - SLOTS)
+        await all_wait(temporal, queue, tmp_path, started=SLEEPERS)
         sleeping = begun(tmp_path)
-        assert len(sleeping) == SLOTS
         for started, user in enumerate(("one", "two", "three"), start=SLEEPERS + 1):
             await start(http, user, user)
-            await all_wait(temporal, queue, steps=started - len(begun(tmp_path)))
+            await all_wait(temporal, queue, tmp_path, started=started)
             assert user not in begun(tmp_path)
             await end(tmp_path, sleeping.pop())
             if user not in begun(tmp_path):
