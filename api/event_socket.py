@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,6 +13,7 @@ from fastapi import WebSocket, WebSocketDisconnect
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.types import Message
+from starlette.websockets import WebSocketState
 
 from durathread.api.authorization import Caller, CallerDep
 from durathread.api.bodies import Routes
@@ -41,6 +42,9 @@ FAILED = "the event stream is unavailable"
 # Seconds in which subscriptions count as made together.
 TOGETHER = 0.02
 LONGEST_REASON = 120
+UNAVAILABLE = (RedisError, OSError, Unavailable)
+EXPECTED = (*UNAVAILABLE, WebSocketDisconnect)
+CONNECTED = WebSocketState.CONNECTED
 
 
 @router.websocket("/stream/events")
@@ -101,16 +105,24 @@ class Conversation:
                 listening = asyncio.create_task(self._listen(), name="socket commands")
                 tasks += [pump, listening]
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                self._report(tasks)
                 if not listening.done():
                     await self._close(ENDED if pump.exception() is None else FAILED)
                 elif listening.exception() is not None:
                     await self._close(FAILED)
-        except (RedisError, OSError, Unavailable):
+        except UNAVAILABLE:
             await self._close(FAILED)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _report(self, tasks: Iterable["asyncio.Task[None]"]) -> None:
+        """Log what should not have happened: the client is told no more than that it did."""
+        for task in tasks:
+            error = task.exception() if task.done() else None
+            if error is not None and not isinstance(error, EXPECTED) and self._socket.client_state is CONNECTED:
+                log.error("A protocol socket has failed", thread_id=str(self._thread_id), exc_info=error)
 
     async def _listen(self) -> None:
         receiving: asyncio.Task[Message] | None = None

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import orjson
 
+from durathread.errors import Unavailable
 from durathread.streams.events import END, Event, settled
 from durathread.streams.frames import SYNTHETIC
 from durathread.streams.hub import Hub
@@ -15,11 +16,11 @@ CUT = b'"status":"interrupted"'
 
 
 async def at_rest(hub: Hub, run_id: str) -> None:
-    """Wait until a thread shows what a run that was cut has left."""
+    """Wait until a thread shows what a run that was cut has left, unless the database cannot be asked."""
     try:
         async with asyncio.timeout(SETTLING):
             await hub.ended(settled(run_id))
-    except TimeoutError:
+    except (TimeoutError, Unavailable):
         return
 
 

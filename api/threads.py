@@ -131,16 +131,22 @@ async def create(body: ThreadCreate, server: ServerDep, caller: CallerDep) -> Re
     only = await caller.ask("threads", "create", value)
     lifetime = _lifetime(ThreadCreate.model_validate({"ttl": value.get("ttl")}).ttl) or server.terms.expiry.default
     metadata: JsonObject = value.get("metadata") or {}
-    drafted = await _history(server, thread_id, body.supersteps, metadata=metadata) if body.supersteps else None
-    async with transaction(server.pool) as conn:
-        created = await threads.insert(conn, thread_id, metadata=stamped(metadata, only))
-        is_new = created is not None
-        if is_new and lifetime:
-            await lifetimes.grant(conn, thread_id, lifetime)
-        if is_new and drafted:
-            await drafted.write(conn, thread_id)
-        if is_new or value.get("if_exists") == "do_nothing":
-            created = await threads.get(conn, thread_id, only=None if is_new else only)
+    while True:
+        drafted = await _history(server, thread_id, body.supersteps, metadata=metadata) if body.supersteps else None
+        async with transaction(server.pool) as conn:
+            # There was one when its history should have been thought out: a new one now would have none.
+            exists = bool(body.supersteps) and drafted is None
+            created = None if exists else await threads.insert(conn, thread_id, metadata=stamped(metadata, only))
+            is_new = created is not None
+            if is_new and lifetime:
+                await lifetimes.grant(conn, thread_id, lifetime)
+            if is_new and drafted:
+                await drafted.write(conn, thread_id)
+            if is_new or value.get("if_exists") == "do_nothing":
+                created = await threads.get(conn, thread_id, only=None if is_new else only)
+            gone = exists and created is None and await threads.find(conn, thread_id, hidden=True) is None
+        if not gone:
+            break
     if created is None:
         raise Conflict(f"Thread with ID {thread_id} already exists")
     if is_new and drafted:

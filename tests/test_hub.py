@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from pathlib import Path
 from typing import Any, Self, cast
 from uuid import uuid4
@@ -10,16 +10,20 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
+from durathread.api.resting import resting, resting_frames
 from durathread.embedded import folder as folders
 from durathread.embedded.engines import Engines
 from durathread.embedded.ports import free_port
 from durathread.embedded.valkey import Valkey
+from durathread.encode import dumps
+from durathread.errors import Unavailable
 from durathread.lifecycle import Owner
 from durathread.streams import interest
 from durathread.streams.connection import connect
-from durathread.streams.events import stream_key
+from durathread.streams.events import END, Event, end_data, stream_key
+from durathread.streams.frames import Named, over
 from durathread.streams.hub import FIRST_PAGE, Hub, open_hub
-from durathread.streams.interest import Watchers
+from durathread.streams.interest import Interest, Watchers
 from durathread.streams.publisher import Publisher
 
 
@@ -134,3 +138,38 @@ async def test_marks_wait_while_valkey_is_away(tmp_path: Path) -> None:
     assert seen[:FIRST_PAGE] == kept[:FIRST_PAGE]
     # As much as Valkey has kept, each once, in order.
     assert seen[FIRST_PAGE:-1] == kept[FIRST_PAGE : len(seen) - 1]
+
+
+async def test_a_run_that_was_cut_ends_although_the_database_is_away() -> None:
+    async def away(subjects: Collection[str]) -> dict[str, str | None]:
+        raise Unavailable("The database is unavailable.")
+
+    async def said() -> AsyncIterator[Event]:
+        yield Event("1-0", "values", b"{}")
+        yield Event("2-0", END, dumps(end_data(run_id, "interrupted")))
+
+    async def frames() -> AsyncIterator[Event]:
+        ended = over(Named(str(uuid4()), run_id), "completed", graph_name="agent", status="interrupted")
+        yield Event("1-0", ended.name, ended.data)
+
+    run_id = str(uuid4())
+    hub = Hub(Redis(), away)
+    assert [event.name async for event in resting(hub, run_id, said())] == ["values", END]
+    assert [event.name async for event in resting_frames(hub, frames())] == ["lifecycle"]
+
+
+async def test_a_listener_whose_loop_has_ended_ends_nothing(engine_set: Engines) -> None:
+    loop, watched, thread_id = asyncio.new_event_loop(), asyncio.Event(), str(uuid4())
+    loop.close()
+    async with connect(engine_set.redis_url) as redis:
+        listener, watchers = Interest(redis), Watchers(redis)
+        listening = asyncio.create_task(listener.run())
+        with (
+            listener.told(thread_id, lambda: loop.call_soon_threadsafe(watched.set)),
+            listener.told(thread_id, watched.set),
+        ):
+            async with watchers.watching(thread_id), asyncio.timeout(20):
+                await watched.wait()
+        assert not listening.done()
+        listening.cancel()
+        await asyncio.wait([listening])

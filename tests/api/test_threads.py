@@ -1,11 +1,13 @@
 """`client.threads`, their states aside."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import orjson
+import psycopg
 import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import BadRequestError, ConflictError, NotFoundError, UnprocessableEntityError
@@ -67,6 +69,38 @@ async def test_supersteps_build_a_history(client: LangGraphClient) -> None:
     history = await client.threads.get_history(created["thread_id"])
     assert [state["next"] for state in history] == [["c"], ["b"], ["a"]]
     assert await client.runs.wait(created["thread_id"], "agent") == {"log": ["in", "x", "y", "c"]}
+
+
+async def test_a_thread_that_is_deleted_as_it_is_made_again_has_its_history_or_is_the_old_one(
+    server: Stack, database: str, thread_id: str
+) -> None:
+    body = {
+        "thread_id": thread_id,
+        "if_exists": "do_nothing",
+        "metadata": {"graph_id": "agent"},
+        "supersteps": [{"updates": [{"values": {"log": ["in"]}, "as_node": "__start__"}]}],
+    }
+    async with (
+        httpx.AsyncClient(base_url=server.url) as http,
+        await psycopg.AsyncConnection.connect(database) as conn,
+    ):
+        old = (await http.post("/threads", json={"thread_id": thread_id})).json()
+        await conn.execute("DELETE FROM thread WHERE thread_id = %s", (thread_id,))
+        asked = asyncio.create_task(http.post("/threads", json=body))
+
+        async def decided() -> bool:
+            async with await psycopg.AsyncConnection.connect(database) as other:
+                found = await other.execute(
+                    "SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() <> pid AND transactionid IN "
+                    "(SELECT transactionid FROM pg_locks WHERE pid = %s)",
+                    (conn.info.backend_pid,),
+                )
+                return asked.done() or await found.fetchone() is not None
+
+        await eventually(decided)
+        await conn.commit()
+        made = (await asked).json()
+    assert made["created_at"] == old["created_at"] or made["values"] == {"log": ["in"]}
 
 
 @pytest.mark.parametrize(

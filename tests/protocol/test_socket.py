@@ -3,15 +3,20 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import UUID
 
 import orjson
 import pytest
 from langgraph_sdk.client import LangGraphClient
+from redis.exceptions import RedisError
+from starlette.websockets import WebSocketState
+from structlog.testing import capture_logs
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError
 
-from durathread.api.event_socket import may_call
+from durathread.api.event_socket import Conversation, may_call
 from durathread.http import Cors
 from tests.protocol.support import ALL, PATIENCE, Event, is_end, kinds, run_start, watching
 from tests.stack import Stack
@@ -182,3 +187,49 @@ async def test_a_thread_id_must_be_one(server: Stack) -> None:
             await talk.next()
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 4422
+
+
+class Silent:
+    """A client that says nothing and takes what it is sent."""
+
+    client_state = WebSocketState.CONNECTED
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    async def receive(self) -> Any:
+        """Wait for ever."""
+        await asyncio.Event().wait()
+
+    async def send_text(self, text: str) -> None:
+        """Take a frame."""
+        self.sent.append(orjson.loads(text))
+
+    async def close(self, code: int, reason: str) -> None:
+        """Take the end."""
+        self.sent.append(reason)
+
+
+@pytest.mark.parametrize(("error", "logged"), [(ValueError("wrong"), True), (RedisError("away"), False)])
+async def test_a_failure_that_nobody_foresaw_is_logged(
+    monkeypatch: pytest.MonkeyPatch, thread_id: str, error: Exception, logged: bool
+) -> None:
+    async def nothing(*_: Any) -> int:
+        return 0
+
+    async def fails(*_: Any, **__: Any) -> AsyncGenerator[Any]:
+        raise error
+        yield
+
+    @asynccontextmanager
+    async def watching(thread_id: str) -> AsyncGenerator[None]:
+        yield
+
+    monkeypatch.setattr("durathread.api.event_socket.newest", nothing)
+    monkeypatch.setattr("durathread.api.event_socket.follow", fails)
+    server: Any = SimpleNamespace(watchers=SimpleNamespace(watching=watching))
+    client: Any = Silent()
+    with capture_logs() as logs:
+        await Conversation(client, server, cast(Any, None), UUID(thread_id)).hold()
+    assert client.sent[-1] == "the event stream is unavailable"
+    assert [each["exc_info"] for each in logs] == ([error] if logged else [])

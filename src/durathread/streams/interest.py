@@ -6,7 +6,7 @@ A run that was created over v1 yields protocol events only while somebody wants 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, cast
 from uuid import UUID
 
@@ -92,7 +92,9 @@ class Interest:
         for thread_id in thread_ids:
             self._until[thread_id] = now + BELIEVED
             for watched in list(self._listeners.get(thread_id, ())):
-                watched()
+                # The loop that was to hear of it may have ended.
+                with suppress(RuntimeError):
+                    watched()
 
 
 class Watchers:
