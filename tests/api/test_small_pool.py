@@ -19,7 +19,7 @@ from tests.stack import Stack, running
 # Scenarios at once: more than there are connections.
 AT_ONCE = 8
 # No answer that waits for nobody takes this long, in seconds; Temporal is waited for 5.
-SOON = 2.0
+SOON = 4.5
 PRUNES = 40
 # Scenarios that count what everybody has.
 ALONE = {"assistants.count", "assistants.search", "crons.count", "crons.search", "threads.count", "threads.search"}

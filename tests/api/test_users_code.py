@@ -1,7 +1,6 @@
 """Users' code in the API: however long it takes, nobody else waits for it."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -56,11 +55,9 @@ async def slow(config: dict[str, Any]) -> Any:
     return builder
 '''
 NAMED = {"graph": "./project_graphs.py:builder", "slow": "./project_graphs.py:slow"}
-TIMEOUT = 5.0
+TIMEOUT = 2.0
 # More than the server has connections.
 MANY = 17
-# No answer that waits for nobody takes this long, in seconds; what blocks does.
-AT_ONCE = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +71,8 @@ async def project(engine_set: Engines, database: str, tmp_path_factory: pytest.T
         graphs=GRAPHS,
         named=NAMED,
         DURATHREAD_POOL_SIZE="2",
-        DURATHREAD_GRAPH_TIMEOUT=str(TIMEOUT),
+        # Nothing here takes so long: what is held up is let go.
+        DURATHREAD_GRAPH_TIMEOUT="300",
     ) as stack:
         yield stack
 
@@ -114,12 +112,16 @@ async def log_of(http: httpx.AsyncClient, thread_id: str) -> Any:
     return (await http.get(f"/threads/{thread_id}/state")).json()["values"].get("log", [])
 
 
-async def answers_at_once(http: httpx.AsyncClient, *paths: str) -> None:
-    """Fail if one of the paths has to wait."""
+async def unchanged(http: httpx.AsyncClient, thread_id: str) -> bool:
+    """Whether a state is read, and says that nothing was written."""
+    read = await http.get(f"/threads/{thread_id}/state")
+    return read.status_code == 200 and not read.json()["values"]
+
+
+async def answer(http: httpx.AsyncClient, *paths: str) -> None:
+    """Fail if one of the paths has to wait for what is held up, and is so until they have answered."""
     for path in paths:
-        begun = time.monotonic()
         assert (await http.get(path)).status_code == 200
-        assert time.monotonic() - begun < AT_ONCE, path
 
 
 async def begun(mark: Path) -> None:
@@ -136,7 +138,7 @@ async def test_a_reducer_that_blocks_holds_up_nobody_else(project: Stack, http: 
     async with held(project, "blocks") as mark:
         editing = asyncio.create_task(edited(http, thread_id, "wait:blocks"))
         await begun(mark)
-        await answers_at_once(http, "/ok", f"/threads/{thread_id}", f"/threads/{other}")
+        await answer(http, "/ok", f"/threads/{thread_id}", f"/threads/{other}")
     assert (await editing).status_code == 200
     assert await log_of(http, thread_id) == ["wait:blocks"]
 
@@ -154,7 +156,7 @@ async def test_those_who_wait_for_a_slow_factory_hold_no_connection(project: Sta
             asyncio.create_task(http.post(f"/threads/{thread_ids[0]}/history", json={})),
             asyncio.create_task(http.post("/threads", json=created)),
         ]
-        await answers_at_once(http, "/ok", *(f"/threads/{thread_id}" for thread_id in thread_ids))
+        await answer(http, "/ok", *(f"/threads/{thread_id}" for thread_id in thread_ids))
         assert not any(task.done() for task in waiting)
     assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {200}
 
@@ -184,15 +186,24 @@ async def test_edits_that_meet_all_count(http: httpx.AsyncClient) -> None:
     assert len((await http.get(f"/threads/{thread_id}/history?limit=100")).json()) == len(names)
 
 
-async def test_code_that_takes_too_long_is_said_to(project: Stack, http: httpx.AsyncClient) -> None:
-    thread_id = await thread_of(http)
-    async with held(project, "too long") as mark:
-        editing = asyncio.create_task(edited(http, thread_id, "wait:too long"))
-        await begun(mark)
-        late = await editing
-        assert late.status_code == 504
-        assert "5 seconds" in late.json()["detail"]
-        # Not even now is the loop that it blocks in anybody's way.
-        assert await log_of(http, thread_id) == []
-    assert (await edited(http, thread_id, "again")).status_code == 200
-    assert await log_of(http, thread_id) == ["again"]
+async def test_code_that_takes_too_long_is_said_to(engine_set: Engines, database: str, tmp_path: Path) -> None:
+    assert database
+    async with (
+        serving(engine_set, tmp_path, graphs=GRAPHS, DURATHREAD_GRAPH_TIMEOUT=str(TIMEOUT)) as hasty,
+        httpx.AsyncClient(base_url=hasty.url, timeout=60) as http,
+    ):
+        thread_id = await thread_of(http)
+        async with held(hasty, "too long") as mark:
+            editing = asyncio.create_task(edited(http, thread_id, "wait:too long"))
+            await begun(mark)
+            late = await editing
+            assert late.status_code == 504
+            assert "2 seconds" in late.json()["detail"]
+            # Not even now is the loop that it blocks in anybody's way. A slow machine may need longer than it is given.
+            await eventually(lambda: unchanged(http, thread_id), what="a state that is read meanwhile")
+
+        async def again() -> bool:
+            return (await edited(http, thread_id, "again")).status_code == 200
+
+        await eventually(again)
+        assert await log_of(http, thread_id) == ["again"]

@@ -185,7 +185,7 @@ async def test_runs_do_not_wait_for_a_frozen_valkey(
 ) -> None:
     own_engines.valkey.send(signal.SIGSTOP)
     try:
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(60):
             started = [await start(own_client, thread_id, f"r{number}") for number in range(8)]
             await own_client.runs.join(thread_id, started[-1]["run_id"])
     finally:
@@ -290,5 +290,5 @@ async def test_a_worker_that_waits_for_temporal_can_be_stopped(own_engines: Engi
         return "cannot be reached yet" in lonely.log("worker")
 
     await eventually(waits, timeout=60)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await lonely.stop("worker") == 0
