@@ -15,7 +15,6 @@ from langgraph.checkpoint.base import (
     get_serializable_checkpoint_metadata,
 )
 from langgraph.checkpoint.base import DeltaChannelHistory as History
-from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
 # Private, but part of the tables' format: such a value stands in a checkpoint's row as `true`, and in a blob.
@@ -24,6 +23,7 @@ from psycopg.types.json import Jsonb
 from psycopg_pool import PoolTimeout
 
 from durathread.errors import Fenced, ThreadBusy, Unavailable, Unfinished
+from durathread.store.checkpoint_ids import follow, is_before, uuid6
 from durathread.store.pool import Connection, Pool, connection, is_clash, is_outage, refusal, transaction
 from durathread.store.task_writes import Writes, finished, is_cut, storable
 
@@ -52,7 +52,9 @@ SELECT put_writes(%(owner)s, %(token)s, %(idle)s, %(thread)s, %(ns)s, %(id)s, %(
 # A transaction that holds the thread needs no other fence.
 UNGUARDED: Mapping[str, None] = {"owner": None, "token": None, "idle": None}
 
-LATEST = "SELECT max(checkpoint_id) AS id FROM checkpoints WHERE thread_id = %(thread)s AND checkpoint_ns = ''"
+LATEST = (
+    "SELECT max(checkpoint_id) AS id FROM checkpoints WHERE thread_id = %(thread)s AND checkpoint_ns = %(namespace)s"
+)
 
 STORED_BLOBS = """
 SELECT b.channel FROM checkpoint_blobs b, unnest(%(channels)s::text[], %(versions)s::text[]) AS u (channel, version)
@@ -146,6 +148,8 @@ class Attempt:
             raise Fenced("The attempt was given up before this checkpoint was reached.")
         if self._doubt is not None and checkpoint_id > self._doubt[0]:
             raise self._doubt[1]
+        if parent is not None and is_before(checkpoint_id, parent):
+            raise Unfinished(f"The checkpoint would sort before {parent}, which it follows: nobody would find it.")
         if parent is not None and self._cut.get((ns, parent)):
             raise Unfinished(f"A task that follows checkpoint {parent} was cancelled, so no checkpoint can follow it.")
 
@@ -354,16 +358,23 @@ class Saver(AsyncPostgresSaver):
         return PUT_WRITES, args
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """Read a checkpoint."""
+        """Read a checkpoint. What LangGraph stores afterwards sorts after all that is there."""
         found = await self._here(lambda: super(Saver, self).aget_tuple(config))
+        if found is not None:
+            newest: str | None = found.checkpoint["id"]
+            address = config.get("configurable", {})
+            if address.get("checkpoint_id"):
+                newest = await self.alatest(str(address["thread_id"]), namespace=address.get("checkpoint_ns", ""))
+            follow(newest or "")
         return found and _believed(found)
 
-    async def alatest(self, thread_id: str) -> str | None:
-        """Return the id of a thread's latest checkpoint, subgraphs aside."""
+    async def alatest(self, thread_id: str, *, namespace: str = "") -> str | None:
+        """Return the id of a thread's latest checkpoint: of its root graph, or of a subgraph."""
+        args = {"thread": thread_id, "namespace": namespace}
 
         async def read() -> str | None:
             async with connection(self._pool) as conn:
-                return (await (await conn.execute(LATEST, {"thread": thread_id})).fetchall())[0]["id"]
+                return (await (await conn.execute(LATEST, args)).fetchall())[0]["id"]
 
         return await self._here(read)
 
