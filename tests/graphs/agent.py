@@ -35,7 +35,7 @@ async def act(what: dict[str, Any], run_id: str) -> None:
 
     `trace`: append a line to a file. `sleep`: that many seconds, cancellable. `until`: wait until a file exists.
     `block_until`, `stubborn_until`, `finally_until`: block the event loop's thread, swallow cancellation, clean up until a
-    file exists. `hold_gil`: let no other thread of the process run for that many seconds. `ended`: create a file at the very
+    file exists. `large`: leave a text of so many characters as well. `hold_gil`: let no other thread of the process run for that many seconds. `ended`: create a file at the very
     end. `traceable`: let any process debug this one, wherever only parents may. `kill`: kill the worker's process. `fail`: raise a ValueError with this text.
     """
     if what.get("traceable"):
@@ -76,7 +76,7 @@ def node(name: str) -> Any:
         finally:
             if path := what.get("ended"):
                 Path(path).touch()  # noqa: ASYNC240
-        return {"log": [name]}
+        return {"log": [name, "x" * what["large"]] if "large" in what else [name]}
 
     return run
 

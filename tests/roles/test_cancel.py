@@ -1,6 +1,5 @@
 """A cancel on a Temporal server that does not push it: it comes with the answer to a heartbeat."""
 
-import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,19 +11,20 @@ from tests.runs.support import entered, start
 from tests.stack import free_port
 
 
-async def test_a_cancel_reaches_its_node_within_two_heartbeats(roles: Roles, tmp_path: Path) -> None:
+async def test_a_cancel_that_nobody_pushes_reaches_its_node(roles: Roles, tmp_path: Path) -> None:
     port, thread_id = free_port(), str(uuid4())
     code, said = await roles.run("migrate")
     assert code == 0, said
-    worker = await roles.start("worker")
-    api = await roles.start("api", DURATHREAD_PORT=str(port))
+    # The grace for the node is longer than anybody waits here.
+    patient = {"DURATHREAD_CANCEL_GRACE": "100"}
+    worker = await roles.start("worker", **patient)
+    api = await roles.start("api", DURATHREAD_PORT=str(port), **patient)
     await worker.says("The worker is ready")
     await api.says("The API is ready")
     trace, ended = tmp_path / "b", tmp_path / "ended"
     async with get_client(url=f"http://127.0.0.1:{port}") as client:
-        run = await start(client, thread_id, "in", do={"b": {"trace": str(trace), "sleep": 60, "ended": str(ended)}})
+        run = await start(client, thread_id, "in", do={"b": {"trace": str(trace), "sleep": 600, "ended": str(ended)}})
         await entered(trace)
-        cancelled = time.time()
         await client.runs.cancel(thread_id, run["run_id"], wait=True)
 
         async def stopped() -> bool:
@@ -32,5 +32,3 @@ async def test_a_cancel_reaches_its_node_within_two_heartbeats(roles: Roles, tmp
 
         await eventually(stopped)
         assert (await client.runs.get(thread_id, run["run_id"]))["status"] == "interrupted"
-    # One a second; the SDK by itself would send the next one eight seconds after the last.
-    assert ended.stat().st_mtime - cancelled < 4

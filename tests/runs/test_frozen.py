@@ -161,6 +161,20 @@ async def test_a_node_that_holds_the_gil_costs_nobody_anything(
     assert [len(lines(path)) for path in (trace, held)] == [1, 1]
 
 
+async def test_a_neighbour_of_thirty_megabytes_costs_nobody_anything(
+    stack: Stack, own_client: LangGraphClient, thread_id: str, temporal: Client, tmp_path: Path
+) -> None:
+    gate, trace, written = tmp_path / "gate", tmp_path / "b", tmp_path / "written"
+    neighbour = await start(own_client, thread_id, "in", do={"b": {"trace": str(trace), "until": str(gate)}})
+    await entered(trace)
+    other, large = f"{thread_id[:-4]}bbbb", 30 * 1024 * 1024
+    run = await start(own_client, other, "in", do={"b": {"large": large}, "c": {"trace": str(written)}})
+    assert [len(word) for word in await ends_well(own_client, temporal, other, run["run_id"])] == [2, 1, 1, large, 1]
+    gate.touch()
+    assert await ends_well(own_client, temporal, thread_id, neighbour["run_id"]) == ["in", "a", "b", "c"]
+    assert [len(lines(path)) for path in (trace, written)] == [1, 1]
+
+
 async def test_a_breakpoint_costs_nobody_anything(
     stack: Stack, own_client: LangGraphClient, thread_id: str, temporal: Client, tmp_path: Path
 ) -> None:
