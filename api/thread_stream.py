@@ -22,7 +22,7 @@ from durathread.api.state import read
 from durathread.encode import dumps, jsonable
 from durathread.errors import Invalid, Unavailable
 from durathread.streams.events import END, Event, thread_subject
-from durathread.streams.hub import LATE, START, Hub
+from durathread.streams.hub import START, Hub
 from durathread.streams.marks import DONE, LAST, RUN, STATE, entry_id, event_id, number, parse
 
 log = structlog.get_logger()
@@ -109,9 +109,8 @@ async def _place(hub: Hub, subject: str, asked: tuple[int, int] | None) -> Place
     found = await hub.last(subject, RUN, before=newest) if marks else None
     current, tail = (Mark.of(found) if found else None), START
     if current is not None:
-        last = await hub.newest(current.run_id, count=LATE)
-        tail = last[0].event_id if last else START
-        if not last or any(event.name == END for event in last):
+        tail = await hub.tail(current.run_id)
+        if tail == START or await hub.is_over(current.run_id):
             current = None
     upto = newest if asked is None else entry_id(asked[0])
     before = [Mark.of(event) for event in await hub.newest(subject, upto=upto, count=REMEMBERED)]

@@ -13,7 +13,7 @@ from durathread.encode import dumps
 from durathread.errors import Invalid, Unavailable
 from durathread.records import Run
 from durathread.streams.events import END, Event
-from durathread.streams.hub import START
+from durathread.streams.hub import START, Hub
 
 FROM_START = ("-1", "-", "0", "0-0")
 EVENT_ID = re.compile(r"[0-9]+(-[0-9]+)?")
@@ -76,17 +76,29 @@ async def follow(server: Server, run: Run, *, after: str = START, ended: bool = 
 async def _so_far(server: Server, run: Run) -> tuple[str, list[Event]]:
     run_id = str(run.run_id)
     try:
-        tail = await server.hub.tail(run_id)
-        found = (
-            [await server.hub.last(run_id, mode, before=tail) for mode in ("values", "error")] if tail != START else []
-        )
+        newest = await server.hub.newest(run_id)
+        tail = newest[0].event_id if newest else START
+        found = await _shown_last(server.hub, run, newest[0]) if newest else []
         if not run.in_flight:
             # The end is among what has been; the follower brings it again.
             tail = await server.hub.before_end(run_id)
     except (RedisError, OSError) as error:
         raise Unavailable("The event stream is unavailable.") from error
     first = Event("", "metadata", dumps({"run_id": run_id, "attempt": run.retries + 1}))
-    return tail, [first, *(event for event in found if event is not None)]
+    return tail, [first, *found]
+
+
+async def _shown_last(hub: Hub, run: Run, newest: Event) -> list[Event]:
+    """Read the last state, and the error, that a run has shown. What it cannot have shown is not searched for."""
+    run_id, found = str(run.run_id), list[Event | None]()
+    if "values" in (run.kwargs.get("stream_mode") or ["values"]):
+        found.append(await hub.last(run_id, "values", before=newest.event_id))
+    if run.in_flight and newest.name != END:
+        # The row says so only after the event.
+        found.append(newest if newest.name == "error" else None)
+    elif run.status not in ("success", "interrupted"):
+        found.append(await hub.last(run_id, "error", before=newest.event_id))
+    return [event for event in found if event is not None]
 
 
 async def _joined(first: list[Event], rest: AsyncIterator[Event]) -> AsyncIterator[Event]:

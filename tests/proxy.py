@@ -53,17 +53,20 @@ async def cutting(url: str, allowances: Iterator[int]) -> AsyncGenerator[Proxy]:
 
 @asynccontextmanager
 async def slow(url: str, rate: int) -> AsyncGenerator[str]:
-    """Carry connections to a server, to which so many bytes a second pass."""
+    """Carry connections to a server, over which so many bytes a second pass in each direction."""
     target = urlsplit(url)
+
+    async def crawl(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(65536):
+                await asyncio.sleep(len(data) / rate)
+                sink.write(data)
+                await sink.drain()
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answers, there = await asyncio.open_connection(target.hostname, target.port)
-        back = asyncio.create_task(_pass_on(answers, writer, 0))
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(65536):
-                await asyncio.sleep(len(data) / rate)
-                there.write(data)
-                await there.drain()
+        back = asyncio.create_task(crawl(answers, writer))
+        await crawl(reader, there)
         back.cancel()
         await asyncio.gather(back, return_exceptions=True)
         for end in (writer, there):

@@ -26,7 +26,6 @@ SYNTHETIC = "synth:"
 # Between the parts of an entry's name: neither channels nor namespaces have it.
 SEPARATOR = "\x1f"
 SINCE_START = 0
-PAGE = 500
 
 # KEYS: the stream, its state. ARGV: the most events, seconds to live while a run works, seconds after its end, the writer and
 # its batch; then token, run, kind, event id, name and data of each frame. The state has `seq`, for each run `on`, `halted` or

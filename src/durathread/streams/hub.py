@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,14 +17,11 @@ from durathread.errors import Unavailable
 from durathread.lifecycle import Owner
 from durathread.streams.cancellation import stop_if_cancelled
 from durathread.streams.events import END, NEWS, Event, News, end_data, stream_key
+from durathread.streams.pages import FIRST_PAGE, newest_first, next_count
 
 log = structlog.get_logger()
 
 START = "0-0"
-# Events read at once, at first and at most; as many as come to about `PAGE_BYTES`. A page is what a client that does not
-# read can make an API hold.
-FIRST_PAGE, PAGE = 8, 512
-PAGE_BYTES = 1024 * 1024
 # Of the newest events of a run that somebody watches: what has been read once is handed to all who keep up.
 KEPT_BYTES = 1024 * 1024
 # How often the database is asked for the status of the runs that are watched, in seconds. It decides only when the news
@@ -219,21 +216,32 @@ class Hub:
 
     async def newest(self, subject: str, *, upto: str = "+", count: int = 1) -> list[Event]:
         """Read the newest entries of a stream, the newest first."""
-        page = _page(await self._redis.xrevrange(stream_key(subject), upto, "-", count=count))
-        return [_event(raw_id, fields) for raw_id, fields in page]
+        found = list[Event]()
+        async with aclosing(newest_first(self._redis, stream_key(subject), upto=upto)) as entries:
+            async for entry in entries:
+                found.append(_event(*entry))
+                if len(found) == count:
+                    break
+        return found
+
+    async def is_over(self, run_id: str) -> bool:
+        """Whether a run's stream has its end."""
+        seen = 0
+        async with aclosing(newest_first(self._redis, stream_key(run_id))) as entries:
+            async for _, fields in entries:
+                seen += 1
+                if fields[b"e"] == END.encode() or seen == LATE:
+                    return fields[b"e"] == END.encode()
+        return False
 
     async def last(self, run_id: str, mode: str, *, before: str = "+") -> Event | None:
         """Find the newest event of a mode in a run's stream."""
-        upper = before
-        while True:
-            page = _page(await self._redis.xrevrange(stream_key(run_id), upper, "-", count=100))
-            for raw_id, fields in page:
-                event = _event(raw_id, fields)
+        async with aclosing(newest_first(self._redis, stream_key(run_id), upto=before)) as entries:
+            async for entry in entries:
+                event = _event(*entry)
                 if event.mode == mode and "|" not in event.name:
                     return event
-                upper = f"({event.event_id}"
-            if not page:
-                return None
+        return None
 
     async def tail(self, run_id: str) -> str:
         """Return the id of the newest event of a run's stream."""
@@ -242,8 +250,7 @@ class Hub:
 
     async def before_end(self, run_id: str) -> str:
         """Return the id of the event just before the end of a run's stream."""
-        page = _page(await self._redis.xrevrange(stream_key(run_id), "+", "-", count=2))
-        events = [_event(raw_id, fields) for raw_id, fields in page]
+        events = await self.newest(run_id, count=2)
         if events and events[0].name == END:
             return events[1].event_id if len(events) > 1 else START
         return events[0].event_id if events else START
@@ -277,6 +284,8 @@ class Hub:
             try:
                 async for event in self._replay(watch.run_id, after=last):
                     watch.keep(event)
+                    # They have their turn while the next page is read.
+                    watch.grow()
                     last = event.event_id
             except (RedisError, OSError) as error:
                 log.warning("A stream is cut", run_id=watch.run_id, error=str(error))
@@ -307,14 +316,12 @@ class Hub:
                     return
             if len(page) < count:
                 return
-            size = sum(len(fields[b"d"]) for _, fields in page)
-            # The next page shall be of the right size if its events are as large as these.
-            count = max(1, min(2 * count, PAGE, count * PAGE_BYTES // max(size, 1)))
+            count = next_count(count, page)
 
     async def _lost_end(self, watch: _Watch) -> Event | None:
         """Build the end that an ended run's stream lacks; None if it is there, before where the client goes on."""
         with contextlib.suppress(RedisError, OSError):
-            if any(event.name == END for event in await self.newest(watch.run_id, count=LATE)):
+            if await self.is_over(watch.run_id):
                 return None
         status = watch.status or (await self._statuses([watch.run_id])).get(watch.run_id)
         return Event("", END, dumps(end_data(watch.run_id, status or "error")))

@@ -1,5 +1,6 @@
 """What a run has left open among the frames of its thread: its worker died, or others have ended it."""
 
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -8,7 +9,8 @@ from redis.asyncio import Redis
 
 from durathread.records import JsonObject
 from durathread.streams.events import stream_key
-from durathread.streams.frames import PAGE, Named, beginning, frames_subject, is_of
+from durathread.streams.frames import Named, beginning, frames_subject, is_of
+from durathread.streams.pages import newest_first
 
 CHANNELS = (b"messages", b"tools", b"lifecycle")
 # A quotation mark inside of a text is escaped: only an event can have this.
@@ -93,14 +95,10 @@ async def unfinished(redis: "Redis", run: Named) -> Unfinished:
         RedisError: Valkey is unavailable.
     """
     found = list[JsonObject]()
-    upper, values_known = "+", False
+    values_known = False
     first = beginning(run)
-    while page := cast(
-        list[tuple[bytes, dict[bytes, bytes]]],
-        await redis.xrevrange(stream_key(frames_subject(run.thread_id)), upper, "-", count=PAGE),
-    ):
-        for entry_id, fields in page:
-            upper = f"({entry_id.decode()}"
+    async with aclosing(newest_first(redis, stream_key(frames_subject(run.thread_id)))) as entries:
+        async for _, fields in entries:
             wanted = fields[b"e"].startswith(CHANNELS) or (fields[b"e"] == ROOT_VALUES and not values_known)
             if not wanted or DELTA in fields[b"d"]:
                 continue
@@ -109,7 +107,7 @@ async def unfinished(redis: "Redis", run: Named) -> Unfinished:
                 found.append(event)
                 values_known = values_known or event["method"] == "values"
             if event["event_id"] == first:
-                return _replayed(found)
+                break
     return _replayed(found)
 
 
