@@ -199,6 +199,10 @@ async def test_code_that_takes_too_long_is_said_to(engine_set: Engines, database
             late = await editing
             assert late.status_code == 504
             assert "2 seconds" in late.json()["detail"]
+            # What is our fault is in the log, once, by the id that its client was told.
+            [line] = [each for each in hasty.log("api").splitlines() if late.headers["x-request-id"] in each]
+            assert f"/threads/{thread_id}/state" in line
+            assert "504" in line
             # Not even now is the loop that it blocks in anybody's way. A slow machine may need longer than it is given.
             await eventually(lambda: unchanged(http, thread_id), what="a state that is read meanwhile")
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -50,6 +51,30 @@ async def listed(pool: Pool, thread: UUID) -> list[Run]:
 
 async def statuses(pool: Pool, thread: UUID) -> list[RunStatus]:
     return [run.status for run in await listed(pool, thread)]
+
+
+async def test_what_is_large_is_read_only_where_it_is_asked_for(pool: Pool, thread: UUID) -> None:
+    given = {"text": "x" * 2_000_000}
+    admitted = (await admit(pool, new_run(thread, kwargs={"input": given, "command": None}))).run
+    assert admitted.kwargs["input"] == given
+    run = await claim(pool, admitted.run_id)
+    await finish(pool, run, values=given)
+    async with connection(pool) as conn:
+        whole, part = await runs.get(conn, run.run_id), await runs.find(conn, run.run_id)
+        assert whole
+        assert part
+        assert whole.kwargs["input"] == given
+        assert part.kwargs == {key: value for key, value in whole.kwargs.items() if key != "input"}
+        assert [each.kwargs for each in await runs.heads(conn, thread)] == [part.kwargs]
+        page = await runs.listed(conn, thread, status=None, limit=1, offset=0, with_input=False)
+        assert [each.kwargs for each in page] == [part.kwargs]
+        shown, found = await threads.get(conn, thread), await threads.find(conn, thread)
+        assert shown
+        assert found
+        assert (shown.values, found.values) == (given, None)
+        assert replace(shown, values=None) == found
+    async with transaction(pool) as conn:
+        assert await threads.lock(conn, thread) == found
 
 
 async def test_of_five_simultaneous_rejects_one_is_admitted(pool: Pool, thread: UUID) -> None:
