@@ -10,7 +10,7 @@ from durathread.graphs import Graph
 from durathread.store.pool import Pool
 from tests.activities.stepping import Thread
 from tests.graphs import providers
-from tests.providers import providers as listening
+from tests.providers.endpoint import endpoint as listening
 
 # LangChain's version 3 of events is a beta; a client of a provider forgets its connections.
 pytestmark = [
@@ -38,8 +38,8 @@ CASES = [(model, way) for model in MODELS for way in WAYS if (model, way) != ("s
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    with listening() as url:
-        yield url
+    with listening() as found:
+        yield found.url
 
 
 @pytest.fixture(autouse=True)
