@@ -229,6 +229,50 @@ def test_an_env_file_of_which_only_the_example_is_there_is_warned_of(tmp_path: P
         load(tmp_path, graphs={"graph": f"./{module}.py:compiled"}, env=".secrets")
 
 
+@pytest.fixture
+def project(tmp_path: Path, module: str) -> Path:
+    """A package of a project's own, as it is kept by those that are installed."""
+    package = tmp_path / "src" / f"p_{module}"
+    package.mkdir(parents=True)
+    (package / "who.py").write_text("WHO = 'installed'\n")
+    head, _, tail = SOURCE.partition("import")
+    relative = f"{head}from .who import WHO\nfrom p_{module}.who import WHO as ABSOLUTE\n\nimport{tail}"
+    (package / "graph.py").write_text(f"{relative}\nassert WHO is ABSOLUTE\n")
+    (package / "__init__.py").write_text("from .graph import compiled\n")
+    return package
+
+
+async def test_a_project_that_is_to_be_installed_is_served_without(tmp_path: Path, project: Path) -> None:
+    """Its packages are in `src`: imports of them work, absolute and relative, and give the same modules."""
+    (tmp_path / "pyproject.toml").write_text("[project]\n")
+    graphs = load(tmp_path, graphs={"graph": f"./src/{project.name}/graph.py:compiled"}, dependencies=["."])
+    assert await answer(graphs, "graph") == "compiled"
+    assert sys.modules[f"{project.name}.graph"].compiled is sys.modules[project.name].compiled
+    assert not [name for name in sys.modules if name.startswith("durathread_graph_") and project.name in name]
+
+
+def test_a_folder_that_is_not_to_be_installed_keeps_its_names(tmp_path: Path, project: Path) -> None:
+    with pytest.raises(ConfigError, match=f"No module named '{project.name}'"):
+        load(tmp_path, graphs={"graph": f"./src/{project.name}/graph.py:compiled"}, dependencies=["."])
+
+
+async def test_a_file_beside_a_package_that_cannot_be_imported_is_served(tmp_path: Path, module: str) -> None:
+    folder = tmp_path / f"broken_{module}"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("import no_such_module_at_all\n")
+    (folder / "graph.py").write_text(SOURCE)
+    graphs = load(tmp_path, graphs={"graph": f"./{folder.name}/graph.py:compiled"})
+    assert await answer(graphs, "graph") == "compiled"
+
+
+async def test_a_folder_that_is_called_like_a_package_elsewhere_is_not_taken_for_it(tmp_path: Path) -> None:
+    """Users call theirs `agents`, as a library is called, or `email`."""
+    (tmp_path / "email").mkdir()
+    (tmp_path / "email" / "graph.py").write_text(SOURCE)
+    graphs = load(tmp_path, graphs={"graph": "./email/graph.py:compiled"})
+    assert await answer(graphs, "graph") == "compiled"
+
+
 def test_an_import_that_fails_inside_shows_the_users_lines(tmp_path: Path, module: str) -> None:
     (tmp_path / f"helper_{module}.py").write_text("def prepare():\n    return {}['key']\n\n\nprepare()\n")
     (tmp_path / f"agent_{module}.py").write_text(f"import helper_{module}\n")

@@ -1,16 +1,12 @@
 """Loads the graphs that a langgraph.json names."""
 
 import contextlib
-import importlib
-import importlib.util
 import os
-import sys
 import traceback
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, cast
 from uuid import UUID, uuid5
 
@@ -30,6 +26,7 @@ from durathread.configuration import check_keys
 from durathread.errors import ConfigError, NotFound
 from durathread.factories import Access, Factory
 from durathread.graph_config import completed, for_factory
+from durathread.importing import RAISED, import_source, make_importable
 from durathread.sources import is_users, users_part
 
 log = structlog.get_logger()
@@ -57,10 +54,6 @@ class Source:
     target: Any
 
 
-# What users' code may raise when it is imported or called: modules that are scripts as well, and argparse, exit.
-RAISED = (Exception, SystemExit)
-
-
 class Graphs:
     """The graphs of a langgraph.json, by id."""
 
@@ -84,7 +77,7 @@ class Graphs:
         check_keys(config)
         folder = path.resolve().parent
         _apply_env(config.get("env"), folder)
-        _extend_path(config.get("dependencies", ["."]), folder)
+        make_importable(config.get("dependencies", ["."]), folder)
         named = config.get("graphs")
         if not isinstance(named, dict) or not named:
             raise ConfigError(f'{path} names no graphs: it needs {{"graphs": {{"name": "./file.py:variable"}}}}.')
@@ -232,15 +225,6 @@ def _apply_env(env: object, folder: Path) -> None:
         os.environ.setdefault(name, str(value))
 
 
-def _extend_path(dependencies: object, folder: Path) -> None:
-    """Make local dependencies importable; packages are the user's to install."""
-    names = cast(list[Any], dependencies) if isinstance(dependencies, list) else []
-    for place in [folder, *(folder / str(name) for name in names if str(name).startswith("."))]:
-        resolved = str(place.resolve())
-        if place.is_dir() and resolved not in sys.path:
-            sys.path.insert(0, resolved)
-
-
 def _load_source(graph_id: str, spec: object, folder: Path) -> Source:
     if isinstance(spec, dict):
         fields = cast(dict[str, Any], spec)
@@ -263,7 +247,7 @@ def _variable(path: str, folder: Path, *, what: str) -> Any:
     if where.endswith(JAVASCRIPT):
         raise ConfigError(f"{what} ({path}): JavaScript graphs are not served, only those in Python.")
     try:
-        module = _import(where, folder)
+        module = import_source(where, folder)
     except RAISED as error:
         raise ConfigError(
             f"{what} ({path}) failed to import: {type(error).__name__}: {error}{_lines_of(error)}"
@@ -277,37 +261,6 @@ def _lines_of(error: BaseException) -> str:
     """Show where in users' code an import has failed; nothing if it was not in a module of theirs."""
     places = [place for place in users_part(error.__traceback__) if is_users(place.filename)]
     return "\n" + "".join(traceback.format_list(places)).rstrip() if places else ""
-
-
-def _import(where: str, folder: Path) -> ModuleType:
-    if not (where.endswith(".py") or "/" in where):
-        return importlib.import_module(where)
-    file = (folder / where).resolve()
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist")
-    # Under its own name where it has one, so that classes in checkpoints are found again however they are imported.
-    for root in sys.path:
-        if not root or not file.is_relative_to(root):
-            continue
-        name = ".".join(file.relative_to(root).with_suffix("").parts)
-        if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(file):
-            return sys.modules[name]
-        if name.isidentifier() and (found := importlib.util.find_spec(name)) and found.origin == str(file):
-            return importlib.import_module(name)
-    name = "durathread_graph_" + "_".join(file.relative_to(file.anchor).with_suffix("").parts[-3:])
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 async def _build(source: Source, access: Access, stack: AsyncExitStack) -> Graph:
