@@ -32,6 +32,7 @@ from durathread.activities.superstep import Position, Result, run_config, supers
 from durathread.activities.tracing import tracing
 from durathread.activities.transformed import Transformed
 from durathread.activities.transformers import Pipelines
+from durathread.activities.untracked import Untracked, carrying
 from durathread.companion.wire import WORKER_DIED
 from durathread.encode import dumps
 from durathread.errors import Error, Fenced, Unavailable, Unfinished
@@ -63,6 +64,7 @@ class Steps:
         self._resources = resources
         self._deliveries = Deliveries(resources)
         self._pipelines = Pipelines()
+        self._untracked = Untracked()
 
     @activity.defn(name=STEP)
     async def step(self, given: StepInput) -> StepOutcome:
@@ -303,7 +305,9 @@ class Steps:
                 tracing(graph, run, config, begins=given.step == 0, given=opening) as trace,
                 self._pipelines.open(graph, run, given.step) as pipeline,
             ):
-                return await superstep(
+                untracked = self._untracked.take(run.run_id, given.step, given.counts)
+                trace.graph = carrying(trace.graph, untracked)
+                result = await superstep(
                     graph,
                     run,
                     given=opening,
@@ -316,6 +320,10 @@ class Steps:
                     trace=trace,
                     transformed=Transformed(pipeline, emitter.calls),
                 )
+            if result.status != "continue":
+                self._untracked.drop(run.run_id)
+                return result
+            return replace(result, counts=self._untracked.keep(run.run_id, given.step + 1, untracked))
 
     async def _protocol(self, run: Run, outlet: Outlet, *, resumed: bool) -> Protocol:
         wanted = speaks_protocol(run) or str(run.thread_id) in self._resources.interest
@@ -385,7 +393,7 @@ class Steps:
         """Write the end of the run, if this was the last step; then say so on the stream."""
         await self._resources.publisher.room(str(run.run_id), frames_subject(run.thread_id))
         if result.status == "continue":
-            return StepOutcome("continue", result.nodes, result.limit)
+            return StepOutcome("continue", result.nodes, result.limit, counts=result.counts)
         status: RunStatus = "success" if result.status == "success" else "error"
         if not await self._end(run, result, status):
             return SUPERSEDED

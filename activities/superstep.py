@@ -103,6 +103,8 @@ class Result:
     raised: BaseException | None = None
     # To be shown once the row of the run says the same.
     frames: Sequence[Frame] = ()
+    # What the graph counts beside its checkpoints.
+    counts: JsonObject = field(default_factory=JsonObject)
 
 
 async def superstep(

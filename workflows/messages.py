@@ -91,6 +91,7 @@ class RunRequest:
     step: int = 0
     limit: int | None = None
     spent: float = 0
+    counts: dict[str, Any] = field(default_factory=dict[str, Any])
     limits: Limits = Limits()
     payload: dict[str, Any] | None = None
     # Whose the run is: those of one wait for each other before they make others wait.
@@ -147,6 +148,8 @@ class StepInput:
     limit: int | None = None
     # How many workers it may take down.
     attempts: int = 3
+    # What the graph counts beside its checkpoints, by channel.
+    counts: dict[str, Any] = field(default_factory=dict[str, Any])
     # Whether it was handed back before as not ended: it fails its run if it is so again.
     again: bool = False
 
@@ -162,6 +165,8 @@ class StepOutcome:
     # What failed, for those who look at the workflow: the class, what may be read of the text, and the node.
     error: str = ""
     node: str = ""
+    # What the graph counts beside its checkpoints, for the next step.
+    counts: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Run:
         return outcome
 
     async def _steps(self, request: RunRequest) -> RunOutcome:
-        outcome = StepOutcome("continue", request.nodes, request.limit)
+        outcome = StepOutcome("continue", request.nodes, request.limit, counts=request.counts)
         step, calls, wait, again = request.step, request.calls, FIRST_WAIT, False
         while True:
             calls += 1
@@ -73,6 +73,7 @@ class Run:
                 whole=request.whole,
                 limit=outcome.limit,
                 attempts=request.limits.step_attempts,
+                counts=outcome.counts,
                 again=again,
             )
             try:
@@ -89,7 +90,9 @@ class Run:
             outcome, step, wait, again = done, step + 1, FIRST_WAIT, False
             # A run may take more steps than a history has room for.
             if workflow.info().is_continue_as_new_suggested() and workflow.patched("long"):
-                self._continue(replace(request, nodes=done.nodes, calls=calls, step=step, limit=done.limit))
+                self._continue(
+                    replace(request, nodes=done.nodes, calls=calls, step=step, limit=done.limit, counts=done.counts)
+                )
 
     async def _step(self, request: RunRequest, given: StepInput, nodes: list[str]) -> StepOutcome:
         handle = workflow.start_activity(
