@@ -3,10 +3,12 @@ BIN := .venv/bin
 CLIENTS := tests/javascript
 CHAT := examples/chat
 # What is run on the oldest packages that pyproject.toml allows, and on the newest there are.
-CORE := tests/runs/test_double_texting.py tests/runs/test_lifecycle.py tests/store tests/replay tests/test_factories.py
+LOWEST := tests/runs/test_double_texting.py tests/runs/test_lifecycle.py
+CORE := $(LOWEST) tests/store tests/replay tests/test_factories.py
+BOUND := -m pytest -n 2 --dist loadfile -p no:cacheprovider -W default
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help setup dev chat test test-bounds test-browser test-cluster soak check bench
+.PHONY: help setup dev chat test test-lowest test-bounds test-browser test-cluster soak check bench
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -25,10 +27,13 @@ chat: .venv/ready $(CHAT)/node_modules/ready ## Run a server with examples/chat,
 test: .venv/ready $(CLIENTS)/node_modules/ready ## Run the tests, two files at a time (ARGS="-k name" runs some)
 	@exec $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
+test-lowest: .venv-lowest-direct/ready ## Run some tests on the oldest packages that pyproject.toml allows
+	@.venv-lowest-direct/bin/python $(BOUND) $(LOWEST)
+
 test-bounds: .venv/ready .venv-lowest-direct/ready .venv-highest/ready ## Resolve beside others' packages; run a core on the oldest and newest packages
 	@$(BIN)/python -m pytest tests/bounds
 	@for bound in lowest-direct highest; do echo "A core of the tests, resolved $$bound:"; \
-		.venv-$$bound/bin/python -m pytest -n 2 --dist loadfile -p no:cacheprovider -W default $(CORE) || exit 1; done
+		.venv-$$bound/bin/python $(BOUND) $(CORE) || exit 1; done
 
 test-browser: .venv/ready $(CHAT)/node_modules/ready ## Build the page of examples/chat and use it in Chromium (ARGS="-k name")
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
@@ -51,6 +56,17 @@ check: .venv/ready ## Lint, check the format, the types and the layers
 
 bench: .venv/ready ## Measure a running server (benchmarks/README.md)
 	@exec $(BIN)/python benchmarks/run.py $(ARGS)
+
+# A Python that is named is the one that is used: a .venv of another goes.
+ifneq ($(origin PYTHON),file)
+ifeq ($(wildcard .venv/lib/python$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')/),)
+.venv/ready: no-venv
+endif
+endif
+
+.PHONY: no-venv
+no-venv:
+	@rm -rf .venv
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -134,10 +134,15 @@ async def test_the_stream_of_an_interrupted_run_ends_without_an_error(
     stream = client.runs.join_stream(thread_id, first["run_id"])
     seen = [(await anext(stream)).event]
     await start(client, thread_id, "r2", multitask_strategy="interrupt")
-    parts = [part async for part in stream]
-    seen += [part.event for part in parts]
-    assert seen == ["metadata", "values", "end"]
-    assert parts[-1].data == {"run_id": first["run_id"], "status": "interrupted"}
+    ends: list[Any] = []
+    async for part in stream:
+        # Older SDKs know no `end`, and are sent none.
+        if part.event == "end":
+            ends.append(part.data)
+        else:
+            seen.append(part.event)
+    assert seen == ["metadata", "values"]
+    assert ends in ([], [{"run_id": first["run_id"], "status": "interrupted"}])
 
 
 async def test_a_delayed_run_does_not_hold_up_later_ones(client: LangGraphClient, thread_id: str) -> None:

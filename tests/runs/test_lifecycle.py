@@ -260,8 +260,9 @@ async def test_time_travel_runs_from_a_checkpoint(client: LangGraphClient, threa
 async def test_a_stateless_run_answers_and_is_gone(client: LangGraphClient) -> None:
     result: Any = await client.runs.wait(None, "agent", input={"log": ["in"]})
     assert result["log"] == ["in", "a", "b", "c"]
-    parts = [part async for part in client.runs.stream(None, "agent", input={"log": ["in"]})]
-    assert [part.event for part in parts] == ["metadata", *["values"] * 4, "end"]
+    parts = [part.event async for part in client.runs.stream(None, "agent", input={"log": ["in"]})]
+    # Older SDKs know no `end`, and are sent none.
+    assert [event for event in parts if event != "end"] == ["metadata", *["values"] * 4]
     run = await client.runs.create(None, "agent", input={"log": ["in"]})
 
     async def gone() -> bool:
