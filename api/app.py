@@ -35,6 +35,7 @@ from durathread.api.entrance import Entrance, Located, MountPrefix
 from durathread.api.headers import Forwarding, RequestIds
 from durathread.api.lifespan import lifespan_of
 from durathread.api.middleware import BodyLimit, HeadRequests, JsonBodies, Stopping
+from durathread.api.pages import ForeignPages, Hosts, NoSniffing
 from durathread.errors import PartEnded
 from durathread.graphs import Graphs
 from durathread.http import Http, http_config
@@ -69,7 +70,7 @@ def create_app(settings: Settings, graphs: Graphs, *, on_failure: Callable[[Part
         security.describe(app, authority.openapi)
     describe(app, theirs)
     auth = _authentication(authority, http, settings)
-    app.add_middleware(Entrance, outside=_layers(http, auth, custom), inside=auth)
+    app.add_middleware(Entrance, outside=_layers(http, auth, custom, hosts=settings.allowed_hosts), inside=auth)
     app.add_middleware(metrics.MeteredRequests, metrics=app.state.metrics)
     return app
 
@@ -128,11 +129,14 @@ def _authentication(authority: Authority | None, http: Http, settings: Settings)
     return [limit, Middleware(Authentication, authority=authority, exempt=exempt)]
 
 
-def _layers(http: Http, auth: list[Middleware], custom: Custom | None) -> list[Middleware]:
+def _layers(http: Http, auth: list[Middleware], custom: Custom | None, *, hosts: str) -> list[Middleware]:
     """List what a request from outside passes through before our routes, outermost first."""
-    ours, theirs = [cors_middleware(http.cors), *auth], custom.middleware if custom else []
+    ours = [cors_middleware(http.cors), Middleware(ForeignPages, cors=http.cors), *auth]
+    theirs = custom.middleware if custom else []
     order = [*ours, *theirs] if http.middleware_order == "auth_first" else [*theirs, *ours]
     return [
+        Middleware(Hosts, names=hosts),
+        Middleware(NoSniffing),
         Middleware(MountPrefix, prefix=http.mount_prefix),
         Middleware(RequestIds),
         *([Middleware(Chosen, custom)] if custom else []),

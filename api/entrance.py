@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -79,7 +80,7 @@ class MountPrefix:
 
 
 class Located:
-    """Puts the path that the app is mounted at before the paths that its headers name."""
+    """Puts the path that the app is mounted at before the paths that its headers name, and nothing before that."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Wrap an app."""
@@ -88,7 +89,7 @@ class Located:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
         root = scope.get("root_path", "").rstrip("/").encode()
-        if not root or scope["type"] != "http":
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
 
@@ -101,7 +102,14 @@ class Located:
 
 
 def _located(root: bytes, name: bytes, value: bytes) -> tuple[bytes, bytes]:
-    return name, root + value if name.lower() in LOCATIONS and value.startswith(b"/") else value
+    if name.lower() not in LOCATIONS:
+        return name, value
+    if value.startswith(b"/"):
+        return name, root + value
+    # Starlette, which leads away from a slash at the end of a path, believes what `Host` says.
+    url = urlsplit(value)
+    path = b"/" + url.path.lstrip(b"/\\")
+    return name, path + b"?" + url.query if url.query else path
 
 
 def _below(path: str, prefix: str) -> str | None:

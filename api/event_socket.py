@@ -21,6 +21,7 @@ from durathread.api.commands import carry_out, refusal_of
 from durathread.api.deps import Server, ServerDep, parse_uuid
 from durathread.api.envelopes import Command, Malformed, Refused, failed, succeeded
 from durathread.api.frames import between, follow, newest, prepare
+from durathread.api.pages import may_act
 from durathread.api.state_commands import current_namespaces, strings
 from durathread.api.subscriptions import Subscription, number
 from durathread.encode import dumps
@@ -53,8 +54,8 @@ async def talk(socket: WebSocket, thread_id: str, server: ServerDep, caller: Cal
     await socket.accept()
     try:
         found = parse_uuid(thread_id, "thread")
-        origin = socket.headers.get("origin")
-        if not may_call(socket.app.state.cors, origin, host=socket.headers.get("host")):
+        cors, origin = socket.app.state.cors, socket.headers.get("origin")
+        if not (may_call(cors, origin, host=socket.headers.get("host")) and may_act(cors, socket.headers)):
             raise Forbidden(f"Origin {origin} may not call this server")
         await prepare(server, found, since=0, only=await caller.may_read(found))
     except Error as error:
@@ -244,5 +245,5 @@ class Conversation:
 
 
 def may_call(cors: Cors, origin: str | None, *, host: str | None) -> bool:
-    """Say whether a page may open a socket: browsers send cookies along with an upgrade, whoever asks for it."""
+    """Say whether a page may open a socket at all; in the name of a browser's user, `may_act` says."""
     return origin is None or cors.allows(origin) or origin.partition("://")[2] == host

@@ -55,9 +55,10 @@ def dev(
     port: Annotated[int, typer.Option(help="Port the API listens on.")] = 8123,
     data: Annotated[Path, typer.Option(help="Folder that keeps the data.")] = Path(".durathread"),
     ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Keep no data.")] = False,
+    no_ui: Annotated[bool, typer.Option("--no-ui", help="Start no Temporal UI.")] = False,
 ) -> None:
     """Run everything on this machine: Postgres, Valkey, Temporal, a worker and the API."""
-    asyncio.run(Dev(Options(config, host, port, data, ephemeral)).run())
+    asyncio.run(Dev(Options(config, host, port, data, ephemeral, has_ui=not no_ui)).run())
 
 
 @app.command()

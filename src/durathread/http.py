@@ -52,10 +52,12 @@ class Cors(Block):
 
     def allows(self, origin: str) -> bool:
         """Whether pages of an origin may call."""
-        pattern = self.allow_origin_regex
-        return (
-            self.allows_all or origin in (self.allow_origins or ()) or bool(pattern and re.fullmatch(pattern, origin))
-        )
+        return self.allows_all or self.names(origin)
+
+    def names(self, origin: str) -> bool:
+        """Whether pages of an origin may call because it is named, and not because any may."""
+        pattern = None if self.allows_all else self.allow_origin_regex
+        return origin in (self.allow_origins or ()) or bool(pattern and re.fullmatch(pattern, origin))
 
 
 class Http(Block):

@@ -156,6 +156,11 @@ class Settings(BaseSettings):
         ge=10,
         description="Seconds by which a cron may fire late, after an outage; once, whatever it has missed.",
     )
+    allowed_hosts: str = Field(
+        default="",
+        validation_alias=named("DURATHREAD_ALLOWED_HOSTS"),
+        description="Comma separated names that requests may be for; any by default.",
+    )
     cors_origins: str = Field(
         default="*",
         validation_alias=named("CORS_ALLOW_ORIGINS"),

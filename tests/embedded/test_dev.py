@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 
+from durathread.embedded.neighbourhood import closed, opens_to_all
 from durathread.embedded.ports import free_port
 from tests.embedded.processes import all_gone, command_of, kill
 from tests.eventually import eventually
@@ -246,3 +247,50 @@ async def test_a_graph_that_cannot_be_loaded_is_named_and_ends_it(tmp_path: Path
     assert "did not start (exit code 1)" in text
     assert "nowhere.py" in text
     assert "Traceback" not in text
+
+
+LOCAL = ("http://localhost:3000", "http://127.0.0.1:5173", "http://[::1]:80", "https://smith.langchain.com")
+ELSEWHERE = (
+    "https://evil.example",
+    "http://localhost.evil.example",
+    "https://smith.langchain.com.evil.example",
+    "null",
+)
+
+
+async def test_pages_of_this_machine_and_studio_may_call_and_no_others(server: Server) -> None:
+    preflight = {"access-control-request-method": "POST", "access-control-request-private-network": "true"}
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        for origin in LOCAL:
+            answer = await http.options("/threads", headers={"origin": origin, **preflight})
+            assert answer.status_code == 200
+            assert answer.headers["access-control-allow-origin"] == origin
+            assert answer.headers["access-control-allow-private-network"] == "true"
+            assert (await http.post("/threads", json={}, headers={"origin": origin})).status_code == 200
+        for origin in ELSEWHERE:
+            assert (await http.options("/threads", headers={"origin": origin, **preflight})).status_code == 400
+            assert (await http.post("/threads", content="{}", headers={"origin": origin})).status_code == 403
+            assert "access-control-allow-origin" not in (await http.get("/info", headers={"origin": origin})).headers
+
+
+async def test_a_name_that_leads_here_from_elsewhere_is_not_served(server: Server) -> None:
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        for host in (f"localhost:{server.port}", "localhost", "127.0.0.1", "[::1]:8123", "LOCALHOST"):
+            assert (await http.get("/info", headers={"host": host})).status_code == 200
+        for host in ("evil.example", f"evil.example:{server.port}", "localhost.evil.example", "127.0.0.1.evil.example"):
+            assert (await http.get("/info", headers={"host": host})).status_code == 403
+
+
+def test_who_says_who_may_come_in_is_heard() -> None:
+    here = closed({}, {}, host="127.0.0.1")
+    assert set(here) == {"CORS_CONFIG", "DURATHREAD_ALLOWED_HOSTS"}
+    assert closed({}, {"auth": {"path": "x"}}, host="127.0.0.1") == {}
+    assert set(closed({}, {"http": {"cors": {"allow_origins": ["*"]}}}, host="localhost")) == {
+        "DURATHREAD_ALLOWED_HOSTS"
+    }
+    said = {"CORS_ALLOW_ORIGINS": "*", "DURATHREAD_ALLOWED_HOSTS": "box"}
+    assert closed(said, {}, host="127.0.0.1") == said
+    assert "DURATHREAD_ALLOWED_HOSTS" not in closed({}, {}, host="0.0.0.0")
+    assert opens_to_all({}, host="0.0.0.0")
+    assert not opens_to_all({"auth": {"path": "x"}}, host="0.0.0.0")
+    assert not opens_to_all({}, host="::1")

@@ -15,6 +15,7 @@ from durathread.embedded import folder as folders
 from durathread.embedded.child import Child
 from durathread.embedded.engines import Engines, describe, running, start_together
 from durathread.embedded.folder import Folder
+from durathread.embedded.neighbourhood import closed, opens_to_all
 from durathread.embedded.ports import free_port, is_free
 from durathread.embedded.roles import Api, Role, Worker, environment
 from durathread.embedded.supervisor import supervised
@@ -22,6 +23,10 @@ from durathread.embedded.temporal import Temporal
 from durathread.embedded.terminal import Terminal
 from durathread.errors import ConfigError, EngineError
 
+OPEN = (
+    "The API listens on {host} without auth: whoever reaches this machine may do everything that its graphs can. "
+    'Add "auth" to langgraph.json, or leave --host away.'
+)
 TEMPORAL_PORT = 7233
 UI_PORT = 8233
 
@@ -35,6 +40,7 @@ class Options:
     port: int
     data: Path
     ephemeral: bool
+    has_ui: bool = True
 
 
 class Dev:
@@ -91,7 +97,7 @@ class Dev:
             folder,
             ephemeral=self.options.ephemeral,
             temporal_port=free_port(TEMPORAL_PORT),
-            ui_port=free_port(UI_PORT),
+            ui_port=free_port(UI_PORT) if self.options.has_ui else None,
         )
         self.children += [engines.postgres, engines.valkey, engines.temporal]
         async with running(engines, on_ready=self._started):
@@ -104,12 +110,17 @@ class Dev:
             ("Temporal", temporal.port, TEMPORAL_PORT),
             ("Temporal UI", temporal.ui_port, UI_PORT),
         ):
-            if port != usual:
+            if port is not None and port != usual:
                 self.terminal.say(f"Port {usual} is taken: {name} is on port {port}.")
 
     @asynccontextmanager
     async def _roles(self, engines: Engines) -> AsyncGenerator[None]:
-        variables = environment(engines, self.options.config, host=self.options.host, port=self.options.port)
+        options = self.options
+        variables = environment(engines, options.config, host=options.host, port=options.port)
+        config = json.loads(options.config.read_text())
+        variables = closed(variables, config, host=options.host)
+        if opens_to_all(config, host=options.host):
+            self.terminal.say(OPEN.format(host=options.host), style="red")
         migration = Role(engines, "migrate", terminal=self.terminal, variables=variables)
         api = Api(engines, "api", terminal=self.terminal, variables=variables)
         worker = Worker(engines, "worker", terminal=self.terminal, variables=variables)
@@ -128,7 +139,8 @@ class Dev:
     def _welcome(self, engines: Engines) -> None:
         host = {"127.0.0.1": "localhost", "0.0.0.0": "localhost"}.get(self.options.host, self.options.host)
         url = f"http://{f'[{host}]' if ':' in host else host}:{self.options.port}"
-        lines = {"API": url, "Docs": f"{url}/docs", "Temporal UI": engines.ui_url, "Data": self._data(engines)}
+        ui = {"Temporal UI": engines.ui_url} if engines.ui_url else {}
+        lines = {"API": url, "Docs": f"{url}/docs", **ui, "Data": self._data(engines)}
         self.terminal.say(f"\ndurathread is ready after {time.monotonic() - self._since:.1f} s.\n", style="green")
         for name, value in lines.items():
             self.terminal.say(f"  {name:<12} {value}")

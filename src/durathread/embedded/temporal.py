@@ -3,6 +3,7 @@
 import json
 from importlib import metadata
 from pathlib import Path
+from secrets import token_hex
 from urllib.parse import quote
 
 from durathread.embedded.engine import Engine
@@ -43,6 +44,9 @@ class Temporal(Engine):
         self.port = port
         self.ui_port = ui_port
         self.http_port = free_port()
+        # Temporal's HTTP port cannot be closed, and takes whatever a page of a browser posts to it. So it answers to a name
+        # that no page can guess, or have lead to this machine.
+        self._name = f"{token_hex(16)}.invalid"
         self.ephemeral = ephemeral
 
     def move(self) -> None:
@@ -68,6 +72,7 @@ class Temporal(Engine):
             *(["--ui-port", str(self.ui_port), "--ui-disable-news-fetch"] if self.ui_port else ["--headless"]),
             *("--sqlite-pragma", "journal_mode=WAL"),
             *("--sqlite-pragma", f"synchronous={'OFF' if self.ephemeral else 'NORMAL'}"),
+            *("--dynamic-config-value", f"frontend.httpAllowedHosts={json.dumps([self._name])}"),
             *(part for value in DYNAMIC_CONFIG for part in ("--dynamic-config-value", value)),
             *(part for name in SEARCH_ATTRIBUTES for part in ("--search-attribute", f"{name}=Keyword")),
         ]
@@ -78,7 +83,7 @@ class Temporal(Engine):
 
     async def ready(self) -> bool:
         """Say whether it serves its namespace, with our search attributes in it."""
-        status, body = await get(self.http_port, f"{API}/search-attributes")
+        status, body = await get(self.http_port, f"{API}/search-attributes", name=self._name)
         # Another's may answer on a port that was taken.
         return (
             self.pid is not None
@@ -89,7 +94,7 @@ class Temporal(Engine):
     async def has_worker(self, task_queue: str) -> bool:
         """Say whether a worker polls a task queue."""
         path = f"{API}/task-queues/{quote(task_queue, safe='')}?taskQueueType=TASK_QUEUE_TYPE_WORKFLOW"
-        status, body = await get(self.http_port, path)
+        status, body = await get(self.http_port, path, name=self._name)
         return status == 200 and bool(json.loads(body).get("pollers"))
 
 

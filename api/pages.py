@@ -1,0 +1,111 @@
+"""Which pages may change something, or open a socket. A browser sends a user's cookies along, whichever page asks it to."""
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from durathread.api.custom import is_custom
+from durathread.api.errors import problem
+from durathread.http import Cors
+
+SAFE = ("GET", "HEAD", "OPTIONS")
+# A GET that ends a run when it is broken off.
+CANCELS = b"cancel_on_disconnect"
+# What a browser adds by itself, besides cookies, once its user has signed in.
+AMBIENT_SCHEMES = ("basic", "digest", "negotiate", "ntlm")
+# What only browsers say, and no page can make them say.
+OWN = ("same-origin", "none")
+PORTS = {"http": ":80", "https": ":443"}
+
+
+class ForeignPages:
+    """Refuses what a page of another site has a browser do, unless its origin is named. Custom routes decide for themselves."""
+
+    def __init__(self, app: ASGIApp, *, cors: Cors) -> None:
+        """Wrap an app."""
+        self._app = app
+        self._cors = cors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] == "http" and not is_custom(scope) and _changes(scope):
+            headers = Headers(scope=scope)
+            if not may_act(self._cors, headers):
+                whose = headers.get("origin") or "another site"
+                refusal = problem(403, f"Pages of {whose} may not do this: name the origin in http.cors to allow it")
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class Hosts:
+    """Refuses requests for names that are not served: a page may have its own name lead to this machine."""
+
+    def __init__(self, app: ASGIApp, *, names: str) -> None:
+        """Wrap an app; `names` are separated by commas, and none means any."""
+        self._app = app
+        self._names = {name.strip().lower() for name in names.split(",") if name.strip()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        host = Headers(scope=scope).get("host") if scope["type"] != "lifespan" else None
+        if not self._names or host is None or host_name(host) in self._names:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            refusal = problem(403, f"Host {host} is not served: name it in DURATHREAD_ALLOWED_HOSTS to allow it")
+            await refusal(scope, receive, send)
+
+
+class NoSniffing:
+    """Tells browsers to take our answers for what they say that they are."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap an app."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start" and not is_custom(scope):
+                MutableHeaders(scope=message).setdefault("x-content-type-options", "nosniff")
+            await send(message)
+
+        await self._app(scope, receive, told if scope["type"] == "http" else send)
+
+
+def may_act(cors: Cors, headers: Headers) -> bool:
+    """Say whether who sends a request may change something with it: no page, one of ours, or one that is named.
+
+    Where any page may call, it may act too, unless the browser adds what says who its user is.
+    """
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+    if site in OWN or (origin is None and site is None):
+        return True
+    if origin is None:
+        # A page that hides where it is from, as a form in a frame may: at most of the same site.
+        return site != "cross-site" or not _is_ambient(headers)
+    if _is_same(origin, headers.get("host")):
+        return True
+    return cors.names(origin) or (cors.allows(origin) and not _is_ambient(headers))
+
+
+def host_name(host: str) -> str:
+    """Return a `Host` without its port."""
+    name, colon, port = host.lower().rpartition(":")
+    return name if colon and port.isdigit() else host.lower()
+
+
+def _changes(scope: Scope) -> bool:
+    return scope["method"] not in SAFE or CANCELS in scope.get("query_string", b"")
+
+
+def _is_same(origin: str, host: str | None) -> bool:
+    scheme, _, place = origin.lower().partition("://")
+    port = PORTS.get(scheme, "")
+    return host is not None and place.removesuffix(port) == host.lower().removesuffix(port)
+
+
+def _is_ambient(headers: Headers) -> bool:
+    return "cookie" in headers or headers.get("authorization", "").lower().startswith(AMBIENT_SCHEMES)
