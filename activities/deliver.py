@@ -24,6 +24,7 @@ from durathread.records import JsonObject
 from durathread.store import outbox
 from durathread.store.outbox import Addressed, Owed
 from durathread.store.pool import TROUBLES, connection
+from durathread.users import SECRET
 from durathread.webhooks import is_relative
 from durathread.workflows.messages import (
     DELIVER,
@@ -130,7 +131,7 @@ class Deliveries:
         headers = {
             "content-type": "application/json",
             "user-agent": USER_AGENT,
-            **dress.signature(str(owed.run_id), int(time.time()), body),
+            **dress.signature(str(owed.run_id), int(time.time()), body, secret=owed.run["kwargs"].get(SECRET, "")),
         }
         rules = self._resources.terms.webhooks
         try:
@@ -207,7 +208,7 @@ def _public(kwargs: JsonObject) -> JsonObject:
     """Leave out what the server has put into a run's configuration for itself."""
     config: JsonObject = kwargs.get("config") or {}
     shown = {
-        **kwargs,
+        **{key: value for key, value in kwargs.items() if key != SECRET},
         "config": {**config, "configurable": _without_reserved(config.get("configurable") or {})},
         "context": _without_reserved(kwargs.get("context") or {}),
     }

@@ -30,7 +30,7 @@ from durathread.streams.connection import connect
 from durathread.streams.interest import Interest
 from durathread.streams.publisher import Publisher, open_publisher
 from durathread.terms import Terms, terms_of
-from durathread.webhooks import Dress, dress_of
+from durathread.webhooks import Dress, dress_of, require_domains
 
 
 class Resources:
@@ -72,6 +72,7 @@ class Resources:
     @cached_property
     def dress(self) -> Dress:
         """What goes with every webhook."""
+        require_domains(self.graphs.config, secrets=self.settings.webhook_secret)
         return dress_of(self.graphs.config, secrets=self.settings.webhook_secret)
 
     @property

@@ -40,6 +40,7 @@ from durathread.errors import PartEnded
 from durathread.graphs import Graphs
 from durathread.http import Http, http_config
 from durathread.settings import Settings
+from durathread.webhooks import require_domains
 
 
 def _ignore(_: PartEnded) -> None:
@@ -55,9 +56,10 @@ def create_app(settings: Settings, graphs: Graphs, *, on_failure: Callable[[Part
         on_failure: is told when a background part of the app has ended: the process is to be restarted.
 
     Raises:
-        ConfigError: the `http` of langgraph.json cannot be used.
+        ConfigError: the `http` of langgraph.json cannot be used, or its `webhooks` would give secrets away.
     """
     http = http_config(graphs.config, settings)
+    require_domains(graphs.config, secrets=settings.webhook_secret)
     authority, theirs = Authority.load(graphs), custom_app(graphs, http)
     app = create_routes(settings, http)
     app.router.lifespan_context = lifespan_of(

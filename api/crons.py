@@ -21,7 +21,7 @@ from durathread.api.searching import Page, SortOrder, page
 from durathread.errors import BadRequest, Invalid, NotFound, Unavailable
 from durathread.preparation import Body, UuidText, assistant_id_of, find_assistant
 from durathread.records import Assistant, Cron, JsonObject, NewRun
-from durathread.recurrence import CronCreate, CronPatch, payload_of, run_of
+from durathread.recurrence import SIGNED, CronCreate, CronPatch, payload_of, run_of
 from durathread.removal import unschedule
 from durathread.schedules import publish
 from durathread.store import crons, threads
@@ -29,6 +29,7 @@ from durathread.store.filters import Filter
 from durathread.store.pool import connection, transaction
 from durathread.terms import Terms
 from durathread.timetable import next_run_date
+from durathread.users import SECRET
 
 router = Routes(tags=["Crons"])
 
@@ -203,12 +204,13 @@ async def _publish(server: Server, cron_id: UUID) -> None:
 
 def _new(caller: Caller, body: CronCreate, run: NewRun, *, thread_id: UUID | None) -> Cron:
     now = datetime.now(UTC)
+    signed = {SIGNED: run.kwargs[SECRET]} if SECRET in run.kwargs else {}
     cron = Cron(
         cron_id=uuid7(),
         assistant_id=run.assistant.assistant_id,
         thread_id=thread_id,
         user_id=caller.user_id,
-        configurable={**lasting(), **caller.configurable},
+        configurable={**lasting(), **caller.configurable, **signed},
         stamp=_stamp(body, run),
         schedule=body.schedule,
         timezone=body.timezone,

@@ -22,6 +22,8 @@ from durathread.store.admission import Action, Admission
 from durathread.store.filters import Filter
 from durathread.store.pool import Connection, connection, transaction
 from durathread.streams.marks import conclude
+from durathread.users import SECRET
+from durathread.webhooks import require_secret
 from durathread.workflows.messages import RunRequest
 
 log = structlog.get_logger()
@@ -112,7 +114,7 @@ async def allow(
     new = replace(
         new,
         metadata=metadata,
-        kwargs=value["kwargs"],
+        kwargs={**value["kwargs"], **({SECRET: require_secret(value[SECRET])} if value.get(SECRET) else {})},
         strategy=value["multitask_strategy"],
         after_seconds=value["after_seconds"],
         thread_metadata={**stamped, **own},

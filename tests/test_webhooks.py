@@ -1,16 +1,24 @@
 """Where webhooks may go, and what langgraph.json may say of them."""
 
 import base64
+import socket
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from durathread.api.app import create_app
 from durathread.errors import ConfigError, Invalid
-from durathread.webhooks import Dress, Rules, dress_of, rules_of
+from durathread.graphs import Graphs
+from durathread.records import JsonObject
+from durathread.settings import Settings
+from durathread.webhooks import Dress, Rules, dress_of, require_domains, rules_of
 
 DEFAULT = Rules()
 LOOPBACK = Rules(disable_loopback=False)
-PUBLIC_ONLY = Rules(disable_private_ips=True)
+PUBLIC_ONLY = Rules()
+PRIVATE_TOO = Rules(disable_private_ips=False)
 
 REFUSED_ALWAYS = [
     # No URLs, or not of ours.
@@ -142,10 +150,42 @@ def test_a_webhook_to_this_machine_needs_the_operators_word(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", PRIVATE)
-def test_a_webhook_to_a_private_address_is_allowed_unless_the_operator_says_no(url: str) -> None:
-    DEFAULT.check(url)
+def test_private_addresses_are_refused_unless_allowed(url: str) -> None:
+    PRIVATE_TOO.check(url)
     with pytest.raises(Invalid, match="private"):
-        PUBLIC_ONLY.check(url)
+        DEFAULT.check(url)
+
+
+def test_this_machine_is_refused_under_each_of_its_addresses() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        # Sends nothing, but asks which of its addresses this machine would send from.
+        try:
+            probe.connect(("192.0.2.1", 9))
+            own = probe.getsockname()[0]
+        except OSError:
+            own = "127.0.0.1"
+    assert not PRIVATE_TOO.permits(ip_address(own))
+    assert Rules(disable_private_ips=False, disable_loopback=False).permits(ip_address(own))
+
+
+def test_secrets_need_the_domains_that_they_may_go_to() -> None:
+    secrets: list[tuple[JsonObject, str]] = [({}, "s"), ({"secret": "s"}, ""), ({"headers": {"x-a": "b"}}, "")]
+    for block, given in secrets:
+        with pytest.raises(ConfigError, match="allowed_domains"):
+            require_domains({"webhooks": block}, secrets=given)
+        with pytest.raises(ConfigError, match="allowed_domains"):
+            create_app(Settings(webhook_secret=given), Graphs({}, {"webhooks": block}, Path()))
+        require_domains({"webhooks": {**block, "url": {"allowed_domains": ["*"]}}}, secrets=given)
+        require_domains({"webhooks": block, "http": {"disable_webhooks": True}}, secrets=given)
+    require_domains({})
+    rules_of({"webhooks": {"url": {"allowed_domains": ["*"]}}}).check("https://any.example/")
+
+
+def test_a_runs_own_secret_takes_the_place_of_the_servers() -> None:
+    dress = Dress(secrets=(b"server",))
+    own = dress.signature("id", 1, b"body", secret="tenant")["webhook-signature"]
+    assert own == Dress(secrets=(b"tenant",)).signature("id", 1, b"body")["webhook-signature"]
+    assert own != dress.signature("id", 1, b"body")["webhook-signature"]
 
 
 @pytest.mark.parametrize("url", PUBLIC)

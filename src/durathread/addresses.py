@@ -80,6 +80,17 @@ def kind_of(address: Address) -> Kind:
     return max(kinds, key=lambda kind: BADNESS[kind])
 
 
+def is_own(address: Address) -> bool:
+    """Say whether an address is one of this machine's: no other can be listened on."""
+    family = socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True
+
+
 def _wrapped(address: IPv6Address) -> Iterable[IPv4Address]:
     """List the IPv4 addresses that an IPv6 address is only another form of."""
     if address.ipv4_mapped is not None:

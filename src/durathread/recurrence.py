@@ -10,6 +10,10 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from durathread.preparation import RunCreate, prepare
 from durathread.records import Assistant, Cron, JsonObject, NewRun, OnRunCompleted
 from durathread.terms import Terms
+from durathread.users import SECRET
+
+# What the webhooks of a cron's runs are signed with, beside what the server puts into their `configurable`: not shown.
+SIGNED = f"__{SECRET}"
 
 
 def _text(value: Any) -> Any:
@@ -73,5 +77,8 @@ def run_of(cron: Cron, assistant: Assistant, *, terms: Terms) -> NewRun:
         "if_not_exists": "reject",
     }
     body = RunCreate.model_validate(given)
-    new = prepare(body, assistant, terms=terms, thread_id=cron.thread_id, server={**cron.configurable, **named})
+    server = {key: value for key, value in cron.configurable.items() if key != SIGNED}
+    new = prepare(body, assistant, terms=terms, thread_id=cron.thread_id, server={**server, **named})
+    if SIGNED in cron.configurable:
+        new = replace(new, kwargs={**new.kwargs, SECRET: cron.configurable[SIGNED]})
     return replace(new, metadata={**new.metadata, **named}, thread_metadata={**new.thread_metadata, **named})

@@ -7,6 +7,8 @@ from typing import Any, cast
 from durathread.encode import jsonable
 from durathread.records import JsonObject
 
+# The key of a run's kwargs that holds what its webhooks are signed with.
+SECRET = "webhook_secret"
 # What a user has, whatever `authenticate` said of it.
 KNOWN = ("identity", "display_name", "is_authenticated", "permissions")
 
@@ -98,10 +100,11 @@ class User(dict[str, Any]):
 
 
 def without_user(kwargs: JsonObject) -> JsonObject:
-    """Leave out of a run's kwargs what `authenticate` said of its user.
+    """Leave out of a run's kwargs what `authenticate` said of its user, and what its webhooks are signed with.
 
-    It may hold tokens, and not only that user sees the run.
+    Not only that user sees the run.
     """
+    kwargs = {key: value for key, value in kwargs.items() if key != SECRET}
     config: JsonObject = kwargs.get("config") or {}
     configurable: JsonObject = config.get("configurable") or {}
     if "langgraph_auth_user" not in configurable:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import httpx
 
-from durathread.addresses import Address, Kind, kind_of, kind_of_host
+from durathread.addresses import Address, Kind, is_own, kind_of, kind_of_host, literal
 from durathread.errors import ConfigError, Invalid
 from durathread.records import JsonObject
 
@@ -25,6 +25,8 @@ TEMPLATE = re.compile(r"\$\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 OURS = ("host", "content-type", "content-length", "transfer-encoding", "connection")
 SECRET_PREFIX = "whsec_"
+# Who names it means any domain.
+ANY_DOMAIN = "*"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Rules:
     allowed_ports: tuple[int, ...] = ()
     max_url_length: int = MAX_URL_LENGTH
     disable_loopback: bool = True
-    disable_private_ips: bool = False
+    disable_private_ips: bool = True
 
     def check(self, url: str) -> None:
         """Refuse a webhook that could never be delivered.
@@ -77,11 +79,13 @@ class Rules:
         )
         self._require(self._allows(host), f"host {host} is not among the allowed domains")
         self._require(self._permits(kind), f"host {host} is refused: {kind} address")
+        address = literal(host)
+        self._require(address is None or self.permits(address), f"host {host} is refused: this machine's address")
         return parsed
 
     def permits(self, address: Address) -> bool:
         """Say whether a connection may be made to an address."""
-        return self._permits(kind_of(address))
+        return self._permits(kind_of(address)) and not (self.disable_loopback and is_own(address))
 
     def _permits(self, kind: Kind) -> bool:
         refused = {"forbidden": True, "loopback": self.disable_loopback, "private": self.disable_private_ips}
@@ -90,7 +94,8 @@ class Rules:
     def _allows(self, host: str) -> bool:
         name = host.rstrip(".").lower()
         return not self.allowed_domains or any(
-            name.endswith(domain[1:]) if domain.startswith("*.") else name == domain for domain in self.allowed_domains
+            domain == ANY_DOMAIN or name.endswith(domain[1:]) if domain.startswith("*.") else name == domain
+            for domain in self.allowed_domains
         )
 
     @staticmethod
@@ -107,11 +112,15 @@ class Dress:
     secrets: tuple[bytes, ...] = field(default=(), repr=False)
     allowed_fields: frozenset[str] | None = None
 
-    def signature(self, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-        """Build the headers of the Standard Webhooks specification; unsigned if there is no secret."""
+    def signature(self, message_id: str, timestamp: int, body: bytes, *, secret: str = "") -> dict[str, str]:
+        """Build the headers of the Standard Webhooks specification; unsigned if there is no secret.
+
+        A `secret` of the run's own takes the place of the server's.
+        """
+        secrets = (_key(secret),) if secret else self.secrets
         headers = {"webhook-id": message_id, "webhook-timestamp": str(timestamp)}
         signed = b".".join([message_id.encode(), str(timestamp).encode(), body])
-        macs = [hmac.new(secret, signed, hashlib.sha256).digest() for secret in self.secrets]
+        macs = [hmac.new(secret, signed, hashlib.sha256).digest() for secret in secrets]
         if macs:
             headers["webhook-signature"] = " ".join(f"v1,{base64.b64encode(mac).decode()}" for mac in macs)
         return headers
@@ -154,7 +163,7 @@ def rules_of(config: Mapping[str, Any]) -> Rules:
         allowed_ports=tuple(_list(url, "allowed_ports", int)),
         max_url_length=longest,
         disable_loopback=_flag(url, "disable_loopback", default=True),
-        disable_private_ips=_flag(url, "disable_private_ips", default=False),
+        disable_private_ips=_flag(url, "disable_private_ips", default=True),
     )
 
 
@@ -228,6 +237,33 @@ def _expanded(value: Any, prefix: str, where: str) -> str:
     if not text.isascii() or not text.isprintable():
         raise ConfigError(f"langgraph.json: {where} holds characters that a header cannot carry.")
     return text
+
+
+def require_domains(config: Mapping[str, Any], *, secrets: str = "") -> None:
+    """Refuse secrets that would be sent wherever somebody who may create a run likes.
+
+    Raises:
+        ConfigError: no domains are named; `*` names any.
+    """
+    block, rules = _block(config), rules_of(config)
+    holds_secrets = bool(secrets.split() or block.get("secret") or block.get("headers"))
+    if holds_secrets and not rules.disabled and not rules.allowed_domains:
+        raise ConfigError(
+            "langgraph.json: webhooks with a secret, or with headers, need webhooks.url.allowed_domains: else whoever may "
+            'create a run has them sent where they like. ["*"] allows any domain.'
+        )
+
+
+def require_secret(secret: object) -> str:
+    """Return the secret that a handler gives the webhooks of a run.
+
+    Raises:
+        ConfigError: it cannot be one.
+    """
+    if not isinstance(secret, str) or not secret:
+        raise ConfigError("The webhook_secret that a handler gives must be a string.")
+    _key(secret)
+    return secret
 
 
 def _key(secret: str) -> bytes:

@@ -5,6 +5,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import ConflictError, NotFoundError, PermissionDeniedError
@@ -380,3 +381,26 @@ async def test_nothing_is_given_away(scripted: Stack, rule: Any) -> None:
             await user.assistants.update(made["assistant_id"], metadata=ANOTHERS)
         assert (await user.assistants.get(made["assistant_id"]))["version"] == 1
         await user.assistants.delete(made["assistant_id"])
+
+
+async def test_a_handler_gives_the_secret_of_a_runs_webhooks_which_nobody_is_shown(
+    scripted: Stack, database: str
+) -> None:
+    rule: Any = {"set": {"webhook_secret": "tenant-secret"}}
+    async with whoever(scripted, threads_create_run=rule) as user:
+        thread = await user.threads.create()
+        run = await user.runs.create(thread["thread_id"], "agent", input={"log": []}, after_seconds=3600)
+        cron = await user.crons.create("agent", schedule="0 0 1 1 *", input={})
+        shown = [
+            run,
+            await user.runs.get(thread["thread_id"], run["run_id"]),
+            cron,
+            await user.crons.search(limit=1000),
+            await user.threads.get(thread["thread_id"]),
+        ]
+        assert "tenant-secret" not in str(shown)
+        with psycopg.connect(database) as conn:
+            query = "SELECT kwargs ->> 'webhook_secret' FROM run WHERE run_id = %s"
+            assert conn.execute(query, [run["run_id"]]).fetchone() == ("tenant-secret",)
+        await user.crons.delete(cast(Any, cron)["cron_id"])
+        await user.threads.delete(thread["thread_id"])
