@@ -1,5 +1,6 @@
 """The activities of crons: a firing, and the sweep that keeps rows and schedules together."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -13,17 +14,20 @@ from durathread.activities.resources import Resources
 from durathread.dispatch import send
 from durathread.errors import Error, Unavailable
 from durathread.preparation import find_assistant, limits_of, signal_of
-from durathread.records import Cron
+from durathread.records import Cron, JsonObject
 from durathread.recurrence import run_of
 from durathread.schedules import exists, listed, publish, remove
 from durathread.store import admission, crons, runs
 from durathread.store.admission import Admission
+from durathread.store.filters import Filter
 from durathread.store.pool import Connection, connection, transaction
 from durathread.timetable import next_run_date
 from durathread.workflows.messages import FIRE, SWEEP_CRONS, CronFiring, Fired
 
 log = structlog.get_logger()
 
+# Says on which threads a user may start a run, or raises what refuses it.
+Ask = Callable[[JsonObject, JsonObject], Awaitable[Filter | None]]
 # How long whoever changes a cron has to publish it before the sweep does.
 PUBLISHING = timedelta(seconds=30)
 
@@ -31,20 +35,22 @@ PUBLISHING = timedelta(seconds=30)
 class Crons:
     """Fires crons, and repairs what a crash has left between their rows and their schedules."""
 
-    def __init__(self, resources: Resources) -> None:
-        """Take what the worker will have opened."""
+    def __init__(self, resources: Resources, *, ask: Ask) -> None:
+        """Take what the worker will have opened, and whom to ask whether somebody may still start a run."""
         self._resources = resources
+        self._ask = ask
 
     @activity.defn(name=FIRE)
     async def fire(self, firing: CronFiring) -> Fired:
         """Admit the run of a cron and send it to its thread. A repeat admits nothing."""
         cron_id, due = UUID(firing.cron_id), datetime.fromtimestamp(firing.due, UTC)
         admitted = None
+        allowed = await self._allowed(cron_id)
         async with transaction(self._resources.pool) as conn:
             cron = await crons.get(conn, cron_id)
             rests = self._rests(cron, due)
             if cron and not rests and await crons.begin_firing(conn, cron_id, due):
-                admitted = await self._admit(conn, cron, due)
+                admitted = await self._admit(conn, cron, due, allowed=allowed)
         if cron is None:
             await remove(activity.client(), cron_id)
         if rests:
@@ -104,13 +110,40 @@ class Crons:
             return "the cron is disabled"
         return "the cron has ended" if cron.end_time and due > cron.end_time else ""
 
-    async def _admit(self, conn: Connection, cron: Cron, due: datetime) -> Admission | None:
+    async def _allowed(self, cron_id: UUID) -> Filter | Error | None:
+        """Ask, before a connection is taken, what the threads are that the user of a cron may run on now; or why none."""
+        async with connection(self._resources.pool) as conn:
+            cron = await crons.get(conn, cron_id)
+        user: JsonObject | None = cron and cron.configurable.get("langgraph_auth_user")
+        if cron is None or user is None:
+            return None
+        value: JsonObject = {
+            "thread_id": cron.thread_id,
+            "assistant_id": cron.assistant_id,
+            "cron_id": cron_id,
+            "status": "pending",
+            "metadata": {**(cron.payload.get("metadata") or {}), **cron.metadata, **cron.stamp},
+            "multitask_strategy": cron.payload.get("multitask_strategy") or "enqueue",
+            "if_not_exists": "reject",
+            "kwargs": dict(cron.payload),
+        }
+        try:
+            return await self._ask(user, value)
+        except Error as error:
+            return error
+
+    async def _admit(
+        self, conn: Connection, cron: Cron, due: datetime, *, allowed: Filter | Error | None
+    ) -> Admission | None:
         """Admit a run; None if it is refused. Either is recorded."""
         admitted, reason = None, ""
         try:
             async with conn.transaction():
+                if isinstance(allowed, Error):
+                    raise allowed
                 assistant = await find_assistant(conn, self._resources.graphs, str(cron.assistant_id))
-                admitted = await admission.admit(conn, run_of(cron, assistant, terms=self._resources.terms))
+                new = run_of(cron, assistant, terms=self._resources.terms)
+                admitted = await admission.admit(conn, new, only=allowed)
         except Unavailable:
             raise
         except (Error, ValidationError, psycopg.DataError) as error:

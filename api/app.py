@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import structlog
 from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 from starlette.types import Scope
@@ -42,6 +43,8 @@ from durathread.http import Http, http_config
 from durathread.settings import Settings
 from durathread.webhooks import require_domains
 
+log = structlog.get_logger()
+
 
 def _ignore(_: PartEnded) -> None:
     """Do nothing: `/ok` says it."""
@@ -68,6 +71,11 @@ def create_app(settings: Settings, graphs: Graphs, *, on_failure: Callable[[Part
     custom = Custom(theirs, app) if theirs else None
     if custom:
         app.exception_handlers |= custom.exception_handlers
+    if authority and theirs and not http.enable_custom_route_auth:
+        log.warning(
+            "Routes of http.app are open to everybody, although there is auth: see http.enable_custom_route_auth",
+            paths=sorted({str(path) for route in theirs.routes if (path := getattr(route, "path", None)) is not None}),
+        )
     if authority:
         security.describe(app, authority.openapi)
     describe(app, theirs)
@@ -128,7 +136,7 @@ def _authentication(authority: Authority | None, http: Http, settings: Settings)
         return []
     # Who authenticates may read the body.
     limit = Middleware(BodyLimit, limit=settings.max_body_bytes)
-    return [limit, Middleware(Authentication, authority=authority, exempt=exempt)]
+    return [limit, Middleware(Authentication, authority=authority, recheck=settings.auth_recheck, exempt=exempt)]
 
 
 def _layers(http: Http, auth: list[Middleware], custom: Custom | None, *, hosts: str) -> list[Middleware]:

@@ -1,10 +1,12 @@
 """Finds out who sends each request, before any route sees it."""
 
+import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from typing import Any
 
 import orjson
+import structlog
 from fastapi import routing
 from starlette.authentication import AuthCredentials, UnauthenticatedUser
 from starlette.exceptions import HTTPException
@@ -24,6 +26,10 @@ from durathread.api.in_process import is_in_process
 from durathread.errors import Error, Invalid
 from durathread.users import User
 
+log = structlog.get_logger()
+
+REFUSALS = (401, 403)
+STARTS = ("http.response.start", "websocket.accept")
 # What everybody may ask: no resource is behind these.
 PUBLIC = frozenset({"/", "/ok", "/ready", "/info", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
 
@@ -31,14 +37,23 @@ PUBLIC = frozenset({"/", "/ok", "/ready", "/info", "/metrics", "/docs", "/docs/o
 class Authentication:
     """Lets pass who is authenticated, as `request.user`, and requests from within the process."""
 
-    def __init__(self, app: ASGIApp, *, authority: Authority, exempt: Callable[[Scope], bool] | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        authority: Authority,
+        recheck: float,
+        exempt: Callable[[Scope], bool] | None = None,
+    ) -> None:
         """Wrap an app.
 
         Args:
             app: what is behind.
             authority: knows who somebody is.
+            recheck: seconds after which it is asked again, as long as a stream or a socket lasts.
             exempt: says which requests pass without being looked at; by default those to `PUBLIC` paths.
         """
+        self._recheck = recheck
         self._app = app
         self._authority = authority
         self._exempt = exempt or is_public
@@ -69,7 +84,85 @@ class Authentication:
         else:
             caller = Caller(self._authority, user)
             scope.update({KEY: caller, "user": user, "auth": AuthCredentials(user.permissions)})
-            await self._app(scope, body.replay if is_request else receive, send)
+            lasting = Lasting(self._authority, connection, user, every=self._recheck)
+            await lasting.hold(self._app, scope, body.replay if is_request else receive, send)
+
+
+class Lasting:
+    """A request for as long as its sender is who they were: a stream or a socket may outlive a token."""
+
+    def __init__(self, authority: Authority, connection: HTTPConnection, user: User, *, every: float) -> None:
+        """Take who has sent it, and how often to ask again, in seconds."""
+        self._authority = authority
+        self._connection = connection
+        self._user = user
+        self._every = every
+        self._revoked = False
+        self._started = False
+
+    async def hold(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let an app answer, and end its answer when the sender is refused."""
+        serving = asyncio.current_task()
+        assert serving is not None
+        watch = _Alarm(self._every, lambda: self._watch(serving))
+
+        async def sent(message: Message) -> None:
+            self._started = self._started or message["type"] in STARTS
+            await send(message)
+
+        try:
+            await app(scope, receive, sent)
+        except asyncio.CancelledError:
+            if not self._revoked:
+                raise
+            serving.uncancel()
+            await self._end(scope, receive, send)
+        finally:
+            watch.stop()
+
+    async def _watch(self, serving: asyncio.Task[Any]) -> None:
+        while True:
+            if not await self._is_welcome():
+                self._revoked = True
+                serving.cancel()
+                return
+            await asyncio.sleep(self._every)
+
+    async def _is_welcome(self) -> bool:
+        try:
+            now = await authenticate(self._authority, self._connection)
+        except HTTPException as error:
+            # Whoever knows users may be away for a while: that says nothing of this one.
+            return error.status_code not in REFUSALS
+        except Error:
+            return True
+        return now.identity == self._user.identity
+
+    async def _end(self, scope: Scope, receive: Receive, send: Send) -> None:
+        log.info("Who has sent a request is not welcome any more", path=scope["path"], user=self._user.identity)
+        if scope["type"] == "websocket":
+            await WebSocketClose(4401, "Unauthorized")(scope, receive, send)
+        elif self._started:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            await problem(401, "Unauthorized")(scope, receive, send)
+
+
+class _Alarm:
+    """Starts work when so many seconds have passed, unless it is stopped before: a short request pays for a timer only."""
+
+    def __init__(self, seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._task: asyncio.Task[None] | None = None
+        self._work = work
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._start)
+
+    def _start(self) -> None:
+        self._task = asyncio.create_task(self._work(), name="authentication of a request that lasts")
+
+    def stop(self) -> None:
+        self._timer.cancel()
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
 
 
 class Body:

@@ -102,12 +102,15 @@ class Authority:
             HTTPException: the handler refuses, or has failed.
         """
         try:
-            return User.of(await _called(self._authenticator, given))
+            user = User.of(await _called(self._authenticator, given))
         except Error:
             # Reading the body has failed, not the handler.
             raise
         except Exception as error:
             raise _answer(error, "authenticate") from error
+        if user.is_authenticated is False:
+            raise HTTPException(401, detail="Unauthorized")
+        return user
 
     async def decide(self, user: User, resource: Resource, action: Action, value: JsonObject) -> Filter | None:
         """Ask the most specific handler whether a user may do something; None if to all there is.

@@ -1,7 +1,7 @@
 """What routes depend on, as annotated aliases."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar, cast
@@ -17,6 +17,7 @@ from temporalio.service import RPCError
 
 from durathread.activities.loops import GraphLoops
 from durathread.api.authority import Authority
+from durathread.api.brief import Brief
 from durathread.errors import Error, Invalid, NotFound, TimedOut, Unavailable
 from durathread.graphs import Graphs
 from durathread.lifecycle import Owner
@@ -73,12 +74,17 @@ class Server:
     sending: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SENT_AT_ONCE))
     authority: Authority | None = None
     guarded: GuardedItems | None = None
+    briefs: dict[str, Brief[Any]] = field(default_factory=dict[str, Brief[Any]])
     edited: dict[UUID, "_Turn"] = field(default_factory=dict[UUID, "_Turn"])
 
     @property
     def limits(self) -> Limits:
         """The bounds that runs are started with."""
         return limits_of(self.settings)
+
+    async def briefly(self, name: str, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return an answer of this second, worked out for whoever asks first."""
+        return await self.briefs.setdefault(name, Brief(ask)).get()
 
     async def apart(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine that calls users' code where such code runs, and wait for it.

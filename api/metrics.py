@@ -57,7 +57,10 @@ class Metrics:
         self._latency.labels(method, path).observe(seconds)
 
     async def read(self, server: Server) -> None:
-        """Bring up to date what is not counted as it happens."""
+        """Bring up to date what is not counted as it happens, unless that has just been done."""
+        await server.briefly("metrics", lambda: self._read(server))
+
+    async def _read(self, server: Server) -> None:
         async with connection(server.pool) as conn:
             load = await runs.load(conn)
         self._pending.set(load.pending)

@@ -12,6 +12,7 @@ import uvicorn
 
 from durathread import event_loop
 from durathread.api.app import create_app
+from durathread.api.bounds import bounded
 from durathread.errors import Error, PartEnded
 from durathread.graphs import Graphs
 from durathread.logs import configure
@@ -53,6 +54,7 @@ async def serve(settings: Settings) -> int:
         settings = await prepared(settings)
         config = uvicorn.Config(
             create_app(settings, graphs, on_failure=watched.give_up),
+            http=bounded(settings.max_connections),
             host=settings.host,
             port=settings.port,
             # Ours.

@@ -39,15 +39,14 @@ async def ok(server: ServerDep, check_db: str = "0") -> Response:
     if check_db.lower() not in YES + NO:
         raise BadRequest("check_db must be 0 or 1")
     if check_db.lower() in YES:
-        async with connection(server.pool) as conn:
-            await conn.execute("SELECT 1")
+        await server.briefly("database", lambda: _ask_database(server))
     return Json({"ok": True, "services": {}})
 
 
 @router.get("/ready", response_model=Readiness, responses={503: {"model": Readiness}})
 async def ready(server: ServerDep) -> Response:
     """Say whether Postgres, Temporal and Valkey answer: 200 if all do, else 503."""
-    services = await examine(server)
+    services = await server.briefly("engines", lambda: examine(server))
     ok = all(each["ok"] for each in services.values())
     return Json({"ok": ok, "services": services}, status_code=200 if ok else 503)
 
@@ -55,7 +54,7 @@ async def ready(server: ServerDep) -> Response:
 @health.get("/ready", response_model=Health, responses={503: {"model": Health}})
 async def ready_only(server: ServerDep) -> Response:
     """Say whether all engines answer, and nothing of them."""
-    ok = all(each["ok"] for each in (await examine(server)).values())
+    ok = all(each["ok"] for each in (await server.briefly("engines", lambda: examine(server))).values())
     return Json({"ok": ok}, status_code=200 if ok else 503)
 
 
@@ -79,6 +78,11 @@ async def info(server: ServerDep) -> Response:
             "host": {},
         }
     )
+
+
+async def _ask_database(server: Server) -> None:
+    async with connection(server.pool) as conn:
+        await conn.execute("SELECT 1")
 
 
 def _require_all(server: Server) -> None:

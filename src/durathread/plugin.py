@@ -3,8 +3,9 @@
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from importlib import import_module
 from importlib.metadata import version
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from temporalio.client import Client
 from temporalio.plugin import SimplePlugin
@@ -24,7 +25,9 @@ from durathread.graphs import Graphs
 from durathread.loopback import serving_inside
 from durathread.ownership import claim
 from durathread.preflight import answered
+from durathread.records import JsonObject
 from durathread.settings import Settings
+from durathread.store.filters import Filter
 from durathread.temporal import webhook_task_queue
 from durathread.workflows.cron import Cron
 from durathread.workflows.expire import Expire
@@ -33,6 +36,9 @@ from durathread.workflows.run import Run
 from durathread.workflows.sweep import Sweep
 from durathread.workflows.thread import Thread
 from durathread.workflows.webhook import Webhook
+
+if TYPE_CHECKING:
+    from durathread.api.standing import Standing
 
 # What our workers call themselves in histories. Without one the SDK hashes all modules of the process, which takes 0.3 s.
 BUILD_ID = f"durathread-{version('durathread')}"
@@ -66,7 +72,7 @@ class DurathreadPlugin(SimplePlugin):
         self._resources = Resources(self.settings, graphs)
         steps, ends, starts = Steps(self._resources), Settlements(self._resources), Admissions(self._resources)
         self._deliveries = Deliveries(self._resources)
-        crons = Crons(self._resources)
+        crons = Crons(self._resources, ask=self._ask)
         activities = [
             steps.step,
             ends.settle,
@@ -79,6 +85,7 @@ class DurathreadPlugin(SimplePlugin):
             crons.sweep,
             Expiries(self._resources).expire,
         ]
+        self._standing: Standing | None = None
         self._attempts = Attempts(self._resources, ACTIVITIES)
         super().__init__(
             "durathread.DurathreadPlugin",
@@ -86,6 +93,17 @@ class DurathreadPlugin(SimplePlugin):
             activities=activities,
             interceptors=[Belonging(lambda: self._resources.deployment_id), self._attempts],
         )
+
+    async def _ask(self, user: JsonObject, value: JsonObject) -> Filter | None:
+        """Ask the auth that langgraph.json names, where users' code runs, as the API asks when a run is created."""
+
+        async def asked() -> Filter | None:
+            # Not at the start, which need not wait for it.
+            standing = self._standing or import_module("durathread.api.standing").Standing.load(self.graphs)
+            self._standing = standing
+            return await standing.ask(user, value)
+
+        return await self._resources.loops.run(asked)
 
     @property
     def graphs(self) -> Graphs:

@@ -156,6 +156,18 @@ class Settings(BaseSettings):
         ge=10,
         description="Seconds by which a cron may fire late, after an outage; once, whatever it has missed.",
     )
+    max_connections: int = Field(
+        default=4096,
+        validation_alias=named("DURATHREAD_MAX_CONNECTIONS"),
+        ge=1,
+        description="Connections that the API takes at once, besides WebSockets; more are answered 503.",
+    )
+    auth_recheck: float = Field(
+        default=30,
+        validation_alias=named("DURATHREAD_AUTH_RECHECK"),
+        ge=1,
+        description="Seconds after which `authenticate` is asked again about whoever holds a stream or a socket.",
+    )
     allowed_hosts: str = Field(
         default="",
         validation_alias=named("DURATHREAD_ALLOWED_HOSTS"),

@@ -93,10 +93,8 @@ class Rules:
 
     def _allows(self, host: str) -> bool:
         name = host.rstrip(".").lower()
-        return not self.allowed_domains or any(
-            domain == ANY_DOMAIN or name.endswith(domain[1:]) if domain.startswith("*.") else name == domain
-            for domain in self.allowed_domains
-        )
+        allowed = self.allowed_domains
+        return not allowed or ANY_DOMAIN in allowed or any(_is_of(name, domain) for domain in allowed)
 
     @staticmethod
     def _require(condition: bool, problem: str) -> None:
@@ -129,6 +127,10 @@ class Dress:
         """Keep the fields that may be sent."""
         allowed = self.allowed_fields
         return body if allowed is None else {key: value for key, value in body.items() if key in allowed}
+
+
+def _is_of(name: str, domain: str) -> bool:
+    return name.endswith(domain[1:]) if domain.startswith("*.") else name == domain
 
 
 def host_of(url: httpx.URL) -> str:

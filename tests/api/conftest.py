@@ -17,7 +17,11 @@ async def scripted(
 ) -> AsyncIterator[Stack]:
     """A server whose handlers do what the token says."""
     assert database
-    environment = environment_of(engine_set, queue="scripted", config=SCRIPTED)
+    environment = {
+        **environment_of(engine_set, queue="scripted", config=SCRIPTED),
+        # Tests of tokens that end wait for it.
+        "DURATHREAD_AUTH_RECHECK": "1",
+    }
     async with running(environment, tmp_path_factory.mktemp("scripted")) as stack:
         yield stack
 

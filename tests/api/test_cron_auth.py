@@ -1,5 +1,6 @@
 """Whose a cron is, and in whose name it fires."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -95,3 +96,17 @@ async def test_a_handler_may_change_what_is_created(scripted: Stack) -> None:
         cron = await create(client)
         assert (cron["schedule"], cron["metadata"]) == ("0 7 * * *", {"tenant": "t1"})
         await client.crons.delete(cron["cron_id"])
+
+
+async def test_a_cron_fires_as_long_as_its_owner_may_start_runs(
+    scripted: Stack, temporal: Client, tmp_path: Path
+) -> None:
+    gate = tmp_path / "dismissed"
+    headers = script(user={"identity": "x"}, on={"threads.create_run": {"if": str(gate)}})
+    async with client_of(scripted, headers) as user:
+        cron = await create(user)
+        assert (await fire(temporal, cron["cron_id"])).status == "admitted"
+        gate.touch()
+        refused = await fire(temporal, cron["cron_id"])
+        assert (refused.status, refused.reason) == ("refused", "Forbidden")
+        await user.crons.delete(cron["cron_id"])

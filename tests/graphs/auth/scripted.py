@@ -1,10 +1,11 @@
 """Authentication and authorization that do what the token says, which is JSON.
 
-`user`: what `authenticate` returns. `raise`: what it raises instead. `on`: by `resource.action`, or `*`, what the
-handler does: `return` something, `raise` something, `quote` a key of the value, `stamp` metadata, `set` keys of the value.
+`user`: what `authenticate` returns. `until`: the file that ends the token when it is there. `raise`: what it raises instead. `on`: by `resource.action`, or `*`, what the
+handler does: refuse `if` a file exists, `return` something, `raise` something, `quote` a key of the value, `stamp` metadata, `set` keys of the value.
 """
 
 import json
+from pathlib import Path
 from typing import Any, cast
 
 from langgraph_sdk import Auth
@@ -34,6 +35,8 @@ def authenticate(
     if not authorization:
         raise Auth.exceptions.HTTPException(401, "No token")
     script: dict[str, Any] = json.loads(authorization.removeprefix("Bearer "))
+    if "until" in script and Path(script["until"]).exists():
+        raise Auth.exceptions.HTTPException(401, "Expired")
     if "raise" in script:
         fail(script["raise"])
     user = script.get("user", {"identity": "somebody"})
@@ -48,6 +51,8 @@ async def handle(ctx: Auth.types.AuthContext, value: dict[str, Any]) -> Any:
     """Do what the token says."""
     rules: dict[str, Any] = cast(Any, ctx.user)["on"]
     rule = rules.get(f"{ctx.resource}.{ctx.action}", rules.get("*", {}))
+    if "if" in rule and Path(rule["if"]).exists():  # noqa: ASYNC240, a file of a test
+        return False
     if "raise" in rule:
         fail(rule["raise"])
     if "quote" in rule:
