@@ -3,6 +3,7 @@
 import asyncio
 import builtins
 import re
+import sys
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +18,7 @@ from langgraph.errors import (
     TaskNotFound,
     UnknownInterruptError,
 )
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from durathread.activities.loops import Raised
@@ -68,7 +70,17 @@ GLIMPSE = 200
 def describe(error: BaseException) -> JsonObject:
     """Name an exception and, if its kind is known to be harmless, quote it."""
     error = cause_of(error)
-    return {"error": type(error).__name__, "message": text_of(error) if isinstance(error, SHOWN) else MASK}
+    return {"error": type(error).__name__, "message": shown_text(error)}
+
+
+def shown_text(error: BaseException) -> str:
+    """Return what the world may read of an exception's text.
+
+    That of a subclass is shown if the class is Python's, LangGraph's or the user's own: another library's may quote anything.
+    """
+    if isinstance(error, ValidationError):
+        return _without_inputs(error)
+    return text_of(error) if isinstance(error, SHOWN) and _is_known(type(error)) else MASK
 
 
 def glimpse(described: JsonObject) -> str:
@@ -124,11 +136,32 @@ def _users(trace: TracebackType | None) -> TracebackType | None:
 def masked(error: Any) -> str:
     """Show an exception as its `repr`; of a kind that may carry secrets, only its name."""
     if isinstance(error, BaseException):
-        return _repr(error) if isinstance(error, SHOWN) else f"{type(error).__name__}({MASK!r})"
+        if isinstance(error, SHOWN) and _is_known(type(error)) and not isinstance(error, ValidationError):
+            return _repr(error)
+        return f"{type(error).__name__}({shown_text(error)!r})"
     found = REPR.match(str(error))
     if found is None:
         return MASK
     return str(error) if found[1] in SHOWN_NAMES else f"{found[1]}({MASK!r})"
+
+
+def _is_known(kind: type) -> bool:
+    root = kind.__module__.partition(".")[0]
+    if root in sys.stdlib_module_names or root in ("langgraph", "durathread", "starlette", "fastapi"):
+        return True
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    # What has no file was written where it runs.
+    return file is None or is_users(file)
+
+
+def _without_inputs(error: ValidationError) -> str:
+    """Say what pydantic says, but not what it was given."""
+    try:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        lines = [f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in found]
+    except Exception:  # noqa: BLE001, users' validators
+        return MASK
+    return "\n".join([f"{error.error_count()} validation error{'s'[: len(found) != 1]} for {error.title}", *lines])
 
 
 def _repr(error: BaseException) -> str:

@@ -67,6 +67,9 @@ class Authentication:
             await self._app(scope, receive, send)
         elif self._exempt(scope):
             await self._app(scope, receive, send)
+        elif [name for name, _ in scope["headers"]].count(b"authorization") > 1:
+            # A proxy may have looked at another one of them than we would.
+            await _refuse(problem(400, "There is more than one Authorization header"), scope, receive, send)
         else:
             await self._authenticated(scope, receive, send)
 

@@ -1,27 +1,38 @@
-"""Remembers an answer for a moment: anybody may ask for it, as often as they like."""
+"""Answers that anybody may ask for, as often as they like: so many a second are worked out, and the others get the last."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 MOMENT = 1.0
+# Whoever asks in turn is told what is, and a flood costs no more than this.
+MOST = 10
 
 
 class Brief(Generic[T]):
-    """An answer that is worked out at most once a second, whoever asks. A failure is not remembered."""
+    """An answer that is worked out at most so often a second, once for all who wait for it. A failure is not remembered."""
 
-    def __init__(self, ask: Callable[[], Awaitable[T]]) -> None:
-        """Take what works it out."""
+    def __init__(self, ask: Callable[[], Awaitable[T]], *, most: int = MOST) -> None:
+        """Take what works it out, and how often a second."""
         self._ask = ask
-        self._lock = asyncio.Lock()
-        self._known: tuple[float, T] | None = None
+        self._asked = deque[float](maxlen=most)
+        self._working: asyncio.Task[T] | None = None
+        self._known: list[T] = []
 
     async def get(self) -> T:
-        """Return the answer."""
-        clock = asyncio.get_running_loop()
-        async with self._lock:
-            if self._known is None or clock.time() - self._known[0] >= MOMENT:
-                self._known = clock.time(), await self._ask()
-            return self._known[1]
+        """Return the answer: of now, or of less than a second ago."""
+        now = asyncio.get_running_loop().time()
+        if self._known and len(self._asked) == self._asked.maxlen and now - self._asked[0] < MOMENT:
+            return self._known[0]
+        if self._working is None or self._working.done():
+            self._asked.append(now)
+            self._working = asyncio.create_task(self._work(), name="an answer for whoever asks")
+        return await asyncio.shield(self._working)
+
+    async def _work(self) -> T:
+        self._known = []
+        self._known = [await self._ask()]
+        return self._known[0]

@@ -83,7 +83,7 @@ class Server:
         return limits_of(self.settings)
 
     async def briefly(self, name: str, ask: Callable[[], Awaitable[T]]) -> T:
-        """Return an answer of this second, worked out for whoever asks first."""
+        """Return an answer that is worked out a few times a second at most, however many ask."""
         return await self.briefs.setdefault(name, Brief(ask)).get()
 
     async def apart(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -19,7 +19,21 @@ from durathread.records import JsonObject
 
 REQUEST_ID, CONFIGURED_ID = "x-request-id", "langgraph_request_id"
 # Credentials are for the server, not for graphs and the checkpoints that they leave.
-SECRET = ("authorization", "x-api-key", "x-tenant-id", "x-service-key")
+SECRET = ("authorization", "x-api-key", "x-tenant-id", "x-service-key", "cookie", "proxy-authorization")
+# What proxies that have signed somebody in say of them.
+SIGNED_IN = (
+    "x-forwarded-access-token",
+    "x-forwarded-id-token",
+    "x-auth-request-access-token",
+    "x-auth-request-id-token",
+    "x-amzn-oidc-accesstoken",
+    "x-amzn-oidc-data",
+    "x-goog-iap-jwt-assertion",
+    "cf-access-jwt-assertion",
+    "x-ms-token-aad-access-token",
+    "x-ms-token-aad-id-token",
+    "x-ms-token-aad-refresh-token",
+)
 OURS = (*ADDRESS, "run_id", "thread_id", "graph_id", "assistant_id", "user_id", "cron_id")
 TRACE = "langsmith-trace"
 
@@ -90,7 +104,7 @@ def configurable(headers: Headers, rule: HeaderRule) -> JsonObject:
     """Choose what of headers goes into `configurable`: what traces, what the rule covers, and the id of the request."""
     found: JsonObject = {}
     for name in dict.fromkeys(headers.keys()):
-        if rule.covers(name) and name not in (*SECRET, *OURS) and not name.startswith(RESERVED_PREFIXES):
+        if rule.covers(name) and name not in (*SECRET, *SIGNED_IN, *OURS) and not name.startswith(RESERVED_PREFIXES):
             found[name] = ", ".join(headers.getlist(name))
     found |= _tracing(headers)
     if request_id := headers.get(REQUEST_ID):

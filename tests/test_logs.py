@@ -86,3 +86,27 @@ async def test_lines_for_machines_hold_what_is_hostile_as_it_is() -> None:
 
 async def test_lines_below_the_level_are_dropped() -> None:
     assert len(await lines(level="warning", as_json=True)) == 2
+
+
+NESTED = """
+import structlog
+from durathread.logs import configure
+configure({level!r}, json={json})
+
+class Raw:
+    def __repr__(self):
+        return "\\x1b[31m\\nforged nested"
+
+log = structlog.get_logger()
+log.warning("x" * 100_000, nested=[Raw()], deep=dict(raw=Raw()), turned="a\\u202eb")
+log.warning("many", values=["y" * 100_000])
+"""
+
+
+async def test_what_lists_hold_forges_nothing_and_no_line_is_endless() -> None:
+    for as_json in (False, True):
+        text = await lines(as_json=as_json, script=NESTED)
+        assert not any(line.startswith("forged") for line in text)
+        assert max(map(len, text)) < 10_000
+    text = await lines(script=NESTED)
+    assert not any(character in line for line in text for character in "\x1b\u202e")

@@ -10,7 +10,11 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 # What must not reach a terminal or a line of its own: control characters, separators of lines, and halves of surrogate pairs.
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# What turns the direction of writing, too: a line would show something else than it says.
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Characters of a value; of a traceback. A request must not fill the disk with what it quotes.
+LONGEST, LONGEST_TRACE = 8_000, 64_000
+TRACES = ("exception", "stack")
 PLAIN = (str, int, float, bool, type(None))
 QUIET = ("httpx", "httpcore", "alembic")
 
@@ -53,12 +57,22 @@ def _rendering(*, json: bool) -> list[Processor]:
 
 def _readable(_: Any, __: str, event: EventDict) -> EventDict:
     """Turn what is no plain value into text here, where an object that cannot describe itself costs no line."""
-    return {key: value if isinstance(value, PLAIN) else _described(value) for key, value in event.items()}
+    return {key: _cut(key, value if isinstance(value, PLAIN) else _described(value)) for key, value in event.items()}
+
+
+def _cut(key: str, value: object) -> object:
+    longest = LONGEST_TRACE if key in TRACES else LONGEST
+    if isinstance(value, str):
+        return value if len(value) <= longest else f"{value[:longest]}… ({len(value)} characters)"
+    # What a list holds may describe itself at any length.
+    return value if isinstance(value, PLAIN) or len(_text(value)) <= longest else _cut(key, _text(value))
 
 
 def _described(value: object) -> object:
-    if isinstance(value, list | tuple | dict):
-        return value
+    return value if isinstance(value, list | tuple | dict) else _text(value)
+
+
+def _text(value: object) -> str:
     try:
         return repr(value)
     except Exception:  # noqa: BLE001, whatever it raises
@@ -67,9 +81,10 @@ def _described(value: object) -> object:
 
 def _printable(_: Any, __: str, event: EventDict) -> EventDict:
     """Write out control characters, which could forge lines or steer a terminal; a traceback keeps its lines, indented."""
-    for key, value in event.items():
+    for key, found in event.items():
+        value = found if isinstance(found, PLAIN) else _text(found)
         if isinstance(value, str):
-            lines = value.split("\n") if key in ("exception", "stack") else [value]
+            lines = value.split("\n") if key in TRACES else [value]
             event[key] = "\n  ".join(UNPRINTABLE.sub(_escaped, line) for line in lines)
     return event
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 from durathread.encode import jsonable
 from durathread.records import JsonObject
 
+ANYBODY = "*"
 # The key of a run's kwargs that holds what its webhooks are signed with.
 SECRET = "webhook_secret"
 # What a user has, whatever `authenticate` said of it.
@@ -31,6 +32,9 @@ class User(dict[str, Any]):
         if identity is None or identity == "":
             raise ValueError("a user must have an identity")
         name = str(identity)
+        if name == ANYBODY:
+            # As a label of a namespace it stands for any.
+            raise ValueError(f"a user cannot be called {ANYBODY}")
         super().__init__(
             {
                 **said,

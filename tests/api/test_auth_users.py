@@ -154,3 +154,19 @@ async def test_without_an_auth_nobody_is_asked(client: LangGraphClient) -> None:
     mine = {"configurable": {"user_id": "mine"}}
     run = await client.runs.create(thread["thread_id"], "agent", input={"log": []}, config=cast(Any, mine))
     assert cast(Any, run)["kwargs"]["config"]["configurable"]["user_id"] == "mine"
+
+
+async def test_nobody_is_called_anybody(scripted: Stack) -> None:
+    """As a label of a namespace it would stand for everybody's."""
+    async with httpx.AsyncClient(base_url=scripted.url) as http:
+        assert (await http.post("/threads", json={}, headers=script(user={"identity": "*"}))).status_code == 500
+
+
+async def test_two_authorizations_are_one_too_many(scripted: Stack) -> None:
+    both = [
+        ("authorization", script()["authorization"]),
+        ("authorization", script(user={"identity": "x"})["authorization"]),
+    ]
+    async with httpx.AsyncClient(base_url=scripted.url, headers=both) as http:
+        refused = await http.post("/threads", json={})
+    assert (refused.status_code, refused.json()) == (400, {"detail": "There is more than one Authorization header"})

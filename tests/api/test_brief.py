@@ -1,22 +1,43 @@
-"""Answers that are worked out once for all who ask at the same time."""
+"""Answers that are worked out once for all who ask at the same time, and seldom for those who ask again and again."""
 
 import asyncio
 
 import pytest
 
-from durathread.api.brief import Brief
+from durathread.api.brief import MOMENT, MOST, Brief
+
+
+class Counted:
+    """Counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def __call__(self) -> int:
+        await asyncio.sleep(0)
+        self.asked += 1
+        return self.asked
 
 
 async def test_those_who_ask_together_are_answered_together() -> None:
-    asked: list[int] = []
-
-    async def ask() -> int:
-        await asyncio.sleep(0)
-        asked.append(1)
-        return len(asked)
-
-    brief = Brief(ask)
+    counted = Counted()
+    brief = Brief(counted)
     assert await asyncio.gather(*(brief.get() for _ in range(20))) == [1] * 20
+
+
+async def test_who_asks_in_turn_is_told_what_is() -> None:
+    brief = Brief(Counted())
+    assert [await brief.get() for _ in range(3)] == [1, 2, 3]
+
+
+async def test_a_flood_is_worked_out_a_few_times_a_second() -> None:
+    counted = Counted()
+    brief = Brief(counted)
+    clock = asyncio.get_running_loop()
+    began = clock.time()
+    for _ in range(10_000):
+        await brief.get()
+    assert counted.asked <= MOST * (1 + (clock.time() - began) / MOMENT)
 
 
 async def test_a_failure_is_not_remembered() -> None:
@@ -28,7 +49,8 @@ async def test_a_failure_is_not_remembered() -> None:
             raise answer
         return answer
 
-    brief = Brief(ask)
+    brief = Brief(ask, most=1)
     with pytest.raises(ValueError, match="away"):
         await brief.get()
+    assert await brief.get() == "there"
     assert await brief.get() == "there"

@@ -107,6 +107,6 @@ async def test_a_cron_fires_as_long_as_its_owner_may_start_runs(
         cron = await create(user)
         assert (await fire(temporal, cron["cron_id"])).status == "admitted"
         gate.touch()
-        refused = await fire(temporal, cron["cron_id"])
+        refused = await fire(temporal, cron["cron_id"], 2)
         assert (refused.status, refused.reason) == ("refused", "Forbidden")
         await user.crons.delete(cron["cron_id"])

@@ -10,7 +10,7 @@ from langgraph_sdk import get_client
 from starlette.datastructures import Headers
 from temporalio.client import Client
 
-from durathread.api.headers import configurable
+from durathread.api.headers import SECRET, SIGNED_IN, configurable
 from durathread.embedded.engines import Engines
 from durathread.http import HeaderRule
 from tests.api.serving import GRAPHS, serving
@@ -190,3 +190,10 @@ def test_a_header_names_no_key_of_the_servers() -> None:
         {"langgraph_auth_user": "me", "__pregel": "x", "run_id": "x", "checkpoint_id": "x", "fine": "yes"}
     )
     assert configurable(headers, HeaderRule(includes=["*"])) == {"fine": "yes"}
+
+
+def test_no_credential_is_forwarded_whatever_the_rule_says() -> None:
+    every = HeaderRule(includes=["*"])
+    names = [*SECRET, *SIGNED_IN, "Cookie", "X-Forwarded-Access-Token"]
+    assert configurable(Headers({name: "x" for name in names}), every) == {}
+    assert configurable(Headers({"x-own": "x"}), every) == {"x-own": "x"}

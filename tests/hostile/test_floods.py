@@ -24,15 +24,15 @@ async def opened(server: Stack) -> tuple[asyncio.StreamReader, asyncio.StreamWri
 
 
 async def answer_to(server: Stack, *parts: bytes) -> bytes:
-    """Send bytes as long as they are taken, and return what comes back."""
+    """Send bytes as long as they are taken, and return what comes back: nothing if the connection is torn down at once."""
     reader, writer = await opened(server)
     try:
         for part in parts:
             writer.write(part)
             await writer.drain()
-        return await asyncio.wait_for(reader.read(4096), 20)
+        return await asyncio.wait_for(reader.read(4096), 60)
     except ConnectionError:
-        return await reader.read(4096)
+        return b""
     finally:
         writer.close()
 
@@ -50,7 +50,7 @@ async def small(engine_set: Engines, database: str, tmp_path_factory: pytest.Tem
 @pytest.mark.parametrize(
     "flood",
     [
-        [HEAD, b"X-Long: " + b"a" * 70_000],
+        [HEAD, b"X-Long: " + b"a" * 400_000],
         [HEAD, b"X-Long: " + b"a" * 70_000 + b"\r\n\r\n"],
         [HEAD, *(b"X-%d: a\r\n" % n for n in range(8_000)), b"\r\n"],
         [b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"],
@@ -108,7 +108,7 @@ async def test_there_is_a_bound_on_connections(small: Stack) -> None:
     await eventually(there_is_room)
 
 
-async def test_what_nobody_need_log_in_for_is_worked_out_once_a_second(readme: Stack) -> None:
+async def test_what_nobody_need_log_in_for_is_answered_however_many_ask(readme: Stack) -> None:
     asked = [
         answer_to(readme, b"GET %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % path)
         for path in (b"/metrics", b"/ok?check_db=1", b"/ready")
