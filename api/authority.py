@@ -6,7 +6,7 @@ users. This module alone does; tests/api/test_authority.py fails when they chang
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import structlog
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 Resource = Literal["threads", "assistants", "crons", "store"]
 Action = Literal["create", "read", "update", "delete", "search", "create_run", "put", "get", "list_namespaces"]
 
-KEYS = ("path", "disable_studio_auth", "openapi", "cache", "allow_langsmith_api_keys")
+KEYS = ("path", "keys", "disable_studio_auth", "openapi", "cache", "allow_langsmith_api_keys")
 # What `authenticate` may ask for, by name.
 GIVEN = (
     "request",
@@ -48,13 +48,16 @@ FAILED = "Internal Server Error"
 class Authority:
     """Calls the handlers that were registered with an `Auth`."""
 
-    def __init__(self, auth: Auth, *, path: str = "auth", openapi: JsonObject | None = None) -> None:
+    def __init__(
+        self, auth: Auth, *, path: str = "auth", openapi: JsonObject | None = None, keys: Sequence[str] | None = None
+    ) -> None:
         """Take an `Auth`.
 
         Args:
             auth: with its handlers.
             path: what langgraph.json calls it.
             openapi: security schemes and requirements to show in /openapi.json.
+            keys: the fields of users that are stored with their runs, besides those that every user has.
 
         Raises:
             ConfigError: nobody could be authenticated by it.
@@ -67,6 +70,7 @@ class Authority:
         self._global_handlers = auth._global_handlers  # pyright: ignore[reportPrivateUsage]
         self.asks_for = _parameters(authenticator, path)
         self.openapi = openapi or {}
+        self.keys = keys
         if not self._handlers and not self._global_handlers:
             log.warning("auth.path has no @auth.on handlers: whoever is authenticated may do everything", path=path)
 
@@ -86,6 +90,11 @@ class Authority:
         if unknown := sorted(set(given) - set(KEYS)):
             raise ConfigError(f"auth.{unknown[0]} in langgraph.json is unknown. There are {', '.join(KEYS)}.")
         path, openapi = given.get("path"), given.get("openapi", {})
+        keys: Any = given.get("keys")
+        if keys is not None and not (
+            isinstance(keys, list) and all(isinstance(k, str) for k in cast("list[Any]", keys))
+        ):
+            raise ConfigError("auth.keys in langgraph.json must be a list of fields that authenticate returns.")
         if not isinstance(path, str):
             raise ConfigError('auth in langgraph.json needs a path: {"path": "./auth.py:auth"}.')
         if not isinstance(openapi, dict):
@@ -93,7 +102,7 @@ class Authority:
         found = graphs.variable(path, what="auth.path")
         if not isinstance(found, Auth):
             raise ConfigError(f"auth.path ({path}) is a {type(found).__name__}, not a langgraph_sdk.Auth.")
-        return cls(found, path=path, openapi=cast(JsonObject, openapi))
+        return cls(found, path=path, openapi=cast(JsonObject, openapi), keys=keys)
 
     async def authenticate(self, given: Mapping[str, Any]) -> User:
         """Find out who sends a request; `given` has what the handler asks for.

@@ -64,7 +64,7 @@ class Caller:
     @property
     def configurable(self) -> JsonObject:
         """What graphs that work for the caller find in `configurable`."""
-        return self.user.configurable() if self.user else {}
+        return self.user.configurable(self.authority.keys if self.authority else None) if self.user else {}
 
     @property
     def user_id(self) -> str | None:

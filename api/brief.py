@@ -30,6 +30,8 @@ class Brief(Generic[T]):
         if self._working is None or self._working.done():
             self._asked.append(now)
             self._working = asyncio.create_task(self._work(), name="an answer for whoever asks")
+            # Also a failure that nobody waits for any more has been looked at.
+            self._working.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         return await asyncio.shield(self._working)
 
     async def _work(self) -> T:

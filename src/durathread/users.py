@@ -1,6 +1,7 @@
 """Who sends a request, or in whose name a run works."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
@@ -8,6 +9,10 @@ from durathread.encode import jsonable
 from durathread.records import JsonObject
 
 ANYBODY = "*"
+# Names of fields that hold what lets somebody in: runs, crons and checkpoints keep what they are started with.
+CREDENTIAL = re.compile(
+    r"token|secret|passw|credential|authorization|api_?key|private_?key|cookie|jwt|bearer|assertion", re.IGNORECASE
+)
 # The key of a run's kwargs that holds what its webhooks are signed with.
 SECRET = "webhook_secret"
 # What a user has, whatever `authenticate` said of it.
@@ -83,10 +88,19 @@ class User(dict[str, Any]):
         """What the user may do, in words that only the application's own handlers understand."""
         return self["permissions"]
 
-    def configurable(self) -> JsonObject:
-        """Return what the graphs that work for the user find in `configurable`."""
+    def kept(self, keys: Collection[str] | None = None) -> JsonObject:
+        """Return what is stored of the user: what every user has, and the fields named by `keys`.
+
+        Without `keys`: all fields but those that hold credentials by their names, however deep they lie.
+        """
+        if keys is None:
+            return _without_credentials(dict(self))
+        return {key: value for key, value in self.items() if key in KNOWN or key in keys}
+
+    def configurable(self, keys: Collection[str] | None = None) -> JsonObject:
+        """Return what the graphs that work for the user find in `configurable`; see `kept`."""
         return {
-            "langgraph_auth_user": dict(self),
+            "langgraph_auth_user": self.kept(keys),
             "langgraph_auth_user_id": self.identity,
             "langgraph_auth_permissions": self.permissions,
             "user_id": self.identity,
@@ -101,6 +115,16 @@ class User(dict[str, Any]):
         if source is None or name.startswith("__"):
             raise AttributeError(name)
         return getattr(source, name)
+
+
+def _without_credentials(fields: JsonObject) -> JsonObject:
+    return {key: _cleaned(value) for key, value in fields.items() if not CREDENTIAL.search(key)}
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _without_credentials(cast(JsonObject, value))
+    return [_cleaned(each) for each in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
 def without_user(kwargs: JsonObject) -> JsonObject:

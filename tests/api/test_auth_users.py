@@ -5,9 +5,11 @@ from typing import Any, cast
 from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 from langgraph_sdk.client import LangGraphClient
 
+from durathread.users import User
 from tests.api.auth import client_of, headers_of, script
 from tests.stack import Stack
 
@@ -170,3 +172,28 @@ async def test_two_authorizations_are_one_too_many(scripted: Stack) -> None:
     async with httpx.AsyncClient(base_url=scripted.url, headers=both) as http:
         refused = await http.post("/threads", json={})
     assert (refused.status_code, refused.json()) == (400, {"detail": "There is more than one Authorization header"})
+
+
+async def test_what_lets_a_user_in_is_not_stored(scripted: Stack, database: str) -> None:
+    user = {
+        "identity": "x",
+        "access_token": "t0p",
+        "org": {"name": "acme", "apiKey": "t0p"},
+        "keys": [{"Secret": "t0p"}],
+    }
+    async with client_of(scripted, script(user=user)) as client:
+        thread = (await client.threads.create())["thread_id"]
+        run = await client.runs.create(thread, "agent", input={"log": []}, after_seconds=3600)
+        with psycopg.connect(database) as conn:
+            query = "SELECT kwargs -> 'config' -> 'configurable' -> 'langgraph_auth_user' FROM run WHERE run_id = %s"
+            row = conn.execute(query, [run["run_id"]]).fetchone()
+        await client.threads.delete(thread)
+    assert row
+    assert (row[0]["identity"], row[0]["org"], row[0]["keys"]) == ("x", {"name": "acme"}, [{}])
+    assert "access_token" not in row[0]
+
+
+def test_the_fields_that_are_stored_can_be_named() -> None:
+    user = User.of({"identity": "x", "token": "t", "org": "acme", "plan": "free"})
+    kept = user.kept(["token", "org"])
+    assert set(kept) == {"identity", "display_name", "is_authenticated", "permissions", "token", "org"}

@@ -103,3 +103,8 @@ async def test_a_page_starts_no_workflow(engine_set: Engines) -> None:
         assert answer.status_code == 403
     status, _ = await get(temporal.http_port, "/api/v1/namespaces/default")
     assert status == 403
+
+
+def test_what_the_engines_keep_is_for_their_owner(engine_set: Engines) -> None:
+    for name in ("temporal.db", "temporal.db-wal"):
+        assert (engine_set.folder.path / name).stat().st_mode & 0o077 == 0

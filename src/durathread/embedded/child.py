@@ -28,6 +28,8 @@ class Child(ABC):
     """What it gets when we die: by default no time to finish, so that a successor can start at once."""
     grace: float = 10
     """Seconds it may take to stop."""
+    umask: str = ""
+    """Which permissions the files that it makes do not have, in octal; those that ours do not have by default."""
     # One that ends is noticed at once: this is for those that hang, and long for a machine that is busy.
     patience: float | None = 180
     """Seconds it may take to become ready; None for as long as it lives."""
@@ -170,6 +172,7 @@ class Child(ABC):
     async def spawned(self, command: list[str], *, output: int) -> Process:
         """Start a command that ends with us, out of reach of the terminal's Ctrl-C."""
         launch = [sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid()), str(int(self.death_signal)), self.user]
+        launch.append(self.umask)
         return await asyncio.create_subprocess_exec(
             *launch,
             *command,

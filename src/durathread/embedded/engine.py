@@ -12,6 +12,8 @@ TRIES = 5
 class Engine(Child):
     """A server whose ports are chosen before it starts. Another process may take one of them in between."""
 
+    # What it keeps is for its owner's eyes, wherever the data folder lies.
+    umask = "077"
     _has_served = False
 
     @abstractmethod
