@@ -12,6 +12,8 @@ from pathlib import Path
 from durathread.embedded.folder import Folder
 from durathread.errors import EngineError
 
+# What launch.py takes besides its arguments.
+UMASK = "DURATHREAD_CHILD_UMASK"
 LAUNCH = Path(__file__).with_name("launch.py")
 FIRST_PAUSE = 0.01
 LAST_PAUSE = 0.2
@@ -172,7 +174,6 @@ class Child(ABC):
     async def spawned(self, command: list[str], *, output: int) -> Process:
         """Start a command that ends with us, out of reach of the terminal's Ctrl-C."""
         launch = [sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid()), str(int(self.death_signal)), self.user]
-        launch.append(self.umask)
         return await asyncio.create_subprocess_exec(
             *launch,
             *command,
@@ -180,7 +181,7 @@ class Child(ABC):
             stdout=output,
             stderr=STDOUT,
             start_new_session=True,
-            env=self.environment(),
+            env={**self.environment(), **({UMASK: self.umask} if self.umask else {})},
         )
 
     def _complaint(self, what: str) -> str:

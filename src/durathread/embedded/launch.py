@@ -1,6 +1,6 @@
 """Becomes a child process that does not outlive its parent. Run as a script, by path: it imports nothing of ours.
 
-    launch.py PARENT SIGNAL USER UMASK COMMAND...
+    [DURATHREAD_CHILD_UMASK=077] launch.py PARENT SIGNAL USER COMMAND...
 
 A fork of our own process would do the same in `preexec_fn`, but that may deadlock in a process that has threads.
 Costs 20 ms.
@@ -48,8 +48,8 @@ def follow(parent: int, number: int) -> None:
 
 def main() -> None:
     """Read the arguments and become the command."""
-    parent, number, user, umask, *command = sys.argv[1:]
-    if umask:
+    parent, number, user, *command = sys.argv[1:]
+    if umask := os.environ.pop("DURATHREAD_CHILD_UMASK", ""):
         os.umask(int(umask, 8))
     if user:
         become(user)
