@@ -103,9 +103,10 @@ async def test_a_signal_stops_nothing_before_its_run_is_admitted(
 async def _seen(client: LangGraphClient, request: RunRequest) -> Any:
     async def over() -> Any:
         try:
-            await client.runs.join(request.thread_id, request.run_id)
+            await client.runs.get(request.thread_id, request.run_id)
         except NotFoundError:
             return None
+        await client.runs.join(request.thread_id, request.run_id)
         return await client.threads.get_state(request.thread_id)
 
     found = (await eventually(over))["values"]["seen"]
