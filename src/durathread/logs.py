@@ -82,7 +82,8 @@ def _text(value: object) -> str:
 def _printable(_: Any, __: str, event: EventDict) -> EventDict:
     """Write out control characters, which could forge lines or steer a terminal; a traceback keeps its lines, indented."""
     for key, found in event.items():
-        value = found if isinstance(found, PLAIN) else _text(found)
+        # What a list holds may describe itself by anything.
+        value = found if isinstance(found, PLAIN) or not UNPRINTABLE.search(_text(found)) else _text(found)
         if isinstance(value, str):
             lines = value.split("\n") if key in TRACES else [value]
             event[key] = "\n  ".join(UNPRINTABLE.sub(_escaped, line) for line in lines)
