@@ -176,6 +176,12 @@ def test_what_would_be_stored_otherwise_than_asked_is_refused(tmp_path: Path, ke
         load(tmp_path, graphs={"graph": "./nowhere.py:graph"}, **config)
 
 
+def test_whoever_asks_for_encryption_by_its_key_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGGRAPH_AES_KEY", "0" * 32)
+    with pytest.raises(ConfigError, match="nothing is encrypted"):
+        load(tmp_path, graphs={"graph": "./nowhere.py:graph"})
+
+
 def test_a_key_that_nobody_knows_is_warned_of(tmp_path: Path, module: str) -> None:
     with structlog.testing.capture_logs() as logs:
         graphs = load(

@@ -1,5 +1,6 @@
 """The keys of langgraph.json: which are honoured, which are for others, and which cannot be ignored."""
 
+import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -49,6 +50,8 @@ WARNED = {
     "checkpointer.path": "checkpoints are kept in the server's own Postgres",
     "ui": "no components of pages are served",
 }
+# The vendor's server and LangGraph encrypt checkpoints if it is set.
+ENCRYPTION_KEY = "LANGGRAPH_AES_KEY"
 # The only one of the backends that is ours.
 POSTGRES = "default"
 
@@ -59,6 +62,10 @@ def check_keys(config: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: it asks for what cannot be done, and cannot be left undone.
     """
+    if os.environ.get(ENCRYPTION_KEY):
+        raise ConfigError(
+            f"{ENCRYPTION_KEY} is set, but nothing is encrypted here: unset it, and encrypt what Postgres is on."
+        )
     for key in _asked(config):
         fate = KEYS.get(key)
         if fate == "refused":
