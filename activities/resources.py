@@ -184,7 +184,13 @@ class Resources:
             self._interest = Interest(redis)
             await stack.enter_async_context(owner.keeping(self._interest.run(), name="interest"))
             self._publisher = await stack.enter_async_context(
-                open_publisher(redis, owner, max_events=settings.stream_max_events, ttl=settings.stream_ttl)
+                open_publisher(
+                    redis,
+                    owner,
+                    max_events=settings.stream_max_events,
+                    max_bytes=settings.stream_max_bytes,
+                    ttl=settings.stream_ttl,
+                )
             )
             self._loops = GraphLoops(patience=settings.loop_patience, threads=max(THREADS, settings.jobs_per_worker))
             stack.callback(self._loops.close)

@@ -37,6 +37,7 @@ from durathread.companion.wire import WORKER_DIED
 from durathread.encode import dumps
 from durathread.errors import Error, Fenced, Unavailable, Unfinished
 from durathread.graphs import Graph
+from durathread.inside import working
 from durathread.records import JsonObject, Run, RunStatus, call_of, token_of
 from durathread.store import runs, threads
 from durathread.store.pool import TROUBLES, connection, is_clash, is_outage, transaction
@@ -264,7 +265,10 @@ class Steps:
         outlet = Outlet(self._resources.publisher, run)
         protocol = await self._protocol(run, outlet, resumed=given.step > 0 and not run.repeated)
         loop = asyncio.get_running_loop()
-        with self._resources.interest.told(str(run.thread_id), lambda: loop.call_soon_threadsafe(protocol.watched)):
+        with (
+            self._resources.interest.told(str(run.thread_id), lambda: loop.call_soon_threadsafe(protocol.watched)),
+            working(run.run_id, step=given.step),
+        ):
             try:
                 result = await self._shown(run, given, saver, protocol, outlet)
             except (Error, asyncio.CancelledError, GeneratorExit):

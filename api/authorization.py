@@ -1,7 +1,7 @@
 """What the sender of a request may do. Every route that touches a resource asks its `Caller` first."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, cast
 from uuid import UUID
 
@@ -10,7 +10,11 @@ from starlette.requests import HTTPConnection
 
 from durathread.api.authority import Action, Authority, Resource
 from durathread.api.deps import ServerDep
+from durathread.api.in_process import is_in_process
+from durathread.clients import CALL
 from durathread.errors import Forbidden, Unauthenticated
+from durathread.inside import HEADER, Call
+from durathread.preparation import UUID_FORM
 from durathread.records import JsonObject
 from durathread.store.filters import Filter
 from durathread.users import User
@@ -24,6 +28,10 @@ class Caller:
 
     authority: Authority | None = None
     user: User | None = None
+    call: Call | None = None
+    """Of a node in this process: which request of which run."""
+    run_id: UUID | None = None
+    """The run that sends the request, if it says so."""
 
     async def ask(self, resource: Resource, action: Action, value: JsonObject) -> Filter | None:
         """Return which of the resource's objects the caller may do something to; None for all of them.
@@ -110,7 +118,14 @@ async def get_caller(connection: HTTPConnection, server: ServerDep) -> Caller:
     found = cast("Caller | None", connection.scope.get(KEY))
     if found is None and server.authority is not None:
         raise Unauthenticated("Unauthorized")
-    return found or ANYBODY
+    call: Call | None = connection.scope.get(CALL) if is_in_process(connection.scope) else None
+    run_id = call.run_id if call else as_uuid(connection.headers.get(HEADER, ""))
+    return replace(found or ANYBODY, call=call, run_id=run_id) if run_id else found or ANYBODY
+
+
+def as_uuid(text: str) -> UUID | None:
+    """Read an id that somebody may have made up."""
+    return UUID(text) if UUID_FORM.fullmatch(text) else None
 
 
 CallerDep = Annotated[Caller, Depends(get_caller)]

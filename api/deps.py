@@ -76,6 +76,8 @@ class Server:
     guarded: GuardedItems | None = None
     briefs: dict[str, Brief[Any]] = field(default_factory=dict[str, Brief[Any]])
     edited: dict[UUID, "_Turn"] = field(default_factory=dict[UUID, "_Turn"])
+    # The states of runs that are being read for those who have lost events.
+    readings: dict[str, asyncio.Task[Any]] = field(default_factory=dict[str, asyncio.Task[Any]])
 
     @property
     def limits(self) -> Limits:

@@ -20,7 +20,7 @@ from durathread.api.bodies import Routes
 from durathread.api.commands import carry_out, refusal_of
 from durathread.api.deps import Server, ServerDep, parse_uuid
 from durathread.api.envelopes import Command, Malformed, Refused, failed, succeeded
-from durathread.api.frames import between, follow, newest, prepare
+from durathread.api.frames import between, follow, kept, newest, prepare
 from durathread.api.pages import may_act
 from durathread.api.state_commands import current_namespaces, strings
 from durathread.api.subscriptions import Subscription, number
@@ -30,6 +30,7 @@ from durathread.http import Cors
 from durathread.records import JsonObject
 from durathread.streams.events import Event
 from durathread.streams.frames import seq_of, shown
+from durathread.streams.hub import order
 
 log = structlog.get_logger()
 
@@ -76,7 +77,7 @@ class Joining:
 
     def takes(self, entry: Event) -> bool:
         """Whether an entry is wanted, and new to the client."""
-        return seq_of(entry) > self.since and self.subscription.takes(entry)
+        return order(entry.event_id) > (self.since, 0) and self.subscription.takes(entry)
 
 
 class Conversation:
@@ -220,7 +221,7 @@ class Conversation:
         """Count the events behind one; None if it is not kept."""
         found = None
         mark = dumps(event_id)
-        async for entry in between(self._server, self._thread_id, after=0, upto=self._position):
+        async for entry in kept(self._server, self._thread_id, upto=self._position):
             if found is not None:
                 found += 1
             elif entry.data.startswith(b'{"type":"event","event_id":%b,' % mark):

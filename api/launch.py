@@ -10,6 +10,7 @@ import structlog
 
 from durathread import dispatch
 from durathread.api.authorization import Caller
+from durathread.api.circles import CALLERS, callers, refuse_circle
 from durathread.api.deps import Server
 from durathread.api.headers import forwarded
 from durathread.api.removal import remove
@@ -38,26 +39,52 @@ class Allowed:
 
     new: NewRun
     only: Filter | None
+    on_thread: bool
+    """Whether it names a thread."""
 
 
 async def launch(
-    server: Server, caller: Caller, body: RunCreate, *, thread_id: UUID | None, given: JsonObject | None = None
+    server: Server,
+    caller: Caller,
+    body: RunCreate,
+    *,
+    thread_id: UUID | None,
+    given: JsonObject | None = None,
+    waits: bool = False,
 ) -> Run:
     """Admit a run and send it to its thread; without a thread id, to a thread of its own.
 
+    A node that asks again, since its step is repeated, gets the run that it got before. `waits` says that the caller goes on
+    only when the run has ended.
+
     Raises:
         Error: the run is refused; see `prepare`, `find_assistant` and `admission.admit`.
+        Conflict: the caller waits, and is at work on the thread itself.
         NotFound: its thread does not have the checkpoint to start from.
         Unavailable: an engine is away; nothing is left behind.
     """
     await server.require_temporal()
-    allowed = await allow(server, caller, body, thread_id=thread_id, given=given)
+    allowed = named_by(caller, await allow(server, caller, body, thread_id=thread_id, given=given))
     async with transaction(server.pool) as conn:
+        if waits and (chain := await callers(conn, caller, body)):
+            if thread_id and allowed.new.strategy == "enqueue":
+                await refuse_circle(conn, chain, thread_id)
+            allowed = replace(allowed, new=replace(allowed.new, kwargs={**allowed.new.kwargs, CALLERS: chain}))
         admitted = await admission.admit(conn, allowed.new, only=allowed.only)
         if thread_id and (missing := await missing_start(conn, allowed.new)):
             raise NotFound(f"Checkpoint {missing} not found")
     await deliver(server, admitted)
     return admitted.run
+
+
+def named_by(caller: Caller, allowed: Allowed, number: int = 0) -> Allowed:
+    """Give a run the id that follows from the request, if a node sends it: a repeated one is then known."""
+    if caller.call is None:
+        return allowed
+    new = replace(allowed.new, run_id=caller.call.named(f"run {number}"))
+    if not allowed.on_thread:
+        new = replace(new, thread_id=caller.call.named(f"thread {number}"))
+    return replace(allowed, new=new)
 
 
 async def launch_all(
@@ -70,13 +97,16 @@ async def launch_all(
         Unavailable: an engine is away; nothing is left behind.
     """
     await server.require_temporal()
-    allowed = [await allow(server, caller, body, thread_id=None, given=given) for body in bodies]
+    allowed = [
+        named_by(caller, await allow(server, caller, body, thread_id=None, given=given), number)
+        for number, body in enumerate(bodies)
+    ]
     async with transaction(server.pool) as conn:
         admitted = [await admission.admit(conn, each.new, only=each.only) for each in allowed]
     sent = await asyncio.gather(*(deliver(server, each) for each in admitted), return_exceptions=True)
     failures = [failure for failure in sent if failure is not None]
     if failures:
-        for each in admitted:
+        for each in (each for each in admitted if not each.known):
             await remove(server, each.run.thread_id, only=None)
         raise failures[0]
     return [each.run for each in admitted]
@@ -119,7 +149,7 @@ async def allow(
         after_seconds=value["after_seconds"],
         thread_metadata={**stamped, **own},
     )
-    return Allowed(new, only)
+    return Allowed(new, only, on_thread=thread_id is not None)
 
 
 async def missing_start(conn: Connection, new: NewRun) -> str | None:
@@ -156,6 +186,8 @@ async def deliver(server: Server, admitted: Admission) -> None:
         Unavailable: Temporal did not take the signal; the admission has been taken back.
     """
     run = admitted.run
+    if admitted.known and not run.in_flight:
+        return
     nodes = server.first_nodes.get(run.graph_id, [])
     request = signal_of(run, admitted.superseded, limits=server.limits, nodes=nodes)
     action: Action = "rollback" if run.strategy == "rollback" else "interrupt"
@@ -163,6 +195,9 @@ async def deliver(server: Server, admitted: Admission) -> None:
     try:
         await _replace(server, admitted.superseded, action=action, before=admitted.before, signal=signal)
     except Unavailable:
+        if admitted.known:
+            # Whoever admitted it has sent it, or it will be found.
+            return
         async with transaction(server.pool) as conn:
             withdrawn = await admission.withdraw(conn, run, with_thread=admitted.created)
         if withdrawn:

@@ -88,7 +88,13 @@ async def open_server(
 
         hub = await stack.enter_async_context(open_hub(redis, owner, statuses))
         publisher = await stack.enter_async_context(
-            open_publisher(redis, owner, max_events=settings.stream_max_events, ttl=settings.stream_ttl)
+            open_publisher(
+                redis,
+                owner,
+                max_events=settings.stream_max_events,
+                max_bytes=settings.stream_max_bytes,
+                ttl=settings.stream_ttl,
+            )
         )
         watchers = Watchers(redis)
         # No request waits for what another's graph does.

@@ -33,7 +33,7 @@ async def outcome(server: Server, thread_id: UUID, run_id: UUID) -> JsonValue:
         return {"__error__": run.error}
     if thread.ended_run_id == run.run_id:
         return _with_interrupts({} if thread.values is None else thread.values, thread.interrupts or {})
-    return await _at_its_end(server, run)
+    return await at_its_end(server, run)
 
 
 async def observed(server: Server, thread_id: UUID, run_id: UUID) -> JsonValue:
@@ -54,7 +54,7 @@ async def _seen(server: Server, run_id: UUID) -> JsonValue:
     return orjson.loads(event.data) if event else {}
 
 
-async def _at_its_end(server: Server, run: Run) -> JsonValue:
+async def at_its_end(server: Server, run: Run) -> JsonValue:
     """Read the state that a run left, although its thread may have gone on; the thread's own if it left none."""
     async with connection(server.pool) as conn:
         checkpoint_id = run.checkpoint_id or await runs.last_checkpoint(conn, run)

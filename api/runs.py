@@ -11,6 +11,7 @@ from temporalio.service import RPCError
 
 from durathread.api.authorization import Caller, CallerDep
 from durathread.api.bodies import Routes
+from durathread.api.circles import callers, refuse_circle
 from durathread.api.deps import RunId, Server, ServerDep, ThreadId, existing_run, existing_thread, listed
 from durathread.api.described import EVENTS, LAST_EVENT_ID, SELECT, STOPPING, STREAM_END, STREAM_MODE, parameters
 from durathread.api.errors import problems
@@ -70,7 +71,7 @@ async def stream(
     thread_id: ThreadId, body: RunCreate, request: Request, server: ServerDep, caller: CallerDep
 ) -> Response:
     """Start a run and stream its events (server-sent events)."""
-    run = await launch(server, caller, body, thread_id=thread_id)
+    run = await launch(server, caller, body, thread_id=thread_id, waits=True)
     return event_stream(
         follow(server, run),
         with_ids=body.stream_resumable,
@@ -83,7 +84,7 @@ async def stream(
 @router.post("/wait", response_model=Any, responses=problems(400, 404, 409))
 async def wait(thread_id: ThreadId, body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run and answer with its output. Newlines come first while it works."""
-    run = await launch(server, caller, body, thread_id=thread_id)
+    run = await launch(server, caller, body, thread_id=thread_id, waits=True)
     return padded_json(
         observed(server, run.thread_id, run.run_id),
         headers=run_headers(run, "join"),
@@ -143,6 +144,7 @@ async def join(
     """Wait for a run's end and answer with its output. Newlines come first while it works."""
     only = await caller.may_read(thread_id, run_id)
     run = await existing_run(server, thread_id, run_id, only=only, hidden=True)
+    await refuse_waiting(server, caller, run)
     gone = await _ending(server, caller, run) if cancel_on_disconnect.lower() in TRUE else None
     return padded_json(
         outcome(server, thread_id, run_id),
@@ -168,6 +170,7 @@ async def join_stream(
     """Watch a run that was started before (server-sent events)."""
     only = await caller.may_read(thread_id, run_id)
     run = await existing_run(server, thread_id, run_id, only=only, hidden=True)
+    await refuse_waiting(server, caller, run)
     gone = await _ending(server, caller, run) if cancel_on_disconnect.lower() in TRUE else None
     modes = listed(request, "stream_mode", "stream_modes")
     after, warning = resumed_from(request)
@@ -228,6 +231,17 @@ def canceller(server: Server, run: Run) -> Any:
         await cancel_runs(server, run.thread_id, run_ids=[run.run_id], action="interrupt", reason=reason)
 
     return lambda: server.spawn(cancel_later(), name="the cancellation of a run whose client has left")
+
+
+async def refuse_waiting(server: Server, caller: Caller, run: Run) -> None:
+    """Refuse a node that would wait for a run that waits for the node's own.
+
+    Raises:
+        Conflict: it would.
+    """
+    if caller.run_id is not None and run.in_flight:
+        async with connection(server.pool) as conn:
+            await refuse_circle(conn, await callers(conn, caller), run.thread_id, run)
 
 
 async def _ending(server: Server, caller: Caller, run: Run) -> Any:

@@ -14,7 +14,7 @@ from durathread.api.errors import problems
 from durathread.api.json import Json, run_json
 from durathread.api.launch import launch
 from durathread.api.outcome import observed
-from durathread.api.runs import canceller
+from durathread.api.runs import canceller, refuse_waiting
 from durathread.api.schemas import RunModel
 from durathread.api.sse import event_stream, padded_json, wants_end
 from durathread.api.watching import follow, resumed_from, run_headers, watch
@@ -43,7 +43,7 @@ async def create(body: RunCreate, server: ServerDep, caller: CallerDep) -> Respo
 )
 async def stream(body: RunCreate, request: Request, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run on a thread of its own and stream its events (server-sent events)."""
-    run = await launch(server, caller, body, thread_id=None)
+    run = await launch(server, caller, body, thread_id=None, waits=True)
     return event_stream(
         follow(server, run),
         with_ids=body.stream_resumable,
@@ -56,7 +56,7 @@ async def stream(body: RunCreate, request: Request, server: ServerDep, caller: C
 @router.post("/wait", response_model=Any, responses=problems(400, 404))
 async def wait(body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run on a thread of its own and answer with its output."""
-    run = await launch(server, caller, body, thread_id=None)
+    run = await launch(server, caller, body, thread_id=None, waits=True)
     return padded_json(
         observed(server, run.thread_id, run.run_id),
         headers=run_headers(run, "join"),
@@ -73,6 +73,7 @@ async def wait(body: RunCreate, server: ServerDep, caller: CallerDep) -> Respons
 async def join_stream(run_id: RunId, request: Request, server: ServerDep, caller: CallerDep) -> Response:
     """Watch a run, wherever it runs (server-sent events)."""
     run = await _existing(server, caller, run_id)
+    await refuse_waiting(server, caller, run)
     after, warning = resumed_from(request)
     return event_stream(
         await watch(server, run, after=after),

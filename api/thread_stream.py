@@ -16,13 +16,15 @@ from durathread.api.bodies import Routes
 from durathread.api.deps import Server, ServerDep, ThreadId, existing_thread, listed
 from durathread.api.described import EVENTS, LAST_EVENT_ID, parameters, query_list
 from durathread.api.errors import problems
+from durathread.api.gaps import bridged
 from durathread.api.resting import resting
 from durathread.api.sse import event_stream, ignored, last_event_id
 from durathread.api.state import read
 from durathread.encode import dumps, jsonable
 from durathread.errors import Invalid, Unavailable
-from durathread.streams.events import END, Event, thread_subject
-from durathread.streams.hub import START, Hub
+from durathread.records import JsonObject
+from durathread.streams.events import END, GAP, START, Event, thread_subject
+from durathread.streams.hub import Hub
 from durathread.streams.marks import DONE, LAST, RUN, STATE, entry_id, event_id, number, parse
 
 log = structlog.get_logger()
@@ -118,7 +120,8 @@ async def _place(hub: Hub, subject: str, asked: tuple[int, int] | None) -> Place
     if asked is None:
         return Place(newest, newest, seen, current, tail, current, tail, announce=True)
     if not before:
-        return Place(START, newest, seen, current=current, tail=tail)
+        # Behind a mark that is not kept.
+        return Place(upto, newest, seen, current=current, tail=tail)
     run = before[0] if before[0].kind == RUN and asked[1] < LAST else None
     return Place(before[0].entry, newest, seen, run, entry_id(asked[1]), current, tail)
 
@@ -128,13 +131,18 @@ async def _events(server: Server, thread_id: UUID, place: Place, modes: Collecti
     if place.run is not None and not only_states:
         if place.announce:
             yield _begun(place.run, number(place.event))
-        async for event in _rest(server.hub, place.run, place, after=place.event):
+        async for event in _rest(server, place.run, place, after=place.event):
             yield event
     async for found in server.hub.marks(thread_subject(thread_id), after=place.after):
         mark = Mark.of(found)
-        if mark.kind == STATE:
-            if "state_update" in modes and (event := await _state(server, thread_id, mark)):
+        if mark.kind == GAP:
+            async for event in _missed(server, thread_id, modes):
                 yield event
+            continue
+        if mark.kind == STATE:
+            address = {"checkpoint_id": mark.data["checkpoint_id"]}
+            if "state_update" in modes and (event := await _state(server, thread_id, address)):
+                yield Event(event_id(mark.entry, 0), event.name, event.data)
             continue
         if only_states or mark.run_id in place.seen:
             continue
@@ -143,23 +151,34 @@ async def _events(server: Server, thread_id: UUID, place: Place, modes: Collecti
             yield _done(mark, 0)
         elif mark.kind == RUN:
             yield _begun(mark, 0)
-            async for event in _rest(server.hub, mark, place, after=START):
+            async for event in _rest(server, mark, place, after=START):
                 yield event
 
 
-async def _rest(hub: Hub, mark: Mark, place: Place, *, after: str) -> AsyncIterator[Event]:
+async def _rest(server: Server, mark: Mark, place: Place, *, after: str) -> AsyncIterator[Event]:
     """Follow a run to its end. What happened before the client came is shown of resumable runs only."""
     past = number(mark.entry) <= number(place.newest)
     over = past and (place.current is None or place.current.run_id != mark.run_id)
     if past and not mark.data["resumable"]:
         after = max(after, place.tail, key=number)
     if not over or mark.data["resumable"]:
-        async for event in resting(hub, mark.run_id, hub.events(mark.run_id, after=after, ended=over)):
+        events = server.hub.events(mark.run_id, after=after, ended=over)
+        bridge = bridged(server, mark.run_id, mark.data["attempt"], events)
+        async for event in resting(server.hub, mark.run_id, bridge):
             if event.name == END:
                 break
-            if event.name != "metadata" or orjson.loads(event.data)["attempt"] > mark.data["attempt"]:
+            if not event.event_id:
+                yield event
+            elif event.name != "metadata" or orjson.loads(event.data)["attempt"] > mark.data["attempt"]:
                 yield Event(event_id(mark.entry, number(event.event_id)), event.name, event.data)
     yield _done(mark, LAST)
+
+
+async def _missed(server: Server, thread_id: UUID, modes: Collection[str]) -> AsyncIterator[Event]:
+    """Say that runs and updates may have been missed, and where the thread stands now."""
+    yield Event("", "metadata", dumps({"thread_id": thread_id, "gap": True}))
+    if "state_update" in modes and (event := await _state(server, thread_id, {})):
+        yield Event("", event.name, event.data)
 
 
 def _begun(mark: Mark, event: int) -> Event:
@@ -172,10 +191,10 @@ def _done(mark: Mark, event: int) -> Event:
     return Event(event_id(mark.entry, event), "metadata", dumps(said))
 
 
-async def _state(server: Server, thread_id: UUID, mark: Mark) -> Event | None:
+async def _state(server: Server, thread_id: UUID, address: JsonObject) -> Event | None:
     try:
         thread = await existing_thread(server, thread_id, only=None)
-        state: dict[str, Any] = await read(server, thread, {"checkpoint_id": mark.data["checkpoint_id"]}, form=jsonable)
+        state: dict[str, Any] = await read(server, thread, address, form=jsonable)
     except Unavailable:
         raise
     except Exception:
@@ -185,7 +204,7 @@ async def _state(server: Server, thread_id: UUID, mark: Mark) -> Event | None:
     if state["checkpoint"] is None or state["created_at"] is None:
         # Deleted since.
         return None
-    return Event(event_id(mark.entry, 0), "state_update", dumps({"state": state, "thread_id": thread_id}))
+    return Event("", "state_update", dumps({"state": state, "thread_id": thread_id}))
 
 
 async def _shown(events: AsyncIterator[Event], modes: Collection[str]) -> AsyncIterator[Event]:

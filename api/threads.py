@@ -124,8 +124,12 @@ class Prune(Body):
 @router.post("", response_model=ThreadModel, responses=problems(400, 403, 404, 409, 504))
 async def create(body: ThreadCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Create a thread."""
-    thread_id = UUID(body.thread_id) if body.thread_id else uuid7()
-    value: JsonObject = {"thread_id": thread_id, "metadata": body.metadata, "if_exists": body.if_exists}
+    # A node whose step is repeated gets the thread that it got before.
+    again = caller.call is not None and body.thread_id is None
+    minted = caller.call.named("thread") if caller.call else uuid7()
+    thread_id = UUID(body.thread_id) if body.thread_id else minted
+    if_exists = "do_nothing" if again else body.if_exists
+    value: JsonObject = {"thread_id": thread_id, "metadata": body.metadata, "if_exists": if_exists}
     if asked := _lifetime(body.ttl):
         value["ttl"] = {"strategy": asked.strategy, "ttl": asked.minutes}
     only = await caller.ask("threads", "create", value)

@@ -7,13 +7,14 @@ from redis.exceptions import RedisError
 from starlette.requests import Request
 
 from durathread.api.deps import Server
+from durathread.api.gaps import bridged
 from durathread.api.resting import resting
 from durathread.api.sse import ignored, last_event_id
 from durathread.encode import dumps
 from durathread.errors import Invalid, Unavailable
 from durathread.records import Run
-from durathread.streams.events import END, Event
-from durathread.streams.hub import START, Hub
+from durathread.streams.events import END, START, Event
+from durathread.streams.hub import Hub
 
 FROM_START = ("-1", "-", "0", "0-0")
 EVENT_ID = re.compile(r"[0-9]+(-[0-9]+)?")
@@ -69,7 +70,8 @@ async def watch(server: Server, run: Run, *, after: str | None, modes: Collectio
 async def follow(server: Server, run: Run, *, after: str = START, ended: bool = False) -> AsyncIterator[Event]:
     """Follow a run's stream to its end."""
     run_id = str(run.run_id)
-    async for event in resting(server.hub, run_id, server.hub.events(run_id, after=after, ended=ended)):
+    events = bridged(server, run_id, run.retries + 1, server.hub.events(run_id, after=after, ended=ended))
+    async for event in resting(server.hub, run_id, events):
         yield event
 
 

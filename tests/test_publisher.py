@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -39,7 +39,7 @@ async def redis(valkey: Valkey) -> AsyncIterator["Redis"]:
 
 @pytest.fixture
 async def publisher(redis: "Redis") -> AsyncIterator[Publisher]:
-    async with open_publisher(redis, Owner(), max_events=1000, ttl=60) as opened:
+    async with open_publisher(redis, Owner(), max_events=1000, max_bytes=10**9, ttl=60) as opened:
         yield opened
 
 
@@ -137,6 +137,8 @@ async def test_what_cannot_be_kept_is_dropped_of_who_says_the_most(
     assert await names(redis, quiet) == ["only"]
     written = await names(redis, loud)
     assert written[0] == "first"
+    # Who reads is told that there was more.
+    assert "gap" in written
     assert len(written) < 20
 
 
@@ -161,7 +163,7 @@ async def test_events_pass_a_slow_way_to_valkey(valkey: Valkey) -> None:
     async with (
         slow(valkey.url, 2 * 1024 * 1024) as url,
         connect(url) as redis,
-        open_publisher(redis, Owner(), max_events=1000, ttl=60) as publisher,
+        open_publisher(redis, Owner(), max_events=1000, max_bytes=10**9, ttl=60) as publisher,
     ):
         for number in range(24):
             publisher.publish(subject, f"e{number}", b"1" * 256 * 1024)
@@ -172,6 +174,40 @@ async def test_events_pass_a_slow_way_to_valkey(valkey: Valkey) -> None:
         await eventually(written, timeout=25)
     async with connect(valkey.url) as redis:
         assert await names(redis, subject) == [f"e{number}" for number in range(24)]
+
+
+async def test_a_stream_keeps_within_its_bounds_and_its_newest_event_whatever_its_size(redis: "Redis") -> None:
+    subject, large = str(uuid4()), b'"' + b"x" * 998 + b'"'
+    async with open_publisher(redis, Owner(), max_events=20, max_bytes=5000, ttl=60) as publisher:
+        for number in range(30):
+            publisher.publish(subject, f"small{number}", b"{}")
+        await publisher.flush()
+        assert await names(redis, subject) == [f"small{number}" for number in range(10, 30)]
+        for number in range(8):
+            publisher.publish(subject, f"large{number}", large)
+            await publisher.flush()
+        assert await names(redis, subject) == [f"large{number}" for number in range(3, 8)]
+        publisher.publish(subject, "huge", b'"' + b"x" * 10_000 + b'"')
+        await publisher.flush()
+        assert await names(redis, subject) == ["huge"]
+        # What was counted is what is there.
+        publisher.publish(subject, "after", b"{}")
+        await publisher.flush()
+        assert await names(redis, subject) == ["after"]
+        assert await cast(Any, redis.hget(state_key(subject), "bytes")) == b"2"
+
+
+async def test_the_frames_of_a_thread_keep_within_the_same_bounds(redis: "Redis") -> None:
+    run = Named(str(uuid4()), str(uuid4()))
+    async with open_publisher(redis, Owner(), max_events=20, max_bytes=5000, ttl=60) as publisher:
+        publisher.publish_frames([running(run, "agent")])
+        for number in range(10):
+            publisher.publish_frames([frame(run, "event", f"e{number}", method="values", data="x" * 900)])
+            await publisher.flush()
+        found: Any = await redis.xrange(stream_key(frames_subject(run.thread_id)))
+    sizes = [len(fields[b"d"]) for _, fields in found]
+    assert 3000 < sum(sizes) <= 5000
+    assert [entry for entry, _ in found] == [b"%d-0" % seq for seq in range(12 - len(sizes), 12)]
 
 
 async def test_names_with_halves_of_surrogate_pairs_end_nothing(publisher: Publisher, redis: "Redis") -> None:

@@ -4,6 +4,8 @@ The SDK gives them an ASGI transport. It finds the server by importing the vendo
 for `configure_loopback_transports`, which reaches only clients that exist already, and httpx's transport hands out a
 response when it is complete: no stream would ever begin. So `install` puts our transport in the place of theirs. For that
 it sets two names of the SDK's module that are not public; tests/test_clients.py fails when they are gone.
+
+All clients of the SDK, those with a URL too, say which run the code works on that sends a request.
 """
 
 import asyncio
@@ -14,13 +16,20 @@ from typing import Any
 
 import httpx
 import langgraph_sdk._async.client as sdk
-from langgraph_sdk.client import configure_loopback_transports
+from langgraph_sdk.client import HttpClient, SyncHttpClient, configure_loopback_transports
 from starlette.types import ASGIApp, Message, Scope
+
+from durathread.inside import HEADER, call, run_at_work
 
 # Tells the SDK not to look for the vendor's server.
 DEFER = "__LANGGRAPH_DEFER_LOOPBACK_TRANSPORT"
+# Marks the SDK's classes that have been told.
+NAMES_RUNS = "__durathread_names_runs__"
 # Parts of a response that wait for who reads it.
 AHEAD = 16
+
+# Of a request's scope: which call of which run it is.
+CALL = "durathread.call"
 
 # The one that was added last serves.
 _serving: list[ASGIApp] = []
@@ -33,6 +42,33 @@ def install() -> None:
     module.get_asgi_transport = lambda: Transport
     # The SDK remembers every transport for good; ours find the app themselves.
     module._registered_transports = deque[Any](maxlen=0)
+    _name_runs(HttpClient, _name_run)
+    _name_runs(SyncHttpClient, _name_run_of_sync)
+
+
+def _name_runs(kind: Any, hook: Any) -> None:
+    """Have clients call a hook with each request; it may be a client that the user has made, so others' hooks stay."""
+    if hasattr(kind, NAMES_RUNS):
+        return
+    init = kind.__init__
+
+    def __init__(self: Any, client: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, client, *args, **kwargs)
+        hooks = client.event_hooks
+        if hook not in hooks["request"]:
+            client.event_hooks = {**hooks, "request": [*hooks["request"], hook]}
+
+    kind.__init__ = __init__
+    setattr(kind, NAMES_RUNS, True)
+
+
+def _name_run_of_sync(request: httpx.Request) -> None:
+    if run_id := run_at_work():
+        request.headers[HEADER] = str(run_id)
+
+
+async def _name_run(request: httpx.Request) -> None:
+    _name_run_of_sync(request)
 
 
 def serve(app: ASGIApp) -> None:
@@ -54,7 +90,8 @@ class Transport(httpx.ASGITransport):
         """Send a request."""
         if not _serving:
             raise httpx.ConnectError("There is no server in this process: give get_client a url.", request=request)
-        exchange = Exchange(await request.aread())
+        body = await request.aread()
+        exchange = Exchange(body)
         scope: MutableMapping[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0"},
@@ -68,6 +105,7 @@ class Transport(httpx.ASGITransport):
             "server": (request.url.host, request.url.port),
             "client": self.client,
             "root_path": self.root_path,
+            CALL: call(request.method, request.url.raw_path, body),
         }
         return await exchange.begin(_serving[-1], scope)
 

@@ -139,6 +139,12 @@ class Settings(BaseSettings):
     stream_max_events: int = Field(
         default=100_000, validation_alias=named("DURATHREAD_STREAM_MAX_EVENTS"), ge=1, description="Events kept a run."
     )
+    stream_max_bytes: int = Field(
+        default=128 * 1024 * 1024,
+        validation_alias=named("DURATHREAD_STREAM_MAX_BYTES"),
+        ge=1,
+        description="Bytes of events kept a run, and of protocol v2 a thread; the newest event is kept whatever it is.",
+    )
     max_body_bytes: int = Field(
         default=32 * 1024 * 1024,
         validation_alias=named("HTTP_MAX_REQUEST_BODY_BYTES"),

@@ -21,7 +21,7 @@ BIG = b'"' + b"x" * 1024 * 1024 + b'"'
 async def publisher(engine_set: Engines) -> AsyncIterator[Publisher]:
     """One that writes nothing until it is run."""
     async with connect(engine_set.redis_url) as redis:
-        yield Publisher(redis, max_events=1000, ttl=60)
+        yield Publisher(redis, max_events=1000, max_bytes=10**9, ttl=60)
 
 
 async def waits(outlet: Outlet) -> "asyncio.Task[None] | None":

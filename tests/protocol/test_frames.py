@@ -24,7 +24,7 @@ async def redis(engine_set: Engines) -> AsyncIterator["Redis"]:
 
 @pytest.fixture
 async def publisher(redis: "Redis") -> AsyncIterator[Publisher]:
-    async with open_publisher(redis, Owner(), max_events=1000, ttl=60) as opened:
+    async with open_publisher(redis, Owner(), max_events=1000, max_bytes=1_000_000, ttl=60) as opened:
         yield opened
 
 

@@ -224,5 +224,188 @@ async def test_a_run_that_a_node_has_started_outlives_its_worker(
         await stack.start("worker")
         await client.runs.join(thread, run["run_id"])
         await status_becomes(client, other, "idle")
-        # The step was repeated, and has asked again.
-        assert [each["status"] for each in await client.runs.list(other)] == ["success", "success"]
+        # The step was repeated, has asked again, and has got what there was.
+        assert [each["status"] for each in await client.runs.list(other)] == ["success"]
+
+
+CIRCLES = '''
+import operator
+import os
+from typing import Annotated, Any, TypedDict
+
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.config import get_config
+from langgraph.graph import START, StateGraph
+from langgraph.pregel.remote import RemoteGraph
+from langgraph_sdk import get_client, get_sync_client
+
+
+class State(TypedDict, total=False):
+    log: Annotated[list[str], operator.add]
+    how: str
+    other: str
+    trace: str
+
+
+def url():
+    return get_config()["metadata"]["langgraph_api_url"]
+
+
+async def inner(state: State) -> State:
+    return {"log": ["inner"]}
+
+
+def thread_of(config):
+    return config["configurable"]["thread_id"]
+
+
+async def itself(state: State, config: RunnableConfig) -> State:
+    """Wait for a run that can begin only when this one has ended."""
+    how, thread, inside = state["how"], thread_of(config), get_client()
+    if how == "remote graph":
+        await RemoteGraph("inner", url=url()).ainvoke({"log": []}, config)
+    elif how == "remote graph inside":
+        await RemoteGraph("inner", client=inside).ainvoke({"log": []}, config)
+    elif how == "wait":
+        await inside.runs.wait(thread, "inner", input={})
+    elif how == "stream":
+        async for part in inside.runs.stream(thread, "inner", input={}):
+            pass
+    elif how == "join":
+        run = await inside.runs.create(thread, "inner", input={})
+        await inside.runs.join(thread, run["run_id"])
+    elif how == "own":
+        await inside.runs.join(thread, config["configurable"]["run_id"])
+    elif how == "url":
+        async with get_client(url=url()) as client:
+            await client.runs.wait(thread, "inner", input={})
+    elif how == "join by url":
+        async with get_client(url=url()) as client:
+            run = await client.runs.create(thread, "inner", input={})
+            async for part in client.runs.join_stream(thread, run["run_id"]):
+                pass
+    elif how == "around":
+        await inside.runs.wait(None, "back", input={"other": thread})
+    return {"log": ["outer"]}
+
+
+async def back(state: State) -> State:
+    """Wait for the thread whose run waits for this one."""
+    await get_client().runs.wait(state["other"], "inner", input={})
+    return {"log": ["back"]}
+
+
+def threaded(state: State, config: RunnableConfig) -> State:
+    with get_sync_client(url=url()) as client:
+        client.runs.wait(thread_of(config), "inner", input={})
+    return {"log": ["outer"]}
+
+
+async def allowed(state: State, config: RunnableConfig) -> State:
+    """Wait for what does not wait for us."""
+    client = get_client()
+    other = await client.threads.create()
+    first = await client.runs.wait(other["thread_id"], "inner", input={"log": ["other"]})
+    second = await RemoteGraph("inner", url=url()).ainvoke({"log": ["none"]})
+    later = await client.runs.create(thread_of(config), "inner", input={})
+    return {"log": first["log"] + second["log"]}
+
+
+async def repeated(state: State) -> State:
+    """Ask for runs in several ways, and take the worker down when all were accepted, once."""
+    client = get_client()
+    made = await client.threads.create()
+    asked = [await client.runs.create(made["thread_id"], "inner", input={"log": ["made"]})]
+    asked += [await client.runs.create(state["other"], "inner", input={"log": ["alike"]}) for _ in range(2)]
+    asked += [await client.runs.create(None, "inner", input={"log": ["batch"]}, on_completion="keep")]
+    asked += await client.runs.create_batch(
+        [{"assistant_id": "inner", "input": {"log": [n]}, "on_completion": "keep"} for n in ("x", "y")]
+    )
+    with open(state["trace"], "a") as file:
+        file.write(",".join([made["thread_id"], *(run["run_id"] for run in asked)]) + chr(10))
+    if open(state["trace"]).read().count(chr(10)) == 1:
+        os._exit(1)
+    values = [await client.runs.join(run["thread_id"], run["run_id"]) for run in asked]
+    return {"log": [str(len(values))]}
+
+
+def graph(node):
+    return StateGraph(State).add_node("node", node).add_edge(START, "node").compile()
+
+
+graphs = {node.__name__: graph(node) for node in (inner, itself, back, threaded, allowed, repeated)}
+globals().update({f"{name}_graph": each for name, each in graphs.items()})
+'''
+CIRCLING = ("inner", "itself", "back", "threaded", "allowed", "repeated")
+
+
+@pytest.fixture(scope="module")
+async def circles(
+    engine_set: Engines, database: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[LangGraphClient]:
+    """A client of a server whose graphs call it."""
+    assert database
+    named = {name: f"./project_graphs.py:{name}_graph" for name in CIRCLING}
+    folder = tmp_path_factory.mktemp("circles")
+    async with (
+        serving(engine_set, folder, graphs=CIRCLES, named=named, workers=1) as stack,
+        get_client(url=stack.url) as client,
+    ):
+        yield client
+
+
+WAYS = ["remote graph", "remote graph inside", "wait", "stream", "join", "own", "url", "join by url", "around"]
+
+
+@pytest.mark.parametrize("how", [*WAYS, "threaded"])
+async def test_a_node_that_would_wait_for_its_own_thread_is_refused(circles: LangGraphClient, how: str) -> None:
+    thread = (await circles.threads.create())["thread_id"]
+    graph = "threaded" if how == "threaded" else "itself"
+    run = await circles.runs.create(thread, graph, input={"how": how})
+    await circles.runs.join(thread, run["run_id"])
+    ended: Any = await circles.runs.get(thread, run["run_id"])
+    assert ended["status"] == "error"
+    # The thread can be used, and nothing is left to run on it but what was created without waiting.
+    await status_becomes(circles, thread, "idle" if how.startswith("join") else "error")
+    assert len(await circles.runs.list(thread)) == (2 if how.startswith("join") else 1)
+    values: Any = await circles.runs.wait(thread, "inner", input={})
+    assert values["log"][-1] == "inner"
+
+
+async def test_a_node_waits_for_what_does_not_wait_for_it(circles: LangGraphClient) -> None:
+    thread = (await circles.threads.create())["thread_id"]
+    values: Any = await circles.runs.wait(thread, "allowed", input={})
+    assert values["log"] == ["other", "inner", "none", "inner"]
+    await status_becomes(circles, thread, "idle")
+    assert [run["status"] for run in await circles.runs.list(thread)] == ["success", "success"]
+
+
+async def test_a_repeated_step_gets_the_runs_and_threads_that_it_got_before(
+    engine_set: Engines, database: str, tmp_path: Path
+) -> None:
+    """Those that it asked for, in whatever way; two that are alike stay two."""
+    assert database
+    named = {name: f"./project_graphs.py:{name}_graph" for name in ("inner", "repeated")}
+    trace, other = tmp_path / "trace", str(uuid4())
+    async with (
+        serving(engine_set, tmp_path, graphs=CIRCLES, named=named, workers=1) as stack,
+        get_client(url=stack.url) as client,
+    ):
+        await client.threads.create(thread_id=other)
+        before = await client.threads.count()
+        thread = (await client.threads.create())["thread_id"]
+        given: Any = {"other": other, "trace": str(trace)}
+        run = await client.runs.create(thread, "repeated", input=given)
+        assert await stack.processes["worker"].wait() == 1
+        await stack.start("worker")
+        assert await client.runs.join(thread, run["run_id"]) == {**given, "log": ["6"]}
+        first, second = trace.read_text().splitlines()
+        assert first == second
+        asked = first.split(",")
+        assert len(set(asked)) == 7
+        # The thread of the run, and those of its own: one that it made and three of stateless runs.
+        assert await client.threads.count() == before + 1 + 4
+        assert await client.threads.get_state(other) is not None
+        assert (await client.runs.join(other, asked[3])) == {"log": ["alike", "inner", "alike", "inner"]}
+        assert len(await client.runs.list(other)) == 2

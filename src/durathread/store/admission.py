@@ -71,6 +71,8 @@ class Admission:
     before: Json = None
     # Whether its thread was created for it.
     created: bool = False
+    # Whether the run was there already: who asks again, by the same id, gets what they got before.
+    known: bool = False
 
 
 async def admit(conn: Connection, new: NewRun, *, only: Filter | None = None) -> Admission:
@@ -97,6 +99,9 @@ async def admit(conn: Connection, new: NewRun, *, only: Filter | None = None) ->
     thread = await threads.lock(conn, new.thread_id, only=None if created else only)
     if thread is None:
         raise NotFound("Thread or assistant not found.")
+    known = None if created else await runs.get(conn, new.run_id)
+    if known is not None and known.thread_id == new.thread_id:
+        return Admission(known, (), known=True)
     async with conn.cursor(row_factory=class_row(Run)) as cur:
         before = tuple(await (await cur.execute(IN_FLIGHT, (new.thread_id,))).fetchall())
     if before and new.strategy == "reject":

@@ -8,34 +8,57 @@ import orjson
 
 # One channel for all runs: a message names the runs that have news, and the status of those that have ended.
 NEWS = "durathread:news"
+# Before all events.
+START = "0-0"
 END = "end"
+# Stands where events are missing: a worker could not hand them over, or Valkey does not have them any more.
+GAP = "gap"
 THREAD = "thread:"
 # Subjects that are no runs: the marks of a thread, and its protocol events.
 FRAMES = "frames:"
 
 
-# KEYS: the stream, its state. ARGV: the most events, seconds to live, the writer and its batch; then token, name and data of
-# each event. The state has the token of the attempt that has the run, which is beyond all of them when the run has ended: an
-# attempt that was superseded, and wakes up, says nothing more. And for each writer its last batch: one whose answer is lost
-# comes again.
-WRITE = """
+# Part of both scripts that write: keeps a stream within its bounds. The oldest entries go, the newest stays.
+BOUND = """
+local function bound(stream, state, added, most, most_bytes)
+  local bytes, length = redis.call('HINCRBY', state, 'bytes', added), redis.call('XLEN', stream)
+  local before = bytes
+  while length > 1 and (length > most or bytes > most_bytes) do
+    local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+    redis.call('XDEL', stream, oldest[1])
+    bytes, length = bytes - #oldest[2][4], length - 1
+  end
+  if bytes ~= before then redis.call('HSET', state, 'bytes', math.max(bytes, 0)) end
+end
+"""
+
+# KEYS: the stream, its state. ARGV: the most events, the most bytes, seconds to live, the writer and its batch; then token, name
+# and data of each event. The state has the token of the attempt that has the run, which is beyond all of them when the run has
+# ended: an attempt that was superseded, and wakes up, says nothing more. For each writer it has its last batch: one whose answer
+# is lost comes again. And the bytes of what is kept.
+WRITE = (
+    BOUND
+    + """
 local stream, state = KEYS[1], KEYS[2]
-if tonumber(redis.call('HGET', state, ARGV[3]) or '0') >= tonumber(ARGV[4]) then return end
-local owner, added = tonumber(redis.call('HGET', state, 'owner') or '0'), false
-for i = 5, #ARGV, 3 do
+if tonumber(redis.call('HGET', state, ARGV[4]) or '0') >= tonumber(ARGV[5]) then return end
+local owner, added, size = tonumber(redis.call('HGET', state, 'owner') or '0'), false, 0
+if redis.call('EXISTS', stream) == 0 then redis.call('HDEL', state, 'bytes') end
+for i = 6, #ARGV, 3 do
   local token, ends = tonumber(ARGV[i]), ARGV[i + 1] == 'end'
   if (token == 0 or token >= owner) and not (ends and owner == 2^53) then
     owner = ends and 2^53 or math.max(owner, token)
-    redis.call('XADD', stream, 'MAXLEN', '~', ARGV[1], '*', 'e', ARGV[i + 1], 'd', ARGV[i + 2])
-    added = true
+    redis.call('XADD', stream, '*', 'e', ARGV[i + 1], 'd', ARGV[i + 2])
+    added, size = true, size + #ARGV[i + 2]
   end
 end
 if added then
-  redis.call('HSET', state, 'owner', string.format('%.0f', owner), ARGV[3], ARGV[4])
-  redis.call('EXPIRE', stream, ARGV[2])
-  redis.call('EXPIRE', state, ARGV[2])
+  bound(stream, state, size, tonumber(ARGV[1]), tonumber(ARGV[2]))
+  redis.call('HSET', state, 'owner', string.format('%.0f', owner), ARGV[4], ARGV[5])
+  redis.call('EXPIRE', stream, ARGV[3])
+  redis.call('EXPIRE', state, ARGV[3])
 end
 """
+)
 
 
 @dataclass(frozen=True, slots=True)

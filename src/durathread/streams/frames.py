@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 from uuid import UUID
 
+import orjson
 from redis.asyncio import Redis
 
 from durathread.encode import event_data
 from durathread.records import Run
-from durathread.streams.events import FRAMES, Event, state_key
+from durathread.streams.events import BOUND, FRAMES, GAP, Event, state_key
 
 # begin: once a run. catch_up: only beside the `begin` that was taken. event: until the run is halted or has ended. once: the
 # same, once for each id. close: between the halt and the end. end: if the run has begun. finish: an end of a run that may not
@@ -27,14 +28,17 @@ SYNTHETIC = "synth:"
 SEPARATOR = "\x1f"
 SINCE_START = 0
 
-# KEYS: the stream, its state. ARGV: the most events, seconds to live while a run works, seconds after its end, the writer and
-# its batch; then token, run, kind, event id, name and data of each frame. The state has `seq`, for each run `on`, `halted` or
-# `over` and the token of the attempt that has it, what came `once`, and for each writer its last batch: one whose answer is
-# lost comes again.
-WRITE = """
+# KEYS: the stream, its state. ARGV: the most events, the most bytes, seconds to live while a run works, seconds after its end,
+# the writer and its batch; then token, run, kind, event id, name and data of each frame. The state has `seq`, since when it
+# counts (`born`: Valkey may lose it), for each run `on`, `halted` or `over` and the token of the attempt that has it, what came
+# `once`, the bytes of what is kept, and for each writer its last batch: one whose answer is lost comes again.
+WRITE = (
+    BOUND
+    + """
 local stream, state = KEYS[1], KEYS[2]
-if tonumber(redis.call('HGET', state, ARGV[4]) or '0') >= tonumber(ARGV[5]) then return end
+if tonumber(redis.call('HGET', state, ARGV[5]) or '0') >= tonumber(ARGV[6]) then return end
 local fresh = redis.call('EXISTS', stream) == 0
+if fresh then redis.call('HDEL', state, 'bytes') end
 if redis.call('HEXISTS', state, 'seq') == 0 and not fresh then
   local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
   redis.call('HSET', state, 'seq', string.match(last[1], '^%d+'))
@@ -45,8 +49,8 @@ if redis.call('HLEN', state) > 100 then
     if all[i + 1] == 'over' then redis.call('HDEL', state, all[i], all[i] .. ':owner') end
   end
 end
-local begun, ttl = {}, nil
-for i = 6, #ARGV, 6 do
+local begun, ttl, size = {}, nil, 0
+for i = 7, #ARGV, 6 do
   local token, run, kind, id = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local now = redis.call('HGET', state, run)
   local owner = tonumber(redis.call('HGET', state, run .. ':owner') or '0')
@@ -73,17 +77,22 @@ for i = 6, #ARGV, 6 do
   if add then
     if token > owner then redis.call('HSET', state, run .. ':owner', ARGV[i]) end
     if kind == 'end' or kind == 'finish' then redis.call('HSET', state, run, 'over') end
-    ttl = (kind == 'end' or kind == 'finish' or kind == 'history') and ARGV[3] or ARGV[2]
+    ttl = (kind == 'end' or kind == 'finish' or kind == 'history') and ARGV[4] or ARGV[3]
     local seq = redis.call('HINCRBY', state, 'seq', 1)
-    redis.call('XADD', stream, 'MAXLEN', '~', ARGV[1], seq .. '-0', 'e', ARGV[i + 4], 'd', ARGV[i + 5])
+    redis.call('XADD', stream, seq .. '-0', 'e', ARGV[i + 4], 'd', ARGV[i + 5])
+    size = size + #ARGV[i + 5]
   end
 end
 if ttl then
-  redis.call('HSET', state, ARGV[4], ARGV[5])
+  local time = redis.call('TIME')
+  redis.call('HSETNX', state, 'born', time[1] .. '.' .. time[2])
+  bound(stream, state, size, tonumber(ARGV[1]), tonumber(ARGV[2]))
+  redis.call('HSET', state, ARGV[5], ARGV[6])
   redis.call('EXPIRE', stream, ttl)
-  redis.call('EXPIRE', state, ARGV[2])
+  redis.call('EXPIRE', state, ARGV[3])
 end
 """
+)
 
 # KEYS: the state. ARGV: a run. From now on only those who end it write of it. Answers whether there is something to end.
 HALT = """
@@ -128,6 +137,7 @@ def frame(
     namespace: Sequence[str] = (),
     node: str | None = None,
     channel: str | None = None,
+    gap: bool = False,
 ) -> Frame:
     """Build a frame.
 
@@ -140,10 +150,13 @@ def frame(
         namespace: of the subgraph.
         node: that produced it.
         channel: that it is on, if it is not named like the method.
+        gap: whether it stands where events are missing.
     """
-    params = {"namespace": list(namespace), "timestamp": int(time.time() * 1000), "data": data}
+    params: dict[str, Any] = {"namespace": list(namespace), "timestamp": int(time.time() * 1000), "data": data}
     if node is not None:
         params["node"] = node
+    if gap:
+        params["gap"] = True
     encoded = event_data(
         {"type": "event", "event_id": event_id, "method": method, "params": params},
         otherwise=lambda said: {
@@ -160,6 +173,14 @@ def frame(
 def beginning(run: Named) -> str:
     """Name the event that says that a run has begun."""
     return f"{SYNTHETIC}{run.run_id}:running"
+
+
+def is_beginning(entry: Event) -> bool:
+    """Whether an entry is the first of a run."""
+    if not entry.name.startswith("lifecycle"):
+        return False
+    event_id: str = orjson.loads(entry.data)["event_id"]
+    return event_id.startswith(SYNTHETIC) and event_id.endswith(":running")
 
 
 def is_of(event_id: str, run_id: str) -> bool:
@@ -197,6 +218,11 @@ def requested(run: Named, interrupt: dict[str, Any], *, namespace: Sequence[str]
         namespace=namespace,
         channel="input",
     )
+
+
+def gap(before: Frame) -> Frame:
+    """Say that events are missing before one."""
+    return replace(before, kind="event", event_id=f"{before.run_id}-gap", name=GAP, data=b"{}")
 
 
 def speaks_protocol(run: Run) -> bool:
@@ -247,6 +273,16 @@ def seq_of(entry: Event) -> int:
 def shown(entry: Event) -> bytes:
     """Render an entry as clients see it."""
     return b'%b,"seq":%d}' % (entry.data[:-1], seq_of(entry))
+
+
+async def counting(redis: "Redis", thread_id: UUID | str) -> tuple[int, str | None]:
+    """Return the number of the newest frame of a thread, and since when they are counted.
+
+    Raises:
+        RedisError: Valkey is unavailable.
+    """
+    seq, born = await cast(Any, redis.hmget(state_key(frames_subject(thread_id)), ["seq", "born"]))
+    return int(seq or 0), born and born.decode()
 
 
 async def last_seq(redis: "Redis", thread_id: UUID | str) -> int:

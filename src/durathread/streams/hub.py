@@ -16,12 +16,12 @@ from durathread.encode import dumps
 from durathread.errors import Unavailable
 from durathread.lifecycle import Owner
 from durathread.streams.cancellation import stop_if_cancelled
-from durathread.streams.events import END, NEWS, Event, News, end_data, stream_key
+from durathread.streams.events import END, GAP, NEWS, START, Event, News, end_data, stream_key
+from durathread.streams.gaps import Whole, gap_before, has_all_frames, has_all_marks, is_whole_run
 from durathread.streams.pages import FIRST_PAGE, newest_first, next_count
 
 log = structlog.get_logger()
 
-START = "0-0"
 # Of the newest events of a run that somebody watches: what has been read once is handed to all who keep up.
 KEPT_BYTES = 1024 * 1024
 # How often the database is asked for the status of the runs that are watched, in seconds. It decides only when the news
@@ -105,7 +105,7 @@ class Hub:
             return watch.status or "error"
 
     async def events(self, run_id: str, *, after: str = START, ended: bool = False) -> AsyncIterator[Event]:
-        """Follow a run from just behind an event id to its `end`, which is always the last.
+        """Follow a run from just behind an event id to its `end`, which is always the last. `GAP` stands where events are missing.
 
         Args:
             run_id: the run.
@@ -113,6 +113,7 @@ class Hub:
             ended: whether the run has ended before this call.
         """
         with self._watch(run_id) as watch:
+            asked = after
             after, base = await self._place(run_id, after)
             if ended:
                 watch.ended.set()
@@ -121,7 +122,7 @@ class Hub:
                 watch.base = base
                 watch.reader = asyncio.create_task(self._read(watch), name=f"reader {run_id}")
                 watch.reader.add_done_callback(watch.read)
-            elif _order(after) < _order(watch.base):
+            elif order(after) < order(watch.base):
                 async for event in self._replay(run_id, after=after, until=watch.base):
                     yield event
                     after = event.event_id
@@ -130,13 +131,16 @@ class Hub:
                 grown = watch.grown
                 async for event, number in self._kept(watch, position, after=after):
                     position = number
-                    if _order(event.event_id) > _order(after):
+                    if order(event.event_id) > order(after):
                         after = event.event_id
                         yield event
                     if event.name == END:
                         return
                 if watch.closed:
                     if (end := await self._lost_end(watch)) is not None:
+                        if asked != START or after != START:
+                            # Nobody knows what else went with it.
+                            yield Event("", GAP, b"{}")
                         yield end
                     return
                 if watch.failure is not None:
@@ -153,7 +157,7 @@ class Hub:
                 event = watch.log[position - watch.dropped]
                 position += 1
                 yield event, position
-                after = max(after, event.event_id, key=_order)
+                after = max(after, event.event_id, key=order)
                 continue
             behind, until = watch.dropped, watch.log[0].event_id
             try:
@@ -171,7 +175,7 @@ class Hub:
         if after == START:
             return START, START
         try:
-            reached = min(after, await self.tail(run_id), key=_order)
+            reached = min(after, await self.tail(run_id), key=order)
         except (RedisError, OSError):
             return after, START
         return reached, reached
@@ -181,22 +185,24 @@ class Hub:
     ) -> AsyncGenerator[Event]:
         """Follow a thread's marks from just behind one, until the thread is deleted. While Valkey is away, they wait.
 
+        `GAP` stands where some are missing.
+
         Args:
             subject: whose marks.
             after: the last one that the client has.
             lost: says of a mark's id whether Valkey has forgotten it, and counts anew: the client then sees all there is.
+                Marks that may be so are numbered without holes.
         """
+        whole = has_all_marks if lost is None else has_all_frames
         with self._watch(subject) as watch:
             while True:
                 grown, over = watch.grown, watch.ended.is_set()
-                before = after
                 try:
-                    async for event in self._replay(subject, after=after):
+                    if lost is not None and await lost(after):
+                        after = START
+                    async for event in self._replay(subject, after=after, whole=whole):
                         after = event.event_id
                         yield event
-                    if before == after and lost is not None and await lost(after):
-                        after = START
-                        continue
                 except (RedisError, OSError) as error:
                     log.warning("A thread's stream waits", subject=subject, error=str(error))
                     if not over:
@@ -207,12 +213,12 @@ class Hub:
                 await grown.wait()
 
     def between(self, subject: str, *, after: str, until: str) -> AsyncIterator[Event]:
-        """Read what a stream has behind one entry, up to another.
+        """Read what a thread's frames are behind one entry, up to another.
 
         Raises:
             RedisError: Valkey is unavailable.
         """
-        return self._replay(subject, after=after, until=until)
+        return self._replay(subject, after=after, until=until, whole=has_all_frames)
 
     async def newest(self, subject: str, *, upto: str = "+", count: int = 1) -> list[Event]:
         """Read the newest entries of a stream, the newest first."""
@@ -304,13 +310,25 @@ class Hub:
                 return
             await watch.news.wait()
 
-    async def _replay(self, run_id: str, *, after: str, until: str = "+") -> AsyncIterator[Event]:
-        lower, count = f"({after}", FIRST_PAGE
+    async def _replay(
+        self, subject: str, *, after: str, until: str = "+", whole: Whole = is_whole_run
+    ) -> AsyncIterator[Event]:
+        """Read a stream from just behind an id. `whole` says whether all that followed it is still there."""
+        count, told = FIRST_PAGE, None
         while True:
-            page = _page(await self._redis.xrange(stream_key(run_id), lower, until, count=count))
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.xrange(stream_key(subject), "-", "+", count=1)
+                pipe.xrange(stream_key(subject), f"({after}", until, count=count)
+                found = await pipe.execute()
+            stop_if_cancelled()
+            first, page = _page(found[0]), _page(found[1])
+            oldest = _event(*first[0]) if first else None
+            if oldest and oldest != told and order(oldest.event_id) > order(after) and not whole(after, oldest):
+                told = oldest
+                yield gap_before(oldest)
             for raw_id, fields in page:
                 event = _event(raw_id, fields)
-                lower = f"({event.event_id}"
+                after = event.event_id
                 yield event
                 if event.name == END:
                     return
@@ -390,7 +408,8 @@ def _event(raw_id: bytes, fields: dict[bytes, bytes]) -> Event:
     return Event(raw_id.decode(), fields[b"e"].decode(), fields[b"d"])
 
 
-def _order(event_id: str) -> tuple[int, int]:
+def order(event_id: str) -> tuple[int, int]:
+    """Read an event id: its halves are numbers."""
     milliseconds, _, sequence = event_id.partition("-")
     return int(milliseconds), int(sequence or 0)
 

@@ -17,6 +17,7 @@ from durathread.streams.cancellation import stop_if_cancelled
 from durathread.streams.events import (
     END,
     FRAMES,
+    GAP,
     NEWS,
     THREAD,
     WRITE,
@@ -28,7 +29,7 @@ from durathread.streams.events import (
     thread_subject,
 )
 from durathread.streams.frames import WRITE as WRITE_FRAMES
-from durathread.streams.frames import Frame, frames_subject
+from durathread.streams.frames import Frame, frames_subject, gap
 
 log = structlog.get_logger()
 
@@ -141,10 +142,10 @@ class Publisher:
     matters: while it is away nobody waits for it. What cannot be written is kept for some time.
     """
 
-    def __init__(self, redis: "Redis", *, max_events: int, ttl: int) -> None:
-        """Build a publisher that keeps `max_events` a run, for `ttl` seconds after the run's end."""
+    def __init__(self, redis: "Redis", *, max_events: int, max_bytes: int, ttl: int) -> None:
+        """Build a publisher that keeps `max_events` of `max_bytes` together a run, for `ttl` seconds after the run's end."""
         self.redis = redis
-        self._max_events = max_events
+        self._bounds = max_events, max_bytes
         self._ttl = ttl
         self.loop = asyncio.get_running_loop()
         # Names our portions: Valkey takes each once, however often it is sent.
@@ -255,8 +256,20 @@ class Publisher:
         queue = max(self._queues.values(), key=lambda each: sum(item.size for item in each.items))
         dropped = [item for item in queue.items if not isinstance(item.event, _Told)]
         queue.items = deque(item for item in queue.items if isinstance(item.event, _Told))
+        self._leave_gap(queue, dropped)
         self._settle(queue, dropped)
         log.warning("Valkey is unavailable, events are dropped", events=len(dropped))
+
+    def _leave_gap(self, queue: _Queue, dropped: Sequence[_Item]) -> None:
+        """Say, where events were dropped, that they are missing."""
+        first = next((item for item in dropped if not isinstance(item.event, _Told)), None)
+        if first is None:
+            return
+        missing = gap(first.event) if isinstance(first.event, Frame) else Said(queue.subject, GAP, b"{}", first.token)
+        queue.items.appendleft(_Item(missing, first.token, OVERHEAD, self.loop.time()))
+        queue.size += OVERHEAD
+        queue.added += 1
+        self._size += OVERHEAD
 
     def _settle(self, queue: _Queue, items: Sequence[_Item]) -> None:
         self._size -= sum(item.size for item in items)
@@ -328,6 +341,8 @@ class Publisher:
             if self.loop.time() - max(self._failing, portion.since) > KEPT:
                 events = sum(len(queue.sent) for queue in portion.queues)
                 log.warning("Valkey is unavailable, events are dropped", events=events)
+                for queue in portion.queues:
+                    self._leave_gap(queue, queue.sent)
                 return
             await asyncio.sleep(RETRY)
 
@@ -356,10 +371,10 @@ class Publisher:
                 keys = stream_key(queue.subject), state_key(queue.subject)
                 fields = [part for item in queue.events for part in _fields(item)]
                 if queue.subject.startswith(FRAMES):
-                    pipe.eval(WRITE_FRAMES, 2, *keys, self._max_events, ACTIVE_TTL, self._ttl, *named, *fields)
+                    pipe.eval(WRITE_FRAMES, 2, *keys, *self._bounds, ACTIVE_TTL, self._ttl, *named, *fields)
                 else:
                     ttl = self._ttl if any(_is_end(item) for item in queue.sent) else ACTIVE_TTL
-                    pipe.eval(WRITE, 2, *keys, self._max_events, ttl, *named, *fields)
+                    pipe.eval(WRITE, 2, *keys, *self._bounds, ttl, *named, *fields)
             for subject in ended:
                 if subject.startswith((THREAD, FRAMES)):
                     pipe.delete(stream_key(subject), state_key(subject))
@@ -386,9 +401,11 @@ def _text(value: str) -> bytes:
 
 
 @asynccontextmanager
-async def open_publisher(redis: "Redis", owner: Owner, *, max_events: int, ttl: int) -> AsyncGenerator[Publisher]:
+async def open_publisher(
+    redis: "Redis", owner: Owner, *, max_events: int, max_bytes: int, ttl: int
+) -> AsyncGenerator[Publisher]:
     """Run a publisher for as long as the block lasts, and write what is left at its end."""
-    publisher = Publisher(redis, max_events=max_events, ttl=ttl)
+    publisher = Publisher(redis, max_events=max_events, max_bytes=max_bytes, ttl=ttl)
     async with owner.keeping(publisher.run(), name="publisher"):
         yield publisher
         await asyncio.wait_for(publisher.flush(), 5)
