@@ -71,6 +71,12 @@ def env(
 
 
 @app.command()
+def check(config: Config = None) -> None:
+    """Import every graph that is to be served, and build it once. Needs no engines."""
+    run("durathread.checking", DURATHREAD_CONFIG=config)
+
+
+@app.command()
 def api(config: Config = None, host: Host = None, port: Port = None) -> None:
     """Run the API. Engines and settings come from environment variables."""
     run("durathread.api.serve", DURATHREAD_CONFIG=config, DURATHREAD_HOST=host, DURATHREAD_PORT=port)

@@ -36,6 +36,8 @@ Graph = Pregel[Any, Any, Any, Any]
 # The namespace that SDK clients know the ids of system assistants by; not one of the RFC's.
 SYSTEM_NAMESPACE = UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 DEFAULT_NAME = "LangGraph"
+# The config of each graph's own assistant, as a JSON object. Not a setting like others: `env` of langgraph.json may hold it.
+CONFIGS = "LANGGRAPH_CONFIG"
 JAVASCRIPT = (".ts", ".tsx", ".mts", ".cts", ".js", ".jsx", ".mjs", ".cjs")
 
 
@@ -60,6 +62,7 @@ class Graphs:
     def __init__(self, sources: dict[str, Source], config: dict[str, Any], folder: Path, *, api_url: str = "") -> None:
         """Hold what `load` has read."""
         self._api_url = api_url
+        self._configs = dict[str, dict[str, Any]]()
         self._warned = set[str]()
         self._sources = sources
         self.config = config
@@ -84,7 +87,9 @@ class Graphs:
         sources = {
             graph_id: _load_source(graph_id, spec, folder) for graph_id, spec in cast(dict[str, Any], named).items()
         }
-        return cls(sources, config, folder, api_url=api_url)
+        found = cls(sources, config, folder, api_url=api_url)
+        found._configs = _assistant_configs(os.environ.get(CONFIGS, ""))
+        return found
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the ids of the graphs."""
@@ -101,6 +106,10 @@ class Graphs:
             ConfigError: it cannot be imported; says which, and why.
         """
         return _variable(path, self.folder, what=what)
+
+    def assistant_config(self, graph_id: str) -> dict[str, Any]:
+        """Return the config of the assistant that a graph has by itself."""
+        return self._configs.get(graph_id, {})
 
     def description(self, graph_id: str) -> str | None:
         """Return the description that langgraph.json gives."""
@@ -133,7 +142,9 @@ class Graphs:
         """
         source = self._sources.get(graph_id)
         if source is None:
-            raise NotFound(f"Graph '{graph_id}' not found. Available graphs: {', '.join(self._sources)}")
+            raise NotFound(
+                f"Graph '{graph_id}' not found: it is not in langgraph.json. Graphs: {', '.join(self._sources)}"
+            )
         async with AsyncExitStack() as stack:
             config = for_factory(self.config_of(config, executes=why == "threads.create_run"))
             graph = await _build(source, Access(why, config, context, store), stack)
@@ -205,6 +216,16 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ConfigError(f"{path} must hold a JSON object.")
     return cast(dict[str, Any], config)
+
+
+def _assistant_configs(text: str) -> dict[str, dict[str, Any]]:
+    try:
+        found = orjson.loads(text or "{}")
+    except orjson.JSONDecodeError as error:
+        raise ConfigError(f"{CONFIGS} is not JSON: {error}") from error
+    if not isinstance(found, dict) or not all(isinstance(each, dict) for each in cast(dict[str, Any], found).values()):
+        raise ConfigError(f'{CONFIGS} must be an object of configs by graph: {{"graph": {{"configurable": {{}}}}}}.')
+    return cast(dict[str, dict[str, Any]], found)
 
 
 def _apply_env(env: object, folder: Path) -> None:

@@ -29,4 +29,5 @@ async def register(pool: Pool, graphs: Graphs, names: Mapping[str, str]) -> None
                 graph_id=graph_id,
                 name=name,
                 description=graphs.description(graph_id),
+                config=graphs.assistant_config(graph_id),
             )

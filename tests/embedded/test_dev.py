@@ -1,6 +1,7 @@
 """`durathread dev`, as people run it: in a process of its own, ended by Ctrl-C or worse."""
 
 import asyncio
+import json
 import signal
 import socket
 import sys
@@ -239,14 +240,40 @@ async def test_two_that_start_in_the_same_second_both_come_up(tmp_path: Path) ->
 
 
 async def test_a_graph_that_cannot_be_loaded_is_named_and_ends_it(tmp_path: Path) -> None:
-    config = tmp_path / "langgraph.json"
-    config.write_text('{"graphs": {"agent": "./nowhere.py:graph"}, "dependencies": ["."]}')
-    async with started(tmp_path, "--ephemeral", "--config", str(config)) as server:
-        assert await server.process.wait() == 1
-        text = server.text()
-    assert "did not start (exit code 1)" in text
-    assert "nowhere.py" in text
-    assert "Traceback" not in text
+    """Before anything is started; in the words of whoever wrote it, if it is an exception in what it imports."""
+    graph = "from langgraph.graph import START, MessagesState, StateGraph\nimport helper\n"
+    (tmp_path / "agent.py").write_text(graph + "graph = StateGraph(MessagesState)\n")
+    (tmp_path / "helper.py").write_text("def key():\n    return {}['OPENAI_API_KEY']\n\nKEY = key()\n")
+    helper = tmp_path / "helper.py"
+    lines = [f'  File "{helper}", line 4, in <module>', f'  File "{helper}", line 2, in key']
+    for target, words in {
+        "./nowhere.py:graph": [f"FileNotFoundError: {tmp_path}/nowhere.py does not exist"],
+        "./agent.ts:graph": ["JavaScript graphs are not served, only those in Python."],
+        "agent.py": ["is not of the form './file.py:variable'"],
+        "./agent.py:graph": ["failed to import: KeyError: 'OPENAI_API_KEY'", *lines],
+        "no.such.module:graph": ["ModuleNotFoundError: No module named 'no'"],
+    }.items():
+        (tmp_path / "langgraph.json").write_text(json.dumps({"graphs": {"agent": target}, "dependencies": ["."]}))
+        async with started(tmp_path, "--ephemeral", "--config", str(tmp_path / "langgraph.json")) as server:
+            assert await server.process.wait() == 1
+            text = server.text()
+        assert text.startswith("Error: ")
+        assert "Graph 'agent'" in text
+        assert all(each in text for each in words), text
+        assert "✓" not in text
+        assert "Traceback" not in text
+    helper.write_text("")
+    (tmp_path / "langgraph.json").write_text(json.dumps({"graphs": {"agent": "./agent.py:agent"}}))
+    code, _, err = await checked(tmp_path)
+    assert (code, err) == (1, "Error: Graph 'agent': ./agent.py has no variable 'agent'.\n")
+    (tmp_path / "langgraph.json").write_text(json.dumps({"graphs": {"agent": "./agent.py:graph"}}))
+    assert (await checked(tmp_path))[0] == 0
+
+
+async def checked(folder: Path) -> tuple[int | None, str, str]:
+    process = await asyncio.create_subprocess_exec(COMMAND, "check", cwd=folder, stdout=PIPE, stderr=PIPE)
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
 
 
 LOCAL = ("http://localhost:3000", "http://127.0.0.1:5173", "http://[::1]:80", "https://smith.langchain.com")

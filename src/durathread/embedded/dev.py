@@ -17,7 +17,7 @@ from durathread.embedded.engines import Engines, describe, running, start_togeth
 from durathread.embedded.folder import Folder
 from durathread.embedded.neighbourhood import closed, opens_to_all
 from durathread.embedded.ports import free_port, is_free
-from durathread.embedded.roles import Api, Role, Worker, environment
+from durathread.embedded.roles import Api, Check, Role, Worker, environment, own_environment
 from durathread.embedded.supervisor import supervised
 from durathread.embedded.temporal import Temporal
 from durathread.embedded.terminal import Terminal
@@ -99,6 +99,11 @@ class Dev:
             temporal_port=free_port(TEMPORAL_PORT),
             ui_port=free_port(UI_PORT) if self.options.has_ui else None,
         )
+        looking = Check(engines, "check", terminal=self.terminal, variables=own_environment(self.options.config))
+        self.children.append(looking)
+        await looking.look()
+        self.children.remove(looking)
+        self._started(looking)
         self.children += [engines.postgres, engines.valkey, engines.temporal]
         async with running(engines, on_ready=self._started):
             self._name_ports(engines.temporal)

@@ -11,8 +11,10 @@ from durathread.embedded.child import TAIL_LINES, Child
 from durathread.embedded.engines import Engines
 from durathread.embedded.http import get
 from durathread.embedded.terminal import Terminal
+from durathread.errors import ConfigError, EngineError
 
-LABELS = {"migrate": "The migration", "api": "The API", "worker": "The worker"}
+ERROR = "Error: "
+LABELS = {"check": "What is served", "migrate": "The migration", "api": "The API", "worker": "The worker"}
 STEP_GRACE = 5
 """Seconds that a step may go on after Ctrl-C. It is repeated at the next start, so waiting long buys little."""
 
@@ -103,6 +105,27 @@ class Role(Child):
             self.terminal.echo(self.name, text)
 
 
+class Check(Role):
+    """A look at what is to be served, before anything else starts."""
+
+    async def look(self) -> None:
+        """Wait until it has imported and built every graph.
+
+        Raises:
+            ConfigError: one cannot be served; says which, and why.
+        """
+        try:
+            await self.start()
+        except EngineError:
+            said = "\n".join(self._lines)
+            before, _, why = said.rpartition("\n" + ERROR) if "\n" + ERROR in said else said.partition(ERROR)
+            raise ConfigError(why or before) from None
+        finally:
+            await self.stop()
+        # The worker says it all again.
+        self._lines.clear()
+
+
 class Api(Role):
     """The API."""
 
@@ -123,6 +146,11 @@ class Worker(Role):
         """Say whether it polls its task queue."""
         queue = self._variables.get("DURATHREAD_TASK_QUEUE") or await self.engines.postgres.task_queue()
         return await self.engines.temporal.has_worker(queue) and self.pid is not None
+
+
+def own_environment(config: Path) -> dict[str, str]:
+    """Make up the environment of what needs no engines."""
+    return {**os.environ, "DURATHREAD_CONFIG": str(config.resolve()), "PYTHONUNBUFFERED": "1"}
 
 
 def environment(engines: Engines, config: Path, *, host: str, port: int) -> dict[str, str]:

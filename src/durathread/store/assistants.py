@@ -20,10 +20,15 @@ COLUMNS: LiteralString = (
 GET: LiteralString = f"SELECT {COLUMNS} FROM assistant WHERE assistant_id = %(id)s AND {SHOWN}"
 LOCK: LiteralString = f"{GET} FOR UPDATE"
 UPSERT_SYSTEM = """
-INSERT INTO assistant (assistant_id, graph_id, name, description, metadata)
-VALUES (%(id)s, %(graph)s, %(name)s, %(description)s, '{"created_by": "system"}')
-ON CONFLICT (assistant_id) DO UPDATE SET name = EXCLUDED.name, description = EXCLUDED.description
+INSERT INTO assistant (assistant_id, graph_id, name, description, config, metadata)
+VALUES (%(id)s, %(graph)s, %(name)s, %(description)s, %(config)s, '{"created_by": "system"}')
+ON CONFLICT (assistant_id) DO UPDATE SET name = EXCLUDED.name, description = EXCLUDED.description,
+    config = CASE assistant.version WHEN 1 THEN EXCLUDED.config ELSE assistant.config END
 WHERE (assistant.name, assistant.description) IS DISTINCT FROM (EXCLUDED.name, EXCLUDED.description)
+   OR (assistant.version = 1 AND assistant.config <> EXCLUDED.config)
+"""
+FIRST_CONFIG = """
+UPDATE assistant_version SET config = %(config)s WHERE assistant_id = %(id)s AND version = 1 AND config <> %(config)s
 """
 INSERT: LiteralString = f"""
 INSERT INTO assistant (assistant_id, graph_id, name, description, config, context, metadata)
@@ -89,12 +94,19 @@ async def lock(conn: Connection, assistant_id: UUID, *, only: Filter | None = No
 
 
 async def upsert_system(
-    conn: Connection, assistant_id: UUID, *, graph_id: str, name: str, description: str | None
+    conn: Connection, assistant_id: UUID, *, graph_id: str, name: str, description: str | None, config: JsonObject
 ) -> None:
-    """Create the assistant that a graph has by itself, or bring its name and description up to date."""
-    args = {"id": assistant_id, "graph": graph_id, "name": name, "description": description}
+    """Create the assistant that a graph has by itself, or bring it up to date; its config, as long as nobody has revised it."""
+    args = {
+        "id": assistant_id,
+        "graph": graph_id,
+        "name": name,
+        "description": description,
+        "config": Jsonb(config),
+    }
     await conn.execute(UPSERT_SYSTEM, args)
     await conn.execute(RECORD_VERSION, args)
+    await conn.execute(FIRST_CONFIG, args)
 
 
 async def insert(
