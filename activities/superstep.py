@@ -298,11 +298,13 @@ async def _chunks(
     root = str(run.run_id)
     async for event in graph.astream_events(given, config, version="v2", **options):
         if event["event"] != "on_chain_stream" or event["run_id"] != root:
-            emitter.raw_event(ids.named(cast(dict[str, Any], event)))
+            if (shown := await transformed.event(ids.named(cast(dict[str, Any], event)))) is not None:
+                emitter.raw_event(shown)
             await emitter.room()
             continue
         namespace, mode, data = _split(cast(Any, event["data"]).get("chunk"), subgraphs=options["subgraphs"])
-        emitter.raw_chunk(cast(dict[str, Any], event), namespace, mode, data)
+        if (seen := await transformed.raw(mode, data)) is not None:
+            emitter.raw_chunk(cast(dict[str, Any], event), namespace, mode, *seen)
         yield namespace, mode, data
 
 

@@ -9,6 +9,7 @@ from langchain_core.messages import AIMessageChunk, BaseMessage
 
 from durathread.activities.messages import Messages, Namespace
 from durathread.activities.model_calls import PREFIX, ModelCalls
+from durathread.activities.redaction import redacted, redacted_event
 from durathread.activities.rewriting import Rewriting
 from durathread.activities.transformers import Pipeline
 from durathread.records import JsonObject
@@ -42,7 +43,9 @@ class Transformed:
         if mode == "messages":
             return await self._message(self._pipeline, namespace, *cast(tuple[BaseMessage, JsonObject], data))
         if repeats and (mode != "values" or self._pipeline.values is not None):
-            return [(namespace, mode, self._known(data) if mode == "values" else self._state(mode, data))]
+            if mode == "values":
+                return [(namespace, mode, self._known(data))]
+            return [(namespace, mode, self._state(mode, await redacted(self._pipeline, mode, data)))]
         shown: list[Chunk] = []
         if mode == "tasks" and "result" in data:
             self._messages.close(namespace, data)
@@ -53,10 +56,27 @@ class Transformed:
         shown += _channels(pushed)
         if mode == "tasks":
             # Taken out by transformers that follow subgraphs, as LangGraph's own do. Clients follow them too.
-            shown.append((namespace, mode, data if event is None else event["params"]["data"]))
+            left = data if event is None else event["params"]["data"]
+            shown.append((namespace, mode, await redacted(self._pipeline, mode, left)))
         elif event is not None:
-            shown.append((namespace, mode, self._state(mode, event["params"]["data"]) if not namespace else data))
+            left = await redacted(self._pipeline, mode, event["params"]["data"])
+            shown.append((namespace, mode, left if namespace else self._state(mode, left)))
         return shown
+
+    async def event(self, event: JsonObject) -> JsonObject | None:
+        """Return what is to be shown of an event of LangChain, or None."""
+        return event if self._pipeline is None else await redacted_event(self._pipeline, event)
+
+    async def raw(self, mode: str, data: Any) -> tuple[Any] | None:
+        """Return what is to be shown of a chunk as LangChain's events have it, or None."""
+        if self._pipeline is None:
+            return (data,)
+        if mode in ("messages", "custom"):
+            # It passes the transformers later, and may be taken out.
+            return None
+        if mode == "values":
+            return ((await redacted(self._pipeline, "tasks", {mode: data}))[mode],)
+        return (await redacted(self._pipeline, mode, data),)
 
     async def pause(self) -> list[Chunk]:
         """End a step that others follow."""

@@ -32,6 +32,8 @@ class Pipeline:
 
     def __init__(self, factories: Sequence[Factory]) -> None:
         """Build the transformers."""
+        self._factories = factories
+        self._aside: Pipeline | None = None
         self._mux = StreamMux(factories=[SubgraphTransformer, *factories], is_async=True)
         self._log: Any = self._mux._events  # pyright: ignore[reportPrivateUsage]
         # A log keeps what happens from its first reader on.
@@ -45,6 +47,13 @@ class Pipeline:
         """What the transformers want to see."""
         transformers = self._mux._transformers  # pyright: ignore[reportPrivateUsage]
         return {mode for transformer in transformers for mode in transformer.required_stream_modes}
+
+    @property
+    def aside(self) -> "Pipeline":
+        """Transformers of the same kind, for what these must not count."""
+        if self._aside is None:
+            self._aside = Pipeline(self._factories)
+        return self._aside
 
     async def push(
         self, method: str, namespace: Sequence[str], data: Any, *, interrupts: tuple[Any, ...] = ()

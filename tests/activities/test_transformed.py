@@ -7,6 +7,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import PIIMiddleware
 from langchain_core.messages import AIMessageChunk
+from langgraph.graph import START, MessagesState, StateGraph
 
 from durathread.activities.model_calls import ModelCalls
 from durathread.activities.transformed import Transformed
@@ -52,6 +53,31 @@ async def test_an_address_that_is_kept_private_is_seen_by_no_client(pool: Pool, 
     shown = [data for name, data in thread.shown if name == "values"] + data_of(thread, "values")
     assert b"ann@example.org" not in orjson.dumps(shown)
     assert shown[-1]["messages"][-1]["content"] == said
+
+
+@pytest.mark.parametrize("mode", ["updates", "tasks", "debug", "events", "checkpoints", "messages", "tools", "custom"])
+async def test_what_is_kept_private_is_kept_private_in_every_mode(pool: Pool, mode: str) -> None:
+    """Alone, and beside all others."""
+    for graph in (transforming.private, nested(transforming.private)):
+        for modes in ([mode], ["values", "updates", "tasks", "debug", "events", "checkpoints", "messages"]):
+            thread = Thread(pool)
+            words = f"{LONG} ask ann@example.org now"
+            outcome = await thread.stepped(
+                cast(Graph, graph), asked(words), stream_mode=modes, subgraphs=True, watched=True
+            )
+            assert outcome.status == "success"
+            said = orjson.dumps([thread.shown, thread.frames], default=str)
+            assert b"ann@" not in said
+            if mode in ("updates", "tasks", "debug", "events", "checkpoints"):
+                assert MARK.encode() in said
+
+
+def nested(graph: Any) -> Any:
+    """Put an agent into a graph of one node."""
+    builder = StateGraph(MessagesState)
+    builder.add_node("agent", graph)
+    builder.add_edge(START, "agent")
+    return builder.compile(transformers=graph.stream_transformers)
 
 
 async def test_each_message_is_finished_once_with_its_usage(pool: Pool) -> None:

@@ -83,18 +83,17 @@ async def test_a_graph_that_is_gone_is_named_wherever_it_is_needed(
 async def reads(client: LangGraphClient, thread_id: str, assistant: str) -> None:
     """Look at a thread and an assistant of the graph."""
     for work in (
-        client.threads.get_state(thread_id),
-        client.threads.get_history(thread_id),
-        client.threads.update_state(thread_id, {"log": ["more"]}),
+        lambda: client.threads.get_state(thread_id),
+        lambda: client.threads.get_history(thread_id),
+        lambda: client.threads.update_state(thread_id, {"log": ["more"]}),
+        lambda: client.assistants.get_graph(assistant),
+        lambda: client.assistants.get_schemas(assistant),
+        lambda: client.runs.create(thread_id, assistant, input={}),
     ):
-        assert await refusal(work) == GONE
-    gone = f"Graph 'old' of assistant '{assistant}' not found. Graphs: new"
-    for work in (
-        client.assistants.get_graph(assistant),
-        client.assistants.get_schemas(assistant),
-        client.runs.create(thread_id, assistant, input={}),
-    ):
-        assert await refusal(work) == gone
+        said = await refusal(work())
+        assert said.startswith("Graph 'old' ")
+        assert "not found" in said
+        assert said.endswith("Graphs: new")
     # What is stored of both is shown.
     assert (await client.assistants.get(assistant))["graph_id"] == "old"
     assert (await client.threads.get(thread_id))["values"] is not None
