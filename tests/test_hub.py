@@ -59,7 +59,7 @@ class Losing:
             await asyncio.get_running_loop().create_future()
         return []
 
-    xrange = zrangebyscore = execute = lose
+    zrangebyscore = execute = lose
 
     def pipeline(self, **_: Any) -> Self:
         return self
