@@ -242,7 +242,8 @@ async def test_two_that_start_in_the_same_second_both_come_up(tmp_path: Path) ->
 async def test_a_graph_that_cannot_be_loaded_is_named_and_ends_it(tmp_path: Path) -> None:
     """Before anything is started; in the words of whoever wrote it, if it is an exception in what it imports."""
     graph = "from langgraph.graph import START, MessagesState, StateGraph\nimport helper\n"
-    (tmp_path / "agent.py").write_text(graph + "graph = StateGraph(MessagesState)\n")
+    node = '.add_node("a", lambda state: {}).add_edge(START, "a")'
+    (tmp_path / "agent.py").write_text(f"{graph}graph = StateGraph(MessagesState){node}\n")
     (tmp_path / "helper.py").write_text("def key():\n    return {}['OPENAI_API_KEY']\n\nKEY = key()\n")
     helper = tmp_path / "helper.py"
     lines = [f'  File "{helper}", line 4, in <module>', f'  File "{helper}", line 2, in key']
