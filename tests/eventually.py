@@ -9,7 +9,7 @@ T = TypeVar("T")
 PAUSE = 0.02
 
 
-async def eventually(check: Callable[[], Awaitable[T]], *, timeout: float = 30.0, what: str = "") -> T:  # noqa: ASYNC109
+async def eventually(check: Callable[[], Awaitable[T]], *, timeout: float = 60.0, what: str = "") -> T:  # noqa: ASYNC109
     """Repeat a check until what it returns is true, and return that.
 
     Raises:

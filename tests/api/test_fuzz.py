@@ -62,8 +62,18 @@ async def test_no_request_breaks_the_server_or_surprises_a_reader_of_its_descrip
     arguments = [
         *("run", f"{server.url}/openapi.json"),
         *("--checks", CHECKS, "--phases", phases, "--max-examples", examples, "--seed", "7"),
-        *("--exclude-path-regex", ENDLESS, "--request-timeout", "20", "--no-color", "--warnings", "off"),
-        *("--continue-on-failure", "--generation-database", "none", "--report-json-path", str(report)),
+        *("--exclude-path-regex", ENDLESS, "--request-timeout", "60", "--no-color", "--warnings", "off"),
+        *(
+            "--continue-on-failure",
+            "--wait-for-schema",
+            "60",
+            "--suppress-health-check",
+            "too_slow",
+            "--generation-database",
+            "none",
+            "--report-json-path",
+            str(report),
+        ),
         *("--include-path-regex", f"^{resource}"),
     ]
     program = "from schemathesis.cli import schemathesis; schemathesis()"

@@ -324,7 +324,7 @@ async def test_a_quiet_stream_beats(server: Stack, thread: str) -> None:
         http.stream("GET", f"/threads/{thread}/stream") as response,
     ):
         assert response.headers["content-type"].startswith("text/event-stream")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await anext(response.aiter_lines()) == ": heartbeat"
 
 
