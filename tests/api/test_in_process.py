@@ -51,7 +51,7 @@ def an_app() -> Starlette:
     app = Starlette(
         routes=[Route("/who/{name}", who), Route("/noauth/who/{name}", who), Mount("/sub", routes=[Route("/ok", who)])]
     )
-    app.add_middleware(Authentication, authority=Authority(an_auth()))
+    app.add_middleware(Authentication, authority=Authority(an_auth()), recheck=60)
     return app
 
 

@@ -23,5 +23,7 @@ async def make_plugin(engine_set: Engines, database: str) -> MakePlugin:
     async with open_pool(database, size=2) as pool, connection(pool) as conn:
         for name in ("agent", "plans"):
             found = system_assistant_id(name)
-            await assistants.upsert_system(conn, found, graph_id=name, name=name, description=graphs.description(name))
+            await assistants.upsert_system(
+                conn, found, graph_id=name, name=name, description=graphs.description(name), config={}
+            )
     return lambda: DurathreadPlugin(settings, graphs=graphs)
