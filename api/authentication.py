@@ -9,6 +9,7 @@ import orjson
 import structlog
 from fastapi import routing
 from starlette.authentication import AuthCredentials, UnauthenticatedUser
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -21,15 +22,22 @@ from durathread.api.authorization import ANYBODY, KEY, Caller
 from durathread.api.bodies import read_json
 from durathread.api.custom import owner
 from durathread.api.entrance import route_path
+from durathread.api.envelopes import Refused, failed
 from durathread.api.errors import problem
 from durathread.api.in_process import is_in_process
+from durathread.api.revocation import KEY as KEY_OF_REVOCATION
+from durathread.api.revocation import Revocation
 from durathread.errors import Error, Invalid
 from durathread.users import User
 
 log = structlog.get_logger()
 
-REFUSALS = (401, 403)
-STARTS = ("http.response.start", "websocket.accept")
+# What a handler says to nobody in particular: it, or whom it asks, has no time.
+PASSING = (408, 429)
+REFUSED = "Unauthorized"
+# Where events and errors are those of the streaming protocol.
+PROTOCOL = "/stream/events"
+ERROR = {"error": REFUSED, "message": REFUSED}
 # What everybody may ask: no resource is behind these.
 PUBLIC = frozenset({"/", "/ok", "/ready", "/info", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
 
@@ -100,23 +108,27 @@ class Lasting:
         self._connection = connection
         self._user = user
         self._every = every
-        self._revoked = False
-        self._started = False
+        self._revocation = Revocation()
+        self._answer = _Answer()
 
     async def hold(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Let an app answer, and end its answer when the sender is refused."""
         serving = asyncio.current_task()
         assert serving is not None
+        scope[KEY_OF_REVOCATION] = self._revocation
         watch = _Alarm(self._every, lambda: self._watch(serving))
 
         async def sent(message: Message) -> None:
-            self._started = self._started or message["type"] in STARTS
             await send(message)
+            self._answer.note(message)
+            if self._answer.ended:
+                # What is done afterwards is nobody's any more.
+                watch.stop()
 
         try:
             await app(scope, receive, sent)
         except asyncio.CancelledError:
-            if not self._revoked:
+            if not self._revocation.happened:
                 raise
             serving.uncancel()
             await self._end(scope, receive, send)
@@ -126,7 +138,7 @@ class Lasting:
     async def _watch(self, serving: asyncio.Task[Any]) -> None:
         while True:
             if not await self._is_welcome():
-                self._revoked = True
+                self._revocation.happened = True
                 serving.cancel()
                 return
             await asyncio.sleep(self._every)
@@ -136,7 +148,7 @@ class Lasting:
             now = await authenticate(self._authority, self._connection)
         except HTTPException as error:
             # Whoever knows users may be away for a while: that says nothing of this one.
-            return error.status_code not in REFUSALS
+            return error.status_code >= 500 or error.status_code in PASSING
         except Error:
             return True
         return now.identity == self._user.identity
@@ -145,10 +157,39 @@ class Lasting:
         log.info("Who has sent a request is not welcome any more", path=scope["path"], user=self._user.identity)
         if scope["type"] == "websocket":
             await WebSocketClose(4401, "Unauthorized")(scope, receive, send)
-        elif self._started:
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        else:
-            await problem(401, "Unauthorized")(scope, receive, send)
+        elif not self._answer.started:
+            await problem(401, REFUSED)(scope, receive, send)
+        elif not self._answer.ended:
+            last = self._answer.refusal(route_path(scope))
+            await send({"type": "http.response.body", "body": last, "more_body": False})
+
+
+class _Answer:
+    """What has been sent of an answer, and how it ends when the rest is not for its client any more."""
+
+    def __init__(self) -> None:
+        self.started = self.ended = False
+        self._headers = Headers()
+        self._is_blank = True
+
+    def note(self, message: Message) -> None:
+        """Look at what has been sent."""
+        if message["type"] == "http.response.start":
+            self.started, self._headers = True, Headers(raw=list(message.get("headers", ())))
+        elif message["type"] == "http.response.body":
+            self._is_blank = self._is_blank and not message.get("body", b"").strip()
+            self.ended = not message.get("more_body", False)
+
+    def refusal(self, path: str) -> bytes:
+        """Return what tells a client that this is not the end of what it asked for."""
+        kind = self._headers.get("content-type", "").partition(";")[0]
+        if "content-length" in self._headers:
+            return b""
+        if kind == "text/event-stream":
+            said = failed(None, Refused("permission_denied", REFUSED)) if path.endswith(PROTOCOL) else ERROR
+            return b"event: error\r\ndata: %b\r\n\r\n" % orjson.dumps(said)
+        # Newlines, so far, that kept the connection alive.
+        return orjson.dumps({"__error__": ERROR}) if kind == "application/json" and self._is_blank else b""
 
 
 class _Alarm:

@@ -6,6 +6,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from durathread.api.errors import problem
+from durathread.api.revocation import is_revoked
 from durathread.errors import TooLarge
 
 STOPS = problem(503, "The server is stopping; try again.", {"Retry-After": "1", "Connection": "close"})
@@ -79,7 +80,8 @@ class Stopping:
         try:
             await self._app(scope, receive, noted)
         except asyncio.CancelledError:
-            if not begun:
+            # Who is refused now is told by who refused them.
+            if not begun and not is_revoked(scope):
                 await STOPS(scope, receive, send)
             raise
 

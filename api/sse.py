@@ -7,7 +7,9 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
+from durathread.api.revocation import is_revoked
 from durathread.encode import dumps
 from durathread.errors import Error
 from durathread.streams.events import END, Event
@@ -60,11 +62,7 @@ def event_stream(
         gone: called when the client leaves before the end.
     """
     parts = _beating(_parts(events, with_ids=with_ids, with_end=with_end))
-    return StreamingResponse(
-        parts if gone is None else _noticing(parts, gone),
-        media_type="text/event-stream",
-        headers={**HEADERS, **headers},
-    )
+    return Noticing(parts, gone=gone, media_type="text/event-stream", headers={**HEADERS, **headers})
 
 
 def padded_json(
@@ -83,9 +81,30 @@ def padded_json(
         finally:
             waiting.cancel()
 
-    return StreamingResponse(
-        body() if gone is None else _noticing(body(), gone), media_type="application/json", headers=dict(headers)
-    )
+    return Noticing(body(), gone=gone, media_type="application/json", headers=dict(headers))
+
+
+class Noticing(StreamingResponse):
+    """A response that says if nobody took the last of it, unless that is our doing."""
+
+    def __init__(self, parts: AsyncIterator[bytes], *, gone: Callable[[], None] | None, **options: Any) -> None:
+        """Take the parts, what to call when the client leaves before the last, and what Starlette's takes."""
+        super().__init__(self._passed(parts), **options)
+        self._gone = gone
+        self._is_finished = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if self._gone is not None and not self._is_finished and not is_revoked(scope):
+                self._gone()
+
+    async def _passed(self, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for part in parts:
+            yield part
+        self._is_finished = True
 
 
 async def _parts(events: AsyncIterator[Event], *, with_ids: bool, with_end: bool) -> AsyncGenerator[tuple[bytes, bool]]:
@@ -120,18 +139,6 @@ async def _beating(parts: AsyncIterator[tuple[bytes, bool]]) -> AsyncIterator[by
     finally:
         if coming is not None:
             coming.cancel()
-
-
-async def _noticing(parts: AsyncIterator[bytes], gone: Callable[[], None]) -> AsyncIterator[bytes]:
-    """Pass parts on, and say if nobody took the last."""
-    finished = False
-    try:
-        async for part in parts:
-            yield part
-        finished = True
-    finally:
-        if not finished:
-            gone()
 
 
 def last_event_id(request: Request) -> str | None:
