@@ -17,6 +17,9 @@ MOST_HEADERS = 64 * 1024
 # Seconds in which a request's head must be complete, and in which its body must bring so many bytes.
 PATIENCE = 15.0
 LEAST_BODY = 64 * 1024
+# Seconds in which a client must read so many bytes of an answer that waits for it.
+UNREAD = 300.0
+LEAST_READ = 64 * 1024
 REASONS = {408: "Request Timeout", 431: "Request Header Fields Too Large", 503: "Service Unavailable"}
 
 
@@ -28,12 +31,13 @@ class BoundedHttp(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         """Take what Uvicorn gives."""
         super().__init__(*args, **options)
-        self._awaited: Literal["head", "body"] | None = "head"
+        self._awaited: Literal["start", "head", "body"] | None = "start"
         # Bytes of the head: as they came, and as they were understood.
         self._came = self._understood = 0
         self._is_too_large = False
         self._received = self._received_before = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, unless there are too many."""
@@ -47,6 +51,7 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection."""
         self._rest()
+        self._stop_reading()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -54,8 +59,23 @@ class BoundedHttp(HttpToolsProtocol):
         self._received += len(data)
         self._came += len(data)
         super().data_received(data)
-        if self._awaited == "head" and self._came > MOST_HEADERS:
+        if self._is_left_alone():
+            # An empty line after an answer: Uvicorn takes it for a request, and no longer looks at the time.
+            self._awaited = "start"
+            self._came = len(data)
+            self._wait()
+        if self._awaited in ("start", "head") and self._came > MOST_HEADERS:
             self._refuse(431)
+
+    def pause_writing(self) -> None:
+        """Wait until the client has read of what it is sent."""
+        super().pause_writing()
+        self._wait_for_reader()
+
+    def resume_writing(self) -> None:
+        """Go on: it has."""
+        self._stop_reading()
+        super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be read."""
@@ -67,6 +87,7 @@ class BoundedHttp(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over."""
         self._rest()
+        self._stop_reading()
         super().handle_websocket_upgrade()
 
     def on_message_begin(self) -> None:
@@ -115,6 +136,34 @@ class BoundedHttp(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
 
+    def _is_left_alone(self) -> bool:
+        """Whether nothing is read or answered, and no timer ends that."""
+        done = self._cycle is None or self._cycle.response_complete
+        idle = self._awaited is None and done and self.timeout_keep_alive_task is None
+        # Who speaks another protocol by now is not among them.
+        return idle and self in self.connections and not self.transport.is_closing()
+
+    def _wait_for_reader(self) -> None:
+        self._stop_reading()
+        unread = self.transport.get_write_buffer_size()
+        self._reading = self.loop.call_later(UNREAD, self._look_at_reader, unread)
+
+    def _stop_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+
+    def _look_at_reader(self, unread: int) -> None:
+        if unread - self.transport.get_write_buffer_size() >= LEAST_READ:
+            self._wait_for_reader()
+        else:
+            self.transport.abort()
+
+    @property
+    def _cycle(self) -> RequestResponseCycle | None:
+        """The request that came last: there is none before the first, whatever Uvicorn says of its type."""
+        return cast("RequestResponseCycle | None", self.cycle)
+
     def _look(self) -> None:
         came, self._received_before = self._received - self._received_before, self._received
         # Who does not read the body is then the app, not who sends it.
@@ -125,10 +174,12 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _refuse(self, status: int) -> None:
         self._rest()
-        # There is none before the first request, whatever Uvicorn says of its type.
-        cycle = cast("RequestResponseCycle | None", self.cycle)
+        cycle = self._cycle
         answers = cycle is not None and cycle.response_started and not cycle.response_complete
-        if not answers and not self.transport.is_closing():
+        is_answered = cycle is not None and cycle.response_complete and self._awaited == "body"
+        # Who has asked for nothing is told nothing: a client would take it for the answer to what it asks next.
+        is_unasked = status == 408 and self._awaited == "start"
+        if not (answers or is_answered or is_unasked or self.transport.is_closing()):
             reason = REASONS[status]
             body = f'{{"detail":"{reason}"}}'
             head = f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"

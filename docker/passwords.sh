@@ -1,5 +1,6 @@
 #!/bin/sh
-# Prints a password for each service of docker-compose.yml: docker/passwords.sh > .env
+# Prints a password for each service of docker-compose.yml:
+# test -e .env || (umask 077; docker/passwords.sh > .env)
 set -eu
 
 for name in POSTGRES DURATHREAD TEMPORAL VALKEY; do

@@ -203,3 +203,16 @@ def test_the_image_starts_nothing_from_a_checkout() -> None:
     last = (ROOT / "Dockerfile").read_text().split("FROM ")[-1]
     assert "python -m" not in last
     assert "/build" not in last.replace("--from=build", "")
+
+
+def test_passwords_are_written_once_for_their_owner_and_never_committed(tmp_path: Path) -> None:
+    section = (ROOT / "README.md").read_text().partition("\n## Deployment\n")[2]
+    command = next(line for line in section.splitlines() if "passwords.sh" in line)
+    command = command.replace("docker/passwords.sh", str(ROOT / "docker" / "passwords.sh"))
+    written = list[str]()
+    for _ in "12":
+        subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
+        written.append((tmp_path / ".env").read_text())
+    assert written[0] == written[1]
+    assert (tmp_path / ".env").stat().st_mode & 0o077 == 0
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()

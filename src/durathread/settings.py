@@ -166,7 +166,7 @@ class Settings(BaseSettings):
         default=4096,
         validation_alias=named("DURATHREAD_MAX_CONNECTIONS"),
         ge=1,
-        description="Connections that the API takes at once; more are answered 503.",
+        description="Connections that the API takes at once, those of probes included; more are answered 503.",
     )
     auth_recheck: float = Field(
         default=30,

@@ -1,8 +1,10 @@
 """What somebody can cost the server without a login: raw sockets, and nothing that they send is kept for long."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -35,6 +37,19 @@ async def answer_to(server: Stack, *parts: bytes) -> bytes:
         return b""
     finally:
         writer.close()
+
+
+async def streaming(server: Stack) -> asyncio.StreamWriter:
+    """Open a stream that does not end, and keeps its connection however long the machine stalls."""
+    reader, writer = await opened(server)
+    body = b'{"if_exists": "do_nothing", "thread_id": "%b"}' % str(uuid4()).encode()
+    thread_id = json.loads(body)["thread_id"].encode()
+    length = b"Content-Length: %d\r\n\r\n" % len(body)
+    writer.write(b"POST /threads HTTP/1.1\r\nHost: x\r\n" + length + body)
+    assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+    writer.write(b"GET /threads/%b/stream HTTP/1.1\r\nHost: x\r\n\r\n" % thread_id)
+    await reader.readuntil(b"text/event-stream")
+    return writer
 
 
 @pytest.fixture(scope="module")
@@ -84,22 +99,22 @@ async def test_a_request_that_does_not_come_is_not_waited_for(readme: Stack) -> 
     """All at once, as each takes its time."""
     began = time.monotonic()
     slow = [
-        [b""],
         [b"G"],
         [HEAD],
         [HEAD, b"X-Slow: a"],
         [b"POST /threads HTTP/1.1\r\nAuthorization: Bearer alice\r\nContent-Length: 10\r\n\r\n{"],
         [b"POST /threads HTTP/1.1\r\nAuthorization: Bearer alice\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{"],
     ]
-    answers = await asyncio.gather(*(answer_to(readme, *parts) for parts in slow))
+    silent, *answers = await asyncio.gather(answer_to(readme, b""), *(answer_to(readme, *parts) for parts in slow))
+    assert silent == b""
     assert {answer.split(b"\r\n")[0] for answer in answers} == {b"HTTP/1.1 408 Request Timeout"}
     assert time.monotonic() - began >= bounds.PATIENCE - 1
 
 
 async def test_there_is_a_bound_on_connections(small: Stack) -> None:
-    idle = [await opened(small) for _ in range(SHORT)]
+    busy = await asyncio.gather(*(streaming(small) for _ in range(SHORT)))
     assert (await answer_to(small, b"")).startswith(b"HTTP/1.1 503")
-    for _, writer in idle:
+    for writer in busy:
         writer.close()
 
     async def there_is_room() -> bool:
