@@ -9,9 +9,8 @@ from durathread.preparation import RunCreate
 from durathread.records import Run
 from durathread.store import runs
 from durathread.store.pool import Connection
+from durathread.users import CALLERS
 
-# Of a run's kwargs: the runs that wait for it, the one that began first.
-CALLERS = "callers"
 ADVICE = (
     "Give the inner run a thread of its own, or none (thread_id=None); to have it run afterwards, create it without waiting "
     "(runs.create)."

@@ -10,7 +10,7 @@ import structlog
 
 from durathread import dispatch
 from durathread.api.authorization import Caller
-from durathread.api.circles import CALLERS, callers, refuse_circle
+from durathread.api.circles import callers, refuse_circle
 from durathread.api.deps import Server
 from durathread.api.headers import forwarded
 from durathread.api.removal import remove
@@ -23,7 +23,7 @@ from durathread.store.admission import Action, Admission
 from durathread.store.filters import Filter
 from durathread.store.pool import Connection, connection, transaction
 from durathread.streams.marks import conclude
-from durathread.users import SECRET
+from durathread.users import CALLERS, SECRET
 from durathread.webhooks import require_secret
 from durathread.workflows.messages import RunRequest
 
@@ -66,11 +66,13 @@ async def launch(
     await server.require_temporal()
     allowed = named_by(caller, await allow(server, caller, body, thread_id=thread_id, given=given))
     async with transaction(server.pool) as conn:
-        if waits and (chain := await callers(conn, caller, body)):
-            if thread_id and allowed.new.strategy == "enqueue":
-                await refuse_circle(conn, chain, thread_id)
+        chain = await callers(conn, caller, body) if waits else []
+        if chain:
             allowed = replace(allowed, new=replace(allowed.new, kwargs={**allowed.new.kwargs, CALLERS: chain}))
         admitted = await admission.admit(conn, allowed.new, only=allowed.only)
+        # Afterwards: whoever may not use the thread is not told what works on it. The refusal takes the admission back.
+        if chain and thread_id and allowed.new.strategy == "enqueue":
+            await refuse_circle(conn, chain, thread_id)
         if thread_id and (missing := await missing_start(conn, allowed.new)):
             raise NotFound(f"Checkpoint {missing} not found")
     await deliver(server, admitted)

@@ -15,6 +15,8 @@ CREDENTIAL = re.compile(
 )
 # The key of a run's kwargs that holds what its webhooks are signed with.
 SECRET = "webhook_secret"
+# That which holds the runs that wait for it, the one that began first: they may be another user's.
+CALLERS = "callers"
 # What a user has, whatever `authenticate` said of it.
 KNOWN = ("identity", "display_name", "is_authenticated", "permissions")
 
@@ -128,11 +130,11 @@ def _cleaned(value: Any) -> Any:
 
 
 def without_user(kwargs: JsonObject) -> JsonObject:
-    """Leave out of a run's kwargs what `authenticate` said of its user, and what its webhooks are signed with.
+    """Leave out of a run's kwargs what `authenticate` said of its user, what its webhooks are signed with, and who waits for it.
 
     Not only that user sees the run.
     """
-    kwargs = {key: value for key, value in kwargs.items() if key != SECRET}
+    kwargs = {key: value for key, value in kwargs.items() if key not in (SECRET, CALLERS)}
     config: JsonObject = kwargs.get("config") or {}
     configurable: JsonObject = config.get("configurable") or {}
     if "langgraph_auth_user" not in configurable:

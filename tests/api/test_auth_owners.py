@@ -65,6 +65,32 @@ async def test_nobody_else_finds_it(alice: LangGraphClient, bob: LangGraphClient
     assert await alice.threads.count(metadata={"topic": "x"}) == 1
 
 
+async def test_nobody_is_told_what_works_on_anothers_thread(
+    alice: LangGraphClient, bob: LangGraphClient, thread_id: str
+) -> None:
+    """A run that would wait for itself is refused, and only who may use the thread learns so."""
+    run_id = await started(alice, thread_id)
+    path = f"/threads/{thread_id}/runs/wait"
+    plain: Any = {"assistant_id": "agent", "input": {"log": []}}
+    ways = [
+        (plain, {"x-durathread-run": run_id}),
+        ({**plain, "config": {"configurable": {"run_id": run_id}}}, {}),
+    ]
+    for body, headers in ways:
+        for client, status in ((alice, 409), (bob, 404)):
+            answer = await client.http.client.post(path, json=body, headers=headers)
+            assert (answer.status_code, run_id in answer.text) == (status, client is alice)
+    assert [run["run_id"] for run in await alice.runs.list(thread_id) if run["status"] != "success"] == [run_id]
+    own = await bob.threads.create()
+    answer = await bob.http.client.post(
+        f"/threads/{own['thread_id']}/runs/wait", json=plain, headers={"x-durathread-run": run_id}
+    )
+    assert answer.status_code == 200
+    assert run_id not in str(await bob.runs.list(own["thread_id"]))
+    await bob.threads.delete(own["thread_id"])
+    await alice.runs.cancel(thread_id, run_id, wait=True)
+
+
 THREAD_CALLS: dict[str, Callable[[LangGraphClient, str], Awaitable[Any]]] = {
     "get": lambda c, t: c.threads.get(t),
     "update": lambda c, t: c.threads.update(t, metadata={"topic": "stolen"}),
