@@ -13,28 +13,25 @@ MOST = 10
 
 
 class Brief(Generic[T]):
-    """An answer that is worked out at most so often a second, once for all who wait for it. A failure is not remembered."""
+    """An answer that is worked out at most so often a second, once for all who wait for it. So is a failure."""
 
     def __init__(self, ask: Callable[[], Awaitable[T]], *, most: int = MOST) -> None:
         """Take what works it out, and how often a second."""
         self._ask = ask
         self._asked = deque[float](maxlen=most)
         self._working: asyncio.Task[T] | None = None
-        self._known: list[T] = []
 
     async def get(self) -> T:
-        """Return the answer: of now, or of less than a second ago."""
+        """Return the answer, or raise the failure: of now, or of less than a second ago."""
         now = asyncio.get_running_loop().time()
-        if self._known and len(self._asked) == self._asked.maxlen and now - self._asked[0] < MOMENT:
-            return self._known[0]
-        if self._working is None or self._working.done():
+        has_time = len(self._asked) < (self._asked.maxlen or 0) or now - self._asked[0] >= MOMENT
+        last = self._working
+        if last is None or last.cancelled() or (last.done() and has_time):
             self._asked.append(now)
-            self._working = asyncio.create_task(self._work(), name="an answer for whoever asks")
+            self._working = last = asyncio.create_task(self._work(), name="an answer for whoever asks")
             # Also a failure that nobody waits for any more has been looked at.
-            self._working.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        return await asyncio.shield(self._working)
+            last.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        return await asyncio.shield(last)
 
     async def _work(self) -> T:
-        self._known = []
-        self._known = [await self._ask()]
-        return self._known[0]
+        return await self._ask()

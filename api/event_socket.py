@@ -26,7 +26,6 @@ from durathread.api.state_commands import current_namespaces, strings
 from durathread.api.subscriptions import Subscription, number
 from durathread.encode import dumps
 from durathread.errors import Error, Forbidden, Unavailable
-from durathread.http import Cors
 from durathread.records import JsonObject
 from durathread.streams.events import Event
 from durathread.streams.frames import seq_of, shown
@@ -55,9 +54,8 @@ async def talk(socket: WebSocket, thread_id: str, server: ServerDep, caller: Cal
     await socket.accept()
     try:
         found = parse_uuid(thread_id, "thread")
-        cors, origin = socket.app.state.cors, socket.headers.get("origin")
-        if not (may_call(cors, origin, host=socket.headers.get("host")) and may_act(cors, socket.headers)):
-            raise Forbidden(f"Origin {origin} may not call this server")
+        if not may_act(socket.app.state.cors, socket.headers):
+            raise Forbidden(f"Origin {socket.headers.get('origin')} may not call this server")
         await prepare(server, found, since=0, only=await caller.may_read(found))
     except Error as error:
         await socket.close(CODES + error.status, str(error)[:LONGEST_REASON])
@@ -243,8 +241,3 @@ class Conversation:
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
             await self._send(failed(None, Refused("unknown_error", reason)))
             await self._socket.close(GONE, reason)
-
-
-def may_call(cors: Cors, origin: str | None, *, host: str | None) -> bool:
-    """Say whether a page may open a socket at all; in the name of a browser's user, `may_act` says."""
-    return origin is None or cors.allows(origin) or origin.partition("://")[2] == host

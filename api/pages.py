@@ -1,10 +1,14 @@
 """Which pages may change something, or open a socket. A browser sends a user's cookies along, whichever page asks it to."""
 
+from urllib.parse import unquote_to_bytes
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from durathread.api.custom import is_custom
+from durathread.api.entrance import route_path
 from durathread.api.errors import problem
+from durathread.api.headers import SIGNED_IN
 from durathread.http import Cors
 
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -12,6 +16,18 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 CANCELS = b"cancel_on_disconnect"
 # What a browser adds by itself, besides cookies, once its user has signed in.
 AMBIENT_SCHEMES = ("basic", "digest", "negotiate", "ntlm")
+# What a proxy adds to whatever the browser of somebody who has signed in sends.
+AMBIENT = (
+    "cookie",
+    *SIGNED_IN,
+    "x-forwarded-user",
+    "x-forwarded-email",
+    "x-auth-request-user",
+    "remote-user",
+    "x-forwarded-client-cert",
+)
+# Whoever asks for these, a load balancer, asks an address.
+HEALTH = ("/ok", "/ready")
 # What only browsers say, and no page can make them say.
 OWN = ("same-origin", "none")
 PORTS = {"http": ":80", "https": ":443"}
@@ -41,14 +57,15 @@ class Hosts:
     """Refuses requests for names that are not served: a page may have its own name lead to this machine."""
 
     def __init__(self, app: ASGIApp, *, names: str) -> None:
-        """Wrap an app; `names` are separated by commas, and none means any."""
+        """Wrap an app; `names` are separated by commas, and none means any, as `*` does."""
         self._app = app
         self._names = {name.strip().lower() for name in names.split(",") if name.strip()}
+        self._any = not self._names or "*" in self._names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
         host = Headers(scope=scope).get("host") if scope["type"] != "lifespan" else None
-        if not self._names or host is None or host_name(host) in self._names:
+        if self._any or host is None or host_name(host) in self._names or _is_health(scope):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
@@ -85,8 +102,11 @@ def may_act(cors: Cors, headers: Headers) -> bool:
         return True
     if origin is None:
         # A page that hides where it is from, as a form in a frame may: at most of the same site.
-        return site != "cross-site" or not _is_ambient(headers)
+        return site != "cross-site" or (cors.allows_all and not _is_ambient(headers))
     if _is_same(origin, headers.get("host")):
+        return True
+    # Behind a proxy that asks for another name, and where a browser does not say more since there is no TLS.
+    if site is None and _is_same(origin, headers.get("x-forwarded-host")):
         return True
     return cors.names(origin) or (cors.allows(origin) and not _is_ambient(headers))
 
@@ -98,7 +118,11 @@ def host_name(host: str) -> str:
 
 
 def _changes(scope: Scope) -> bool:
-    return scope["method"] not in SAFE or CANCELS in scope.get("query_string", b"")
+    return scope["method"] not in SAFE or CANCELS in unquote_to_bytes(scope.get("query_string", b""))
+
+
+def _is_health(scope: Scope) -> bool:
+    return scope["type"] == "http" and scope["method"] in SAFE and route_path(scope) in HEALTH
 
 
 def _is_same(origin: str, host: str | None) -> bool:
@@ -108,4 +132,6 @@ def _is_same(origin: str, host: str | None) -> bool:
 
 
 def _is_ambient(headers: Headers) -> bool:
-    return "cookie" in headers or headers.get("authorization", "").lower().startswith(AMBIENT_SCHEMES)
+    return any(name in headers for name in AMBIENT) or headers.get("authorization", "").lower().startswith(
+        AMBIENT_SCHEMES
+    )

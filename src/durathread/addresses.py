@@ -30,6 +30,8 @@ COMPATIBLE = ip_network("::/96")
 ISATAP = (0x00005EFE, 0x02005EFE)
 # Translations and tunnels of which nobody can say where they end.
 TUNNELS = (ip_network("64:ff9b:1::/48"), ip_network("2001::/32"))
+# Of documentation: nobody's. Who can listen on these can listen on any (Linux: `ip_nonlocal_bind`).
+FOREIGN: dict[int, Address] = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
 
 NUMBER = r"(0[xX][0-9a-fA-F]*|[0-9]+)"
 NUMERIC = re.compile(rf"{NUMBER}(\.{NUMBER})*")
@@ -81,14 +83,35 @@ def kind_of(address: Address) -> Kind:
 
 
 def is_own(address: Address) -> bool:
-    """Say whether an address is one of this machine's: no other can be listened on."""
-    family = socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
+    """Say whether an address is one of this machine's: no other can be listened on, unless the machine allows it for all."""
+    foreign = FOREIGN[address.version]
+    return _can_listen(address) and (not _can_listen(foreign) or leads_here(address))
+
+
+def leads_here(address: Address) -> bool:
+    """Say whether what is sent to an address comes from it, too: nothing is sent to find out.
+
+    It does not know a second address of an interface, whose packets to itself come from the first.
+    """
     try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        with socket.socket(_family(address), socket.SOCK_DGRAM) as probe:
+            probe.connect((str(address), 9))
+            return ip_address(probe.getsockname()[0]) == address
+    except OSError:
+        return False
+
+
+def _can_listen(address: Address) -> bool:
+    try:
+        with socket.socket(_family(address), socket.SOCK_DGRAM) as probe:
             probe.bind((str(address), 0))
     except OSError:
         return False
     return True
+
+
+def _family(address: Address) -> socket.AddressFamily:
+    return socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
 
 
 def _wrapped(address: IPv6Address) -> Iterable[IPv4Address]:

@@ -40,7 +40,24 @@ async def test_a_flood_is_worked_out_a_few_times_a_second() -> None:
     assert counted.asked <= MOST * (1 + (clock.time() - began) / MOMENT)
 
 
-async def test_a_failure_is_not_remembered() -> None:
+async def test_a_flood_is_not_worked_out_more_often_because_it_fails() -> None:
+    asked = 0
+
+    async def ask() -> None:
+        nonlocal asked
+        asked += 1
+        raise ValueError("away")
+
+    brief = Brief(ask)
+    clock = asyncio.get_running_loop()
+    began = clock.time()
+    for _ in range(10_000):
+        with pytest.raises(ValueError, match="away"):
+            await brief.get()
+    assert asked <= MOST * (1 + (clock.time() - began) / MOMENT)
+
+
+async def test_who_asks_in_turn_is_told_when_it_is_there_again() -> None:
     answers = [ValueError("away"), "there"]
 
     async def ask() -> str:
@@ -49,8 +66,7 @@ async def test_a_failure_is_not_remembered() -> None:
             raise answer
         return answer
 
-    brief = Brief(ask, most=1)
+    brief = Brief(ask)
     with pytest.raises(ValueError, match="away"):
         await brief.get()
-    assert await brief.get() == "there"
     assert await brief.get() == "there"

@@ -316,6 +316,10 @@ def test_who_says_who_may_come_in_is_heard() -> None:
     assert set(closed({}, {"http": {"cors": {"allow_origins": ["*"]}}}, host="localhost")) == {
         "DURATHREAD_ALLOWED_HOSTS"
     }
+    aside = json.loads(closed({}, {"http": {"cors": {"max_age": 60}}}, host="localhost")["CORS_CONFIG"])
+    assert aside == {**json.loads(here["CORS_CONFIG"]), "max_age": 60}
+    for named in ({"allow_origins": []}, {"allow_origin_regex": ".*"}):
+        assert "CORS_CONFIG" not in closed({}, {"http": {"cors": named}}, host="localhost")
     said = {"CORS_ALLOW_ORIGINS": "*", "DURATHREAD_ALLOWED_HOSTS": "box"}
     assert closed(said, {}, host="127.0.0.1") == said
     assert "DURATHREAD_ALLOWED_HOSTS" not in closed({}, {}, host="0.0.0.0")

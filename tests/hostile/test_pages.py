@@ -3,10 +3,11 @@
 import httpx
 import pytest
 from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from durathread.api.pages import may_act
+from durathread.api.pages import Hosts, may_act
 from durathread.embedded.engines import Engines
 from durathread.embedded.http import get
 from durathread.http import Cors
@@ -40,16 +41,25 @@ TOKEN = {"authorization": "Bearer alice"}
         (ANY, {"origin": "https://other.server.example", "sec-fetch-site": "same-site", **COOKIE}, False),
         (ANY, {"sec-fetch-site": "cross-site", **COOKIE}, False),
         (ANY, {"sec-fetch-site": "cross-site"}, True),
+        (NAMED, {"sec-fetch-site": "cross-site"}, False),
+        # A proxy adds who has signed in, whichever page asks.
+        *((ANY, {"origin": EVIL, name: "alice"}, False) for name in ("x-forwarded-access-token", "x-forwarded-user")),
+        *((ANY, {"origin": EVIL, name: "alice"}, False) for name in ("remote-user", "x-forwarded-client-cert")),
+        (ANY, {"x-forwarded-user": "alice"}, True),
         # Its own pages, also after a proxy that asks for another name.
         (NOBODY, {"origin": "https://server.example", **COOKIE}, True),
         (NOBODY, {"origin": "https://SERVER.example:443", **COOKIE}, True),
         (NOBODY, {"origin": "https://server.example.evil", **COOKIE}, False),
         (NOBODY, {"origin": "https://outside.example", "sec-fetch-site": "same-origin", **COOKIE}, True),
         (NOBODY, {"sec-fetch-site": "none", **COOKIE}, True),
+        (NOBODY, {"origin": "http://agents.lan", "x-forwarded-host": "agents.lan", **COOKIE}, True),
+        (NOBODY, {"origin": EVIL, "x-forwarded-host": "agents.lan", **COOKIE}, False),
+        (NOBODY, {"origin": EVIL, "x-forwarded-host": "evil.example", "sec-fetch-site": "cross-site"}, False),
         # Those that are named.
         (NAMED, {"origin": APP, "sec-fetch-site": "cross-site", **COOKIE}, True),
         (PATTERN, {"origin": APP, **COOKIE}, True),
         (NAMED, {"origin": EVIL}, False),
+        (PATTERN, {"origin": "https://any.example.org"}, False),
         (NAMED, {"origin": f"{APP}.evil", **COOKIE}, False),
         (NAMED, {"origin": "null"}, False),
     ],
@@ -67,7 +77,31 @@ async def test_a_form_of_another_site_posts_nothing(readme: Stack, content_type:
         assert (await http.post("/threads", content=b"{}", headers={"sec-fetch-site": "cross-site"})).status_code == 403
         assert (await http.post("/threads", content=b"{}", headers={"origin": readme.url})).status_code == 200
         gone = f"/threads/{'0' * 8}-0000-7000-8000-{'0' * 12}/runs/x/join?cancel_on_disconnect=true"
-        assert (await http.get(gone, headers={"origin": EVIL})).status_code == 403
+        for spelled in (gone, gone.replace("cancel_on", "cancel%5Fon"), gone.replace("disconnect", "d%69sconnect")):
+            assert (await http.get(spelled, headers={"origin": EVIL})).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("names", "host", "path", "status"),
+    [
+        ("", "any.example", "/info", 200),
+        ("*", "any.example", "/info", 200),
+        ("api.example, *", "any.example", "/info", 200),
+        ("api.example", "API.example:8123", "/info", 200),
+        ("api.example", "10.1.2.3:8123", "/info", 403),
+        ("api.example", "10.1.2.3:8123", "/metrics", 403),
+        ("api.example", "10.1.2.3:8123", "/ok", 200),
+        ("api.example", "10.1.2.3:8123", "/ready", 200),
+    ],
+)
+async def test_only_names_that_are_served_are_answered_and_probes(
+    names: str, host: str, path: str, status: int
+) -> None:
+    transport = httpx.ASGITransport(Hosts(PlainTextResponse("served"), names=names))
+    async with httpx.AsyncClient(transport=transport, base_url="http://x") as http:
+        assert (await http.get(path, headers={"host": host})).status_code == status
+        if path in ("/ok", "/ready") and names == "api.example":
+            assert (await http.post(path, headers={"host": host})).status_code == 403
 
 
 async def test_a_socket_of_another_site_with_a_cookie_is_closed(readme: Stack) -> None:

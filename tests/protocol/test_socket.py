@@ -16,8 +16,7 @@ from structlog.testing import capture_logs
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError
 
-from durathread.api.event_socket import Conversation, may_call
-from durathread.http import Cors
+from durathread.api.event_socket import Conversation
 from tests.protocol.support import ALL, PATIENCE, Event, is_end, kinds, run_start, watching
 from tests.stack import Stack
 
@@ -163,22 +162,6 @@ async def test_the_stream_of_a_deleted_thread_ends(server: Stack, thread_id: str
             await talk.next()
     assert closed.value.rcvd is not None
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1011, "thread stream ended")
-
-
-@pytest.mark.parametrize(
-    ("cors", "origin", "allowed"),
-    [
-        (Cors(allow_origins=["*"]), "https://elsewhere.example", True),
-        (Cors(allow_origins=["https://app.example"]), "https://app.example", True),
-        (Cors(allow_origins=["https://app.example"]), "https://elsewhere.example", False),
-        (Cors(allow_origins=["https://app.example"]), "https://server.example", True),
-        (Cors(allow_origins=["https://app.example"]), None, True),
-        (Cors(allow_origin_regex="https://.*[.]example"), "https://any.example", True),
-        (Cors(allow_origin_regex="https://.*[.]example"), "https://any.example.org", False),
-    ],
-)
-def test_pages_of_other_sites_are_refused(cors: Cors, origin: str | None, allowed: bool) -> None:
-    assert may_call(cors, origin, host="server.example") == allowed
 
 
 async def test_a_thread_id_must_be_one(server: Stack) -> None:

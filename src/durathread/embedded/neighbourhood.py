@@ -23,11 +23,20 @@ def closed(variables: Mapping[str, str], config: Mapping[str, Any], *, host: str
     found = dict(variables)
     said: Any = config.get("http")
     http = cast(Mapping[str, Any], said) if isinstance(said, Mapping) else {}
-    if not http.get("cors") and not found.get("CORS_CONFIG") and not found.get("CORS_ALLOW_ORIGINS"):
-        found["CORS_CONFIG"] = json.dumps({"allow_origin_regex": PAGES})
+    cors: Any = http.get("cors") or {}
+    if not _names_origins(cors) and not found.get("CORS_CONFIG") and not found.get("CORS_ALLOW_ORIGINS"):
+        found["CORS_CONFIG"] = json.dumps({**cors, "allow_origin_regex": PAGES})
     if host in LOOPBACK:
         found.setdefault("DURATHREAD_ALLOWED_HOSTS", NAMES)
     return found
+
+
+def _names_origins(cors: Any) -> bool:
+    """Whether langgraph.json says which pages may call, be it none; what cannot be read is refused where it is used."""
+    if not isinstance(cors, Mapping):
+        return True
+    said = cast(Mapping[str, Any], cors)
+    return said.get("allow_origins") is not None or bool(said.get("allow_origin_regex"))
 
 
 def opens_to_all(config: Mapping[str, Any], *, host: str) -> bool:
