@@ -30,7 +30,8 @@ async def test_a_stream_ends_with_its_token(scripted: Stack, token: dict[str, st
             assert answer.status_code == 200
             (tmp_path / "over").touch()
             # To its end, and properly so.
-            _ = [chunk async for chunk in answer.aiter_bytes()]
+            whole = b"".join([chunk async for chunk in answer.aiter_bytes()])
+            assert whole.endswith(b'event: error\r\ndata: {"error":"Unauthorized","message":"Unauthorized"}\r\n\r\n')
         assert (await http.get(f"/threads/{thread_id}")).status_code == 401
 
 
