@@ -27,7 +27,8 @@ class Expiries:
 
     @activity.defn(name=EXPIRE_THREADS)
     async def expire(self, given: Expiration) -> int:
-        """Take away at most `limit` threads, or their history; return how many."""
+        """Take away at most `limit` threads, or their history; return how many. And copies that were never whole."""
+        await self._forsaken()
         count = 0
         while count < given.limit:
             async with connection(self._resources.pool) as conn:
@@ -40,6 +41,16 @@ class Expiries:
             if not done:
                 break
         return count
+
+    async def _forsaken(self) -> None:
+        async with connection(self._resources.pool) as conn:
+            found = await lifetimes.forsaken(conn, limit=BATCH)
+        for thread_id in found:
+            activity.heartbeat()
+            async with transaction(self._resources.pool) as conn:
+                removed = await take(conn, thread_id) if await lifetimes.lock_forsaken(conn, thread_id) else None
+            if removed is not None:
+                await tell(removed, publisher=self._resources.publisher, temporal=activity.client())
 
     async def _expire(self, thread_id: UUID) -> bool:
         removed: Removed | None = None

@@ -319,7 +319,7 @@ class Steps:
                     limit=given.limit,
                     whole=given.whole,
                     at_input=source == "input",
-                    again=given.again,
+                    again=run.repeated if given.again is None else given.again,
                     emitter=emitter,
                     trace=trace,
                     transformed=Transformed(pipeline, emitter.calls),

@@ -254,7 +254,9 @@ async def test_a_project_that_is_to_be_installed_is_served_without(tmp_path: Pat
     graphs = load(tmp_path, graphs={"graph": f"./src/{project.name}/graph.py:compiled"}, dependencies=["."])
     assert await answer(graphs, "graph") == "compiled"
     assert sys.modules[f"{project.name}.graph"].compiled is sys.modules[project.name].compiled
-    assert not [name for name in sys.modules if name.startswith("durathread_graph_") and project.name in name]
+    # Classes in checkpoints of an earlier version are found by the name that it gave the file.
+    [old] = [name for name in sys.modules if name.startswith("durathread_graph_") and project.name in name]
+    assert sys.modules[old] is sys.modules[f"{project.name}.graph"]
 
 
 def test_a_folder_that_is_not_to_be_installed_keeps_its_names(tmp_path: Path, project: Path) -> None:

@@ -15,8 +15,8 @@ from durathread.embedded.valkey import Valkey
 from durathread.lifecycle import Owner
 from durathread.streams.connection import connect
 from durathread.streams.events import Said, state_key, stream_key
-from durathread.streams.frames import Named, frame, frames_subject, running
-from durathread.streams.publisher import Publisher, open_publisher
+from durathread.streams.frames import Kind, Named, frame, frames_subject, running
+from durathread.streams.publisher import LEAST_PORTION, MOST_PORTION, Publisher, open_publisher
 from tests.eventually import eventually
 from tests.proxy import slow
 
@@ -174,6 +174,42 @@ async def test_events_pass_a_slow_way_to_valkey(valkey: Valkey) -> None:
         await eventually(written, timeout=25)
     async with connect(valkey.url) as redis:
         assert await names(redis, subject) == [f"e{number}" for number in range(24)]
+
+
+@pytest.mark.parametrize("first", ["begin", "history"])
+async def test_frames_that_belong_together_are_written_together_whatever_their_size(
+    publisher: Publisher, redis: "Redis", first: Kind
+) -> None:
+    """A script writes all of a history, or nothing: what is written later finds that there is one."""
+    run = Named(str(uuid4()), str(uuid4()))
+    then: Kind = "catch_up" if first == "begin" else "history"
+    for _ in range(30):
+        publisher.publish(str(uuid4()), "other", b"1" * 100_000)
+    publisher.publish_frames(
+        [
+            frame(run, first, "0", method="lifecycle", data={}),
+            *(frame(run, then, f"{number}", method="values", data="x" * 700_000) for number in range(1, 4)),
+        ]
+    )
+    await publisher.flush()
+    assert await names(redis, frames_subject(run.thread_id)) == ["lifecycle", "values", "values", "values"]
+
+
+async def test_a_valkey_that_has_become_slow_is_sent_less_at_once(valkey: Valkey) -> None:
+    subject = str(uuid4())
+    async with (
+        slow(valkey.url, 512 * 1024) as url,
+        connect(url) as redis,
+        open_publisher(redis, Owner(), max_events=1000, max_bytes=10**9, ttl=60) as publisher,
+    ):
+        publisher.most = MOST_PORTION
+        for number in range(12):
+            publisher.publish(subject, f"e{number}", b"1" * 256 * 1024)
+
+        async def learned() -> bool:
+            return publisher.most == LEAST_PORTION
+
+        await eventually(learned)
 
 
 async def test_a_stream_keeps_within_its_bounds_and_its_newest_event_whatever_its_size(redis: "Redis") -> None:

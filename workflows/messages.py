@@ -150,8 +150,8 @@ class StepInput:
     attempts: int = 3
     # What the graph counts beside its checkpoints, by channel.
     counts: dict[str, Any] = field(default_factory=dict[str, Any])
-    # Whether it was handed back before as not ended: it fails its run if it is so again.
-    again: bool = False
+    # Whether it was handed back before as not ended: it fails its run if it is so again. None of a version that does not say.
+    again: bool | None = None
 
 
 @dataclass(frozen=True)

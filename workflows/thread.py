@@ -79,8 +79,9 @@ class Thread:
             return
         status = "rollback" if request.strategy == "rollback" else "interrupted"
         # Of a run that has yet to be admitted, only its admission says what it supersedes.
-        for run_id in (*request.supersedes, *self._superseded_by(request)) if request.seq else ():
-            self._stop(run_id, f"{status}: superseded by run {request.run_id}")
+        if request.seq or (request.supersedes and not workflow.patched("unadmitted")):
+            for run_id in (*request.supersedes, *self._superseded_by(request)):
+                self._stop(run_id, f"{status}: superseded by run {request.run_id}")
         # The API repeats a signal whose answer it lost, so a run may come twice.
         if self._known(request.run_id):
             return

@@ -42,6 +42,13 @@ def import_source(where: str, folder: Path) -> ModuleType:
     file = (folder / where).resolve()
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist")
+    module = _found(file)
+    # Classes in checkpoints of before have this name.
+    sys.modules.setdefault(_private(file), module)
+    return module
+
+
+def _found(file: Path) -> ModuleType:
     for name in _names(file):
         if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(file):
             return sys.modules[name]
@@ -86,8 +93,12 @@ def _is_found(name: str, file: Path) -> bool:
     return str(file.parents[len(parts) - 2]) in (spec.submodule_search_locations or ())
 
 
+def _private(file: Path) -> str:
+    return "durathread_graph_" + "_".join(file.relative_to(file.anchor).with_suffix("").parts[-3:])
+
+
 def _loaded(file: Path) -> ModuleType:
-    name = "durathread_graph_" + "_".join(file.relative_to(file.anchor).with_suffix("").parts[-3:])
+    name = _private(file)
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)

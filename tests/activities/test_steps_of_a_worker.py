@@ -33,8 +33,10 @@ CHECKPOINT = """
 INSERT INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, checkpoint, metadata)
 VALUES (%s, '', '1f1ec5e4-2ffe-6106-bfff-a287627861b3', '{}', %s)
 """
-# Backends that wait for the lock on runs: a step that asks whether its run is still its own.
-ASKING = "SELECT pid FROM pg_locks WHERE relation = 'run'::regclass AND NOT granted"
+# Backends that ask whether a run is still a worker's, and wait for a lock. Others write the step's first checkpoint.
+ASKING = (
+    "SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT 1 FROM run WHERE run_id%' AND wait_event_type = 'Lock'"
+)
 
 
 @pytest.fixture
@@ -116,6 +118,8 @@ async def test_a_question_that_the_database_cancels_takes_no_run_from_its_worker
         await other.execute("LOCK TABLE run IN ACCESS EXCLUSIVE MODE")
 
         async def cancelled() -> bool:
+            # A transaction sees the same activity again and again, unless it asks anew.
+            await other.execute("SELECT pg_stat_clear_snapshot()")
             found = await (await other.execute(ASKING)).fetchall()
             return any([(await (await other.execute("SELECT pg_cancel_backend(%s)", pid)).fetchone()) for pid in found])
 

@@ -2,7 +2,7 @@
 
 from uuid import uuid4
 
-from durathread.store import threads
+from durathread.store import lifetimes, threads
 from durathread.store.pool import Pool, transaction
 
 
@@ -29,3 +29,17 @@ async def test_the_thread_of_a_stateless_run_is_never_revealed(pool: Pool) -> No
         await conn.execute("INSERT INTO thread (thread_id, temporary, hidden) VALUES (%s, TRUE, TRUE)", (hidden,))
         assert not await threads.reveal(conn, hidden)
         await threads.delete(conn, hidden)
+
+
+async def test_a_copy_that_was_never_whole_is_found_after_an_hour(pool: Pool) -> None:
+    old, young, seen = uuid4(), uuid4(), uuid4()
+    insert = "INSERT INTO thread (thread_id, hidden, created_at) VALUES (%s, %s, now() - make_interval(mins => %s))"
+    async with transaction(pool) as conn:
+        for row in ((old, True, 90), (young, True, 1), (seen, False, 90)):
+            await conn.execute(insert, row)
+    async with transaction(pool) as conn:
+        found = await lifetimes.forsaken(conn, limit=1000)
+        assert [each in found for each in (old, young, seen)] == [True, False, False]
+        assert [await lifetimes.lock_forsaken(conn, each) for each in (old, young, seen)] == [True, False, False]
+        for each in (old, young, seen):
+            await threads.delete(conn, each)

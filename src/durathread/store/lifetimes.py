@@ -20,6 +20,10 @@ PAST: LiteralString = f"""
 expires_at < now() AT TIME ZONE 'UTC' AND NOT hidden AND NOT {IN_FLIGHT}
 """
 EXPIRED: LiteralString = f"SELECT thread_id FROM thread WHERE {PAST} ORDER BY expires_at LIMIT %s"
+# A copy that was not whole yet when its API died.
+FORSAKEN = "hidden AND NOT temporary AND created_at < now() - interval '1 hour'"
+FIND_FORSAKEN: LiteralString = f"SELECT thread_id FROM thread WHERE {FORSAKEN} LIMIT %s"
+LOCK_FORSAKEN: LiteralString = f"SELECT 1 FROM thread WHERE thread_id = %s AND {FORSAKEN} FOR UPDATE"
 LOCK = "SELECT 1 FROM thread WHERE thread_id = %s FOR UPDATE"
 # A statement of its own behind the lock: it sees the run for which the lock was waited.
 STRATEGY: LiteralString = f"SELECT ttl_strategy FROM thread WHERE thread_id = %s AND {PAST}"
@@ -57,6 +61,16 @@ async def lock_expired(conn: Connection, thread_id: UUID) -> LifetimeStrategy | 
     await conn.execute(LOCK, (thread_id,))
     row = await (await conn.execute(STRATEGY, (thread_id,))).fetchone()
     return row["ttl_strategy"] if row else None
+
+
+async def forsaken(conn: Connection, *, limit: int) -> list[UUID]:
+    """Find copies that nobody sees, because who made them died at it."""
+    return [row["thread_id"] for row in await (await conn.execute(FIND_FORSAKEN, (limit,))).fetchall()]
+
+
+async def lock_forsaken(conn: Connection, thread_id: UUID) -> bool:
+    """Lock such a copy; False if it is none any more. The caller holds a transaction."""
+    return await (await conn.execute(LOCK_FORSAKEN, (thread_id,))).fetchone() is not None
 
 
 async def renew(conn: Connection, thread_id: UUID) -> None:

@@ -43,6 +43,10 @@ LONGEST_RETRY = 30.0
 USE = 30.0
 
 
+class Held(psycopg.OperationalError):
+    """Another session holds the lock of this worker."""
+
+
 class Presence:
     """The number of this worker process, and whether its lock is held."""
 
@@ -67,14 +71,17 @@ class Presence:
                 async with await self._connect() as conn:
                     await self._hold(conn)
             except psycopg.Error as error:
+                if not isinstance(error, Held):
+                    pause = RETRY
                 if self.boot is not None:
-                    pause, last = RETRY, ""
+                    last = ""
                 if (said := str(error).strip()) != last:
                     log.info("This worker's session with Postgres was lost; it is opened again", error=said)
                 last = said
             finally:
                 self.boot = None
             await asyncio.sleep(pause)
+            # Of an outage, `RETRY` is the pause again.
             pause = min(pause * 1.5, LONGEST_RETRY)
 
     async def _connect(self) -> AsyncConnection[DictRow]:
@@ -95,7 +102,7 @@ class Presence:
         await conn.execute(ENDURE)
         row = await (await conn.execute(TAKE, (self.worker,))).fetchone()
         if row is None or not row["taken"]:
-            raise psycopg.OperationalError("the lock is still held by the session before")
+            raise Held("the lock is still held by the session before")
         self.boot = row["boot"]
         self.held.set()
         while True:

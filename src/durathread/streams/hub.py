@@ -371,6 +371,8 @@ class Hub:
     def _tell(self, news: News) -> None:
         for run_id in news.runs:
             if watch := self._watches.get(run_id):
+                # It is not silent: its end is on its way.
+                watch.suspect = False
                 watch.wake()
         for run_id, status in news.ended.items():
             if watch := self._watches.get(run_id):

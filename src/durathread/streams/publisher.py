@@ -154,7 +154,7 @@ class Publisher:
         self._queues: dict[str, _Queue] = {}
         # Of all queues, and of what is on its way.
         self._size = self._sending = 0
-        self._most = FIRST_PORTION
+        self.most = FIRST_PORTION
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()
         # Since when Valkey has not taken what it was sent.
@@ -307,7 +307,7 @@ class Publisher:
             queue = turns.popleft()
             served[queue.subject] = queue
             upto = portion.size + TURN
-            while queue.items and portion.size < upto and self._fits(queue.items[0], portion):
+            while queue.items and (_goes_with(queue) or (portion.size < upto and self._fits(queue.items[0], portion))):
                 queue.sent.append(queue.items.popleft())
                 portion.size += queue.sent[-1].size
             if queue.items:
@@ -319,7 +319,7 @@ class Publisher:
         return portion if served else None
 
     def _fits(self, item: _Item, portion: _Portion) -> bool:
-        return not portion.size or portion.size + item.size <= self._most
+        return not portion.size or portion.size + item.size <= self.most
 
     async def _deliver(self, portion: _Portion) -> None:
         """Write a portion: again and again while Valkey is away, as long as events are kept."""
@@ -331,6 +331,8 @@ class Publisher:
                 if self._failing is None:
                     log.warning("Valkey is unavailable, events wait", error=str(error))
                     self._failing = began
+                # This portion stays what it is, as its number says what was written; the next is small.
+                self.most = max(LEAST_PORTION, self.most // 2)
                 self._release()
             else:
                 if self._failing is not None:
@@ -343,15 +345,19 @@ class Publisher:
                 log.warning("Valkey is unavailable, events are dropped", events=events)
                 for queue in portion.queues:
                     self._leave_gap(queue, queue.sent)
+                    # What is to be deleted is kept in mind, as long as it takes.
+                    told = [item for item in queue.sent if isinstance(item.event, _Told)]
+                    queue.sent = [item for item in queue.sent if not isinstance(item.event, _Told)]
+                    queue.items.extendleft(reversed(told))
                 return
             await asyncio.sleep(RETRY)
 
     def _learn(self, portion: _Portion, took: float) -> None:
         """Send more at once if Valkey takes it, and less if the way to it is slow."""
         if took > GOOD_TIME:
-            self._most = max(LEAST_PORTION, self._most // 2)
-        elif took < GOOD_TIME / 2 and portion.size > self._most / 2:
-            self._most = min(MOST_PORTION, self._most * 2)
+            self.most = max(LEAST_PORTION, self.most // 2)
+        elif took < GOOD_TIME / 2 and portion.size > self.most / 2:
+            self.most = min(MOST_PORTION, self.most * 2)
 
     def _move(self) -> None:
         self._moved.set()
@@ -380,6 +386,12 @@ class Publisher:
                     pipe.delete(stream_key(subject), state_key(subject))
             pipe.publish(NEWS, News(tuple(queue.subject for queue in written), ended).encode())
             await pipe.execute()
+
+
+def _goes_with(queue: _Queue) -> bool:
+    """Whether the next is a part of what was taken last: a script writes all of a history, or none."""
+    event = queue.items[0].event
+    return bool(queue.sent) and isinstance(event, Frame) and event.kind in ("catch_up", "history")
 
 
 def _is_end(item: _Item) -> bool:
