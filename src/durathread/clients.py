@@ -54,8 +54,9 @@ def _name_runs(kind: Any, hook: Any) -> None:
 
     def __init__(self: Any, client: Any, *args: Any, **kwargs: Any) -> None:
         init(self, client, *args, **kwargs)
-        hooks = client.event_hooks
-        if hook not in hooks["request"]:
+        # What is no client of httpx has no hooks.
+        hooks: Any = getattr(client, "event_hooks", None)
+        if hooks is not None and hook not in hooks["request"]:
             client.event_hooks = {**hooks, "request": [*hooks["request"], hook]}
 
     kind.__init__ = __init__
