@@ -268,7 +268,10 @@ def _judge_marks(verdict: Verdict, seen: Seen) -> None:
     """Between two announcements of an attempt, each item is shown at most once, in order."""
     last, attempts = -1, [0]
     for _, name, data in seen.events:
-        if name == "metadata" and "attempt" in data:
+        if name == "metadata" and data.get("gap"):
+            # What was missing is not known, and what comes next may have been seen.
+            last = -1
+        elif name == "metadata" and "attempt" in data:
             attempts.append(data["attempt"])
             last = -1
         if name == "updates" and isinstance(data.get("work"), dict):
