@@ -174,6 +174,7 @@ class Deliveries:
                 owed.thread_id,
                 checkpoint_id=checkpoint_id,
                 kwargs=owed.run["kwargs"],
+                latest=False,
             )
         except Unavailable:
             raise

@@ -13,9 +13,12 @@ from durathread.store.saver import Saver
 
 
 async def position_at(
-    resources: Resources, graph_id: str, thread_id: UUID, *, checkpoint_id: str, kwargs: JsonObject
+    resources: Resources, graph_id: str, thread_id: UUID, *, checkpoint_id: str, kwargs: JsonObject, latest: bool = True
 ) -> Position:
-    """Read a thread as a run that was asked for so has left it, at a checkpoint."""
+    """Read a thread as a run that was asked for so has left it, at a checkpoint.
+
+    If that is not its latest any more, it is read as the history shows it: later runs may have written onto it.
+    """
     saver = Saver(resources.pool)
     config = reading_config(graph_id, thread_id, kwargs)
 
@@ -23,7 +26,7 @@ async def position_at(
         async with resources.graphs.open(
             graph_id, config=config, checkpointer=saver, store=resources.store, why="threads.read"
         ) as graph:
-            return await locate(graph, str(thread_id), checkpoint_id=checkpoint_id)
+            return await locate(graph, str(thread_id), checkpoint_id=checkpoint_id, latest=latest)
 
     return await resources.loops.run(read, graph_id=graph_id)
 

@@ -44,29 +44,61 @@ async def past(graph: Graph, config: RunnableConfig, **options: Any) -> list[Sta
         return [snapshot async for snapshot in bare.aget_state_history(config, **options)]
 
 
-class _Uncommanded(BaseCheckpointSaver[Any]):
-    """Reads checkpoints without what commands have written to them."""
+async def standing_at(graph: Graph, config: RunnableConfig, checkpoint_id: str) -> StateSnapshot:
+    """Read a thread as it stood when a checkpoint was its latest, by whatever its tasks have written since.
+
+    To name the checkpoint in the config says something else: what was next when it was stored, whatever has become of it.
+    """
+    checkpointer = cast(BaseCheckpointSaver[Any], graph.checkpointer)
+    return await standing(graph.copy({"checkpointer": _AsOf(checkpointer, checkpoint_id)}), config)
+
+
+class _Reading(BaseCheckpointSaver[Any]):
+    """Reads checkpoints otherwise than they are."""
 
     def __init__(self, saver: BaseCheckpointSaver[Any]) -> None:
         super().__init__(serde=saver.serde)
         self._saver = saver
 
+    def _asked(self, config: RunnableConfig) -> RunnableConfig:
+        return config
+
+    def _found(self, found: CheckpointTuple) -> CheckpointTuple:
+        return found
+
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        found = await self._saver.aget_tuple(config)
-        return found and _uncommanded(found)
+        found = await self._saver.aget_tuple(self._asked(config))
+        return found and self._found(found)
 
     async def alist(self, config: RunnableConfig | None, **options: Any) -> AsyncIterator[CheckpointTuple]:
-        async for found in self._saver.alist(config, **options):
-            yield _uncommanded(found)
+        async for found in self._saver.alist(config and self._asked(config), **options):
+            yield self._found(found)
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        return await self._saver.aget_delta_channel_history(config=config, channels=channels)
+        return await self._saver.aget_delta_channel_history(config=self._asked(config), channels=channels)
 
 
-def _uncommanded(found: CheckpointTuple) -> CheckpointTuple:
-    return found._replace(pending_writes=[write for write in found.pending_writes or [] if write[0] != NULL_TASK])
+class _Uncommanded(_Reading):
+    """Reads checkpoints without what commands have written to them."""
+
+    def _found(self, found: CheckpointTuple) -> CheckpointTuple:
+        return found._replace(pending_writes=[write for write in found.pending_writes or [] if write[0] != NULL_TASK])
+
+
+class _AsOf(_Reading):
+    """Reads a thread as if one of its checkpoints were its latest."""
+
+    def __init__(self, saver: BaseCheckpointSaver[Any], checkpoint_id: str) -> None:
+        super().__init__(saver)
+        self._checkpoint_id = checkpoint_id
+
+    def _asked(self, config: RunnableConfig) -> RunnableConfig:
+        address = config.get("configurable", {})
+        if address.get("checkpoint_ns") or address.get("checkpoint_id"):
+            return config
+        return {**config, "configurable": {**address, "checkpoint_id": self._checkpoint_id}}
 
 
 async def _current(graph: Graph, snapshot: StateSnapshot, *, subgraphs: bool) -> StateSnapshot:

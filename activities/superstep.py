@@ -22,7 +22,7 @@ from langgraph.types import Command, StateSnapshot
 from durathread.activities.emitter import Emitter
 from durathread.activities.failures import describe
 from durathread.activities.message_ids import MessageIds
-from durathread.activities.standing import standing
+from durathread.activities.standing import standing, standing_at
 from durathread.activities.tracing import Trace
 from durathread.activities.transformed import Transformed
 from durathread.contexts import context_of
@@ -236,17 +236,24 @@ def run_config(run: Run, *, begun: bool) -> RunnableConfig:
 
 
 async def locate(
-    graph: Graph, thread_id: str, checkpoint: dict[str, Any] | None = None, *, checkpoint_id: str | None = None
+    graph: Graph,
+    thread_id: str,
+    checkpoint: dict[str, Any] | None = None,
+    *,
+    checkpoint_id: str | None = None,
+    latest: bool = True,
 ) -> Position:
-    """Read where a thread stands, at its latest checkpoint or at the one named.
+    """Read where a thread stands; or stood when the checkpoint that is named was its latest; or at it, as its history shows.
 
     A checkpoint that LangGraph has just described, with nothing next, needs no reading.
     """
     if checkpoint is not None and not checkpoint["next"]:
         found = checkpoint["config"]["configurable"].get("checkpoint_id")
         return Position("idle", Encoded(dumps(checkpoint["values"])), {}, found)
-    address = {"thread_id": thread_id, **({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
-    state = await standing(graph, {"configurable": address})
+    named = {"checkpoint_id": checkpoint_id} if checkpoint_id and not latest else {}
+    config: RunnableConfig = {"configurable": {"thread_id": thread_id, **named}}
+    as_of = checkpoint_id if latest else None
+    state = await (standing_at(graph, config, as_of) if as_of else standing(graph, config))
     found = state.config.get("configurable", {}).get("checkpoint_id")
     if found is None:
         return Position("idle", None, {}, None)

@@ -7,7 +7,8 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import ConflictError, NotFoundError
 
-from tests.runs.support import entered, log_of, start, status_becomes, statuses
+from tests.eventually import eventually
+from tests.runs.support import entered, log_of, reached, start, status_becomes, statuses
 
 WORKING = {"b": {"sleep": 30}}
 
@@ -253,3 +254,73 @@ async def test_a_run_that_was_overtaken_keeps_what_it_did_when_it_is_stopped(
     assert thread["values"] == state["values"]
     if how == "cancel":
         assert (thread["values"]["log"], state["next"]) == (["o", "a", "b", "c", "d", "a"], ["b"])
+
+
+async def agree(client: LangGraphClient, thread_id: str) -> Any:
+    """See that a thread that rests says of itself what its state says, and return the state."""
+    thread, state = await client.threads.get(thread_id), await client.threads.get_state(thread_id)
+    assert thread["status"] == ("interrupted" if state["next"] else "idle")
+    assert thread["values"] == state["values"]
+    return state
+
+
+async def stopped(client: LangGraphClient, thread_id: str, run: Any, then: Path) -> None:
+    """Interrupt a run, then let go what holds it, and wait until its thread rests."""
+    await client.runs.cancel(thread_id, run["run_id"])
+    open_gate(then)
+    await settled(client, thread_id)
+
+
+def open_gate(gate: Path) -> None:
+    gate.touch()
+
+
+async def settled(client: LangGraphClient, thread_id: str) -> None:
+    """Wait until a thread rests."""
+
+    async def rests() -> bool:
+        return (await client.threads.get(thread_id))["status"] != "busy"
+
+    await eventually(rests, what="the thread rests")
+
+
+async def test_a_thread_shows_what_the_tasks_beside_the_interrupted_one_have_done(
+    client: LangGraphClient, thread_id: str, tmp_path: Path
+) -> None:
+    run = await start(client, thread_id, "r1", graph="parallel", do={"slow": {"until": str(tmp_path / "gate")}})
+    await reached(client, thread_id, "slow")
+    await stopped(client, thread_id, run, tmp_path / "gate")
+    state = await agree(client, thread_id)
+    assert (state["next"], state["values"]["log"]) == (["slow"], ["r1", "fast"])
+    assert await client.runs.join(thread_id, run["run_id"]) == state["values"]
+
+
+async def test_a_thread_shows_what_a_resumed_run_has_written_onto_the_checkpoint_of_another(
+    client: LangGraphClient, thread_id: str, tmp_path: Path
+) -> None:
+    gates = {name: tmp_path / name for name in ("fast", "slow")}
+    do = {name: {"until": str(gate), "trace": f"{gate}.trace"} for name, gate in gates.items()}
+    run = await start(client, thread_id, "r1", graph="parallel", do=do)
+    await entered(Path(f"{gates['fast']}.trace"))
+    await client.runs.cancel(thread_id, run["run_id"], wait=True)
+    await settled(client, thread_id)
+    again = await client.runs.create(thread_id, "parallel")
+    gates["fast"].touch()
+    await reached(client, thread_id, "slow")
+    await stopped(client, thread_id, again, gates["slow"])
+    state = await agree(client, thread_id)
+    assert (state["next"], state["values"]["log"]) == (["slow"], ["r1", "fast"])
+    assert await client.runs.join(thread_id, again["run_id"]) == state["values"]
+
+
+async def test_a_thread_agrees_with_its_state_when_its_run_was_stopped_in_a_reducer(
+    client: LangGraphClient, thread_id: str, tmp_path: Path
+) -> None:
+    gate, trace = tmp_path / "gate", tmp_path / "trace"
+    config: Any = {"configurable": {"trace": str(trace), "gates": {"reducer": str(gate)}}}
+    run = await client.runs.create(thread_id, "reducing", input={"log": ["r1"]}, config=config, if_not_exists="create")
+    await entered(trace)
+    await stopped(client, thread_id, run, gate)
+    await agree(client, thread_id)
+    result: Any = await client.runs.wait(thread_id, "reducing", config=config)
+    assert result["log"] == ["r1", "draft", "publish"]

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointMetadata, empty_checkpoint
 
-from durathread.records import Assistant, JsonObject, NewRun, Run, Strategy, Thread
+from durathread.records import Assistant, JsonObject, NewRun, Run, Strategy, Thread, ThreadStatus
 from durathread.store import admission, runs, threads
 from durathread.store.pool import Pool, connection, transaction
 from durathread.store.saver import Saver
@@ -70,6 +70,14 @@ async def cancel(pool: Pool, run: Run, action: admission.Action = "interrupt") -
     """Cancel a run in a transaction of its own."""
     async with transaction(pool) as conn:
         return await admission.cancel(conn, run.thread_id, run_ids=[run.run_id], action=action, reason="test")
+
+
+async def settle(pool: Pool, run: Run, *, resting: ThreadStatus | None = None, values: Any = None) -> None:
+    """Settle what a run left that did not write its own end; one that never worked has left nothing."""
+    async with transaction(pool) as conn:
+        await runs.settle_thread(
+            conn, run.run_id, resting=resting, values=values, interrupts=None if values is None else {}
+        )
 
 
 async def finish(pool: Pool, run: Run, *, values: Any = None, interrupts: JsonObject | None = None) -> bool:

@@ -27,6 +27,7 @@ from tests.store.support import (
     put,
     run_of,
     saver_of,
+    settle,
     thread_of,
 )
 
@@ -226,6 +227,49 @@ async def test_a_cancelled_pending_run_leaves_the_thread_busy_while_another_work
     await cancel(pool, queued)
     assert (await thread_of(pool, thread)).status == "busy"
     assert await statuses(pool, thread) == ["running", "interrupted"]
+
+
+async def test_a_cancelled_pending_run_leaves_the_thread_busy_while_another_is_not_settled(
+    pool: Pool, thread: UUID
+) -> None:
+    run = await claimed(pool, thread)
+    await cancel(pool, run)
+    queued = (await admit(pool, new_run(thread))).run
+    await cancel(pool, queued)
+    assert (await thread_of(pool, thread)).status == "busy"
+    await settle(pool, queued)
+    assert (await thread_of(pool, thread)).status == "busy"
+    await settle(pool, run, resting="interrupted", values={"log": ["r1"]})
+    found = await thread_of(pool, thread)
+    assert (found.status, found.values) == ("interrupted", {"log": ["r1"]})
+
+
+@pytest.mark.parametrize("first", ["superseded", "successor"])
+async def test_what_a_superseded_run_left_is_shown_though_its_successor_never_worked(
+    pool: Pool, thread: UUID, first: str
+) -> None:
+    run = await claimed(pool, thread)
+    successor = (await admit(pool, new_run(thread, strategy="interrupt"))).run
+    await cancel(pool, successor)
+    if first == "successor":
+        await settle(pool, successor)
+    await settle(pool, run, resting="interrupted", values={"log": ["r1"]})
+    if first == "superseded":
+        await settle(pool, successor)
+    found = await thread_of(pool, thread)
+    assert (found.status, found.values) == ("interrupted", {"log": ["r1"]})
+
+
+async def test_a_deleted_run_leaves_the_thread_busy_while_another_is_not_settled(pool: Pool, thread: UUID) -> None:
+    old = await claimed(pool, thread)
+    await finish(pool, old)
+    run = await claimed(pool, thread)
+    await cancel(pool, run)
+    async with transaction(pool) as conn:
+        assert await admission.delete(conn, thread, old.run_id)
+    assert (await thread_of(pool, thread)).status == "busy"
+    await settle(pool, run, resting="interrupted", values={"log": ["r1"]})
+    assert (await thread_of(pool, thread)).status == "interrupted"
 
 
 async def test_a_run_that_has_ended_cannot_be_cancelled(pool: Pool, thread: UUID) -> None:

@@ -72,14 +72,19 @@ END_UNOWNED = f"""
 UPDATE run SET status = %(status)s, error = %(error)s, updated_at = now(), ended_at = now()
 WHERE run_id = %(run)s AND status IN ('pending', 'running') RETURNING {COLUMNS}
 """
-# A run that was refused before it wrote anything leaves its thread as it was.
-END_REFUSED = """
+# A run that worked and could not write its own end: what it left is to be settled.
+CUT_SHORT: LiteralString = "w.started_at IS NOT NULL AND w.status IN ('interrupted', 'error', 'timeout')"
+# A run that was refused before it wrote anything leaves its thread as it was: it has not worked.
+END_REFUSED = f"""
 WITH ended AS (
-    UPDATE run SET status = 'error', error = %(error)s, updated_at = now(), ended_at = now()
+    UPDATE run SET status = 'error', error = %(error)s, updated_at = now(), ended_at = now(), started_at = NULL
     WHERE run_id = %(run)s AND attempt = %(token)s AND status = 'running' RETURNING *
 )
-UPDATE thread t SET ended_started_at = e.started_at, updated_at = now(), status = CASE WHEN EXISTS (
+UPDATE thread t SET updated_at = now(), status = CASE WHEN EXISTS (
         SELECT 1 FROM run o WHERE o.thread_id = t.thread_id AND o.run_id <> e.run_id AND o.status IN ('pending', 'running')
+    ) OR EXISTS (
+        SELECT 1 FROM run w WHERE w.thread_id = t.thread_id AND w.run_id <> e.run_id AND {CUT_SHORT}
+        AND w.started_at > coalesce(t.ended_started_at, '-infinity')
     ) THEN 'busy' ELSE t.resting END
 FROM ended e WHERE t.thread_id = e.thread_id
 """
@@ -89,30 +94,47 @@ SELECT count(*) FILTER (WHERE status = 'pending') AS pending, count(*) FILTER (W
     AS waited
 FROM run WHERE status IN ('pending', 'running')
 """
-LAST_CHECKPOINT = """
-SELECT max(checkpoint_id) AS id FROM checkpoints
-WHERE thread_id = %s AND checkpoint_ns = '' AND metadata ->> 'run_id' = %s
+# One that wrote nothing has left what those before it have, that are not settled. One that resumed may have written only
+# onto a checkpoint of another; what is written onto one that was not stored counts for nothing.
+LAST_CHECKPOINT = f"""
+WITH author AS (
+    SELECT w.run_id::text AS id FROM thread t JOIN run w USING (thread_id)
+    WHERE t.thread_id = %(thread)s AND (w.run_id = %(run)s OR (
+        {CUT_SHORT} AND w.started_at > coalesce(t.ended_started_at, '-infinity') AND w.started_at < %(started)s
+    ))
+)
+SELECT greatest(
+    (SELECT max(c.checkpoint_id) FROM checkpoints c WHERE c.thread_id = %(thread)s::text AND c.checkpoint_ns = ''
+     AND c.metadata ->> 'run_id' = ANY(ARRAY(SELECT id FROM author))),
+    (SELECT max(p.checkpoint_id) FROM checkpoint_writes p JOIN checkpoints USING (thread_id, checkpoint_ns, checkpoint_id)
+     WHERE p.thread_id = %(thread)s::text AND p.checkpoint_ns = '' AND p.run_id = ANY(ARRAY(SELECT id FROM author)))
+) AS id
 """
 # When a run had its turn on its thread. It has ended, or has started; one that is delayed may be overtaken.
 TURN: LiteralString = "coalesce(r.started_at, r.ended_at)"
 LATER: LiteralString = f"(t.ended_started_at IS NULL OR t.ended_started_at < {TURN})"
+# One that never worked has left nothing, and does not speak for those that have.
 SETTLE_THREAD = f"""
 UPDATE thread t SET
     resting = coalesce(%(resting)s, t.resting),
     status = CASE WHEN EXISTS (SELECT 1 FROM run o WHERE o.thread_id = t.thread_id AND o.status IN ('pending', 'running'))
+             OR EXISTS (SELECT 1 FROM run w WHERE w.thread_id = t.thread_id AND {CUT_SHORT}
+                        AND w.started_at > coalesce(greatest(r.started_at, t.ended_started_at), '-infinity'))
              THEN 'busy' ELSE coalesce(%(resting)s, t.resting) END,
     "values" = CASE WHEN %(known)s THEN %(values)s::jsonb ELSE t."values" END,
     interrupts = CASE WHEN %(known)s THEN %(interrupts)s::jsonb ELSE coalesce(t.interrupts, '{{}}') END,
-    error = r.error, ended_started_at = {TURN}, ended_run_id = r.run_id, hidden = t.temporary,
+    error = r.error, ended_started_at = coalesce(r.started_at, t.ended_started_at), ended_run_id = r.run_id, hidden = t.temporary,
     updated_at = now(), state_updated_at = now()
 FROM run r
 WHERE r.run_id = %(run)s AND t.thread_id = r.thread_id AND {LATER}
 """
 # A thread whose superseded run was deleted has nothing to settle but its status.
-REST_THREAD = """
+REST_THREAD = f"""
 UPDATE thread t SET status = t.resting, updated_at = now()
 WHERE t.thread_id = %(thread)s AND t.status = 'busy'
   AND NOT EXISTS (SELECT 1 FROM run o WHERE o.thread_id = t.thread_id AND o.status IN ('pending', 'running'))
+  AND NOT EXISTS (SELECT 1 FROM run w WHERE w.thread_id = t.thread_id AND {CUT_SHORT}
+                  AND w.started_at > coalesce(t.ended_started_at, '-infinity'))
 """
 STRANDED: LiteralString = f"""
 SELECT {COLUMNS_WITHOUT_INPUT} FROM run WHERE status IN ('pending', 'running') AND seq > %(after)s
@@ -309,8 +331,9 @@ async def end_unowned(conn: Connection, run_id: UUID, *, status: RunStatus, erro
 
 
 async def last_checkpoint(conn: Connection, run: Run) -> str | None:
-    """Return the id of the newest checkpoint that a run has written, subgraphs aside."""
-    rows = await (await conn.execute(LAST_CHECKPOINT, (str(run.thread_id), str(run.run_id)))).fetchall()
+    """Return the id of the checkpoint that a run has left its thread at, subgraphs aside; None if nothing was written."""
+    args = {"thread": run.thread_id, "run": run.run_id, "started": run.started_at}
+    rows = await (await conn.execute(LAST_CHECKPOINT, args)).fetchall()
     return rows[0]["id"]
 
 
@@ -333,7 +356,7 @@ async def settle_thread(
 
 
 async def rest_thread(conn: Connection, thread_id: UUID) -> None:
-    """Give a thread without runs in flight the status that it rests in."""
+    """Give a thread without runs in flight, and without any that is to be settled, the status that it rests in."""
     await conn.execute(REST_THREAD, {"thread": thread_id})
 
 
