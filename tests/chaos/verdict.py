@@ -164,6 +164,9 @@ def _judge_status(verdict: Verdict, thread: Row, state: Any, runs: Sequence[Row]
     elif any(row["status"] in ("error", "timeout") for row in runs):
         # A run that never worked leaves the status of the one before.
         expected.add("error")
+    elif all(row["attempt"] == 0 for row in runs) and any(task["error"] for task in state["tasks"]):
+        # And the copy of a thread has that of its source.
+        expected.add("error")
     if thread["status"] not in expected:
         last = [(row["status"], row["strategy"], row["attempt"]) for row in runs[-3:]]
         verdict.blame(

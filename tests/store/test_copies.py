@@ -1,9 +1,13 @@
 """A copy of a thread that its source outran is not seen before it is whole."""
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from durathread.store import lifetimes, threads
-from durathread.store.pool import Pool, transaction
+from durathread.store.pool import Pool, connection, transaction
+from durathread.store.saver import copy_thread
+from tests.store.support import address, claimed, put, saver_of
+
+WRITES = "SELECT checkpoint_id, task_id FROM checkpoint_writes WHERE thread_id = %s"
 
 
 async def test_a_hidden_copy_is_seen_by_nobody_until_it_is_revealed(pool: Pool) -> None:
@@ -43,3 +47,16 @@ async def test_a_copy_that_was_never_whole_is_found_after_an_hour(pool: Pool) ->
         assert [await lifetimes.lock_forsaken(conn, each) for each in (old, young, seen)] == [True, False, False]
         for each in (old, young, seen):
             await threads.delete(conn, each)
+
+
+async def test_a_copy_has_no_writes_without_their_checkpoint(pool: Pool, thread: UUID) -> None:
+    saver, copy = saver_of(pool, await claimed(pool, thread)), uuid4()
+    stored = await put(saver, thread)
+    await saver.aput_writes(address(thread, stored), [("log", ["done"])], "task")
+    # The worker was killed before it wrote the checkpoint that these follow.
+    await saver.aput_writes(address(thread, "9" + stored[1:]), [("log", ["lost"])], "task")
+    async with transaction(pool) as conn:
+        await copy_thread(conn, str(thread), str(copy))
+    async with connection(pool) as conn:
+        rows = await (await conn.execute(WRITES, (str(copy),))).fetchall()
+    assert [(row["checkpoint_id"], row["task_id"]) for row in rows] == [(stored, "task")]

@@ -92,13 +92,23 @@ DELETE FROM checkpoint_blobs b WHERE b.thread_id = ANY(%(threads)s) AND NOT EXIS
     AND c.checkpoint -> 'channel_versions' ->> b.channel = b.version
 )
 """
-COPY_TABLES: tuple[tuple[LiteralString, LiteralString], ...] = (
+# A step whose worker was killed may have left writes without their checkpoint. They belong to its run, which a copy lacks.
+WITH_CHECKPOINT: LiteralString = """
+AND EXISTS (SELECT 1 FROM checkpoints c WHERE c.thread_id = checkpoint_writes.thread_id
+            AND c.checkpoint_ns = checkpoint_writes.checkpoint_ns AND c.checkpoint_id = checkpoint_writes.checkpoint_id)
+"""
+COPY_TABLES: tuple[tuple[LiteralString, LiteralString, LiteralString], ...] = (
     (
         "checkpoints",
         "checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata",
+        "",
     ),
-    ("checkpoint_blobs", "checkpoint_ns, channel, version, type, blob"),
-    ("checkpoint_writes", "checkpoint_ns, checkpoint_id, task_id, idx, channel, type, blob, task_path"),
+    ("checkpoint_blobs", "checkpoint_ns, channel, version, type, blob", ""),
+    (
+        "checkpoint_writes",
+        "checkpoint_ns, checkpoint_id, task_id, idx, channel, type, blob, task_path",
+        WITH_CHECKPOINT,
+    ),
 )
 
 
@@ -499,8 +509,8 @@ async def delete_for_runs(conn: Connection, run_ids: Sequence[str], *, thread_id
 
 async def copy_thread(conn: Connection, source: str, target: str) -> None:
     """Copy the checkpoints, blobs and pending writes of a thread."""
-    for table, columns in COPY_TABLES:
+    for table, columns, only in COPY_TABLES:
         query: LiteralString = (
-            f"INSERT INTO {table} (thread_id, {columns}) SELECT %s, {columns} FROM {table} WHERE thread_id = %s"
+            f"INSERT INTO {table} (thread_id, {columns}) SELECT %s, {columns} FROM {table} WHERE thread_id = %s {only}"
         )
         await conn.execute(query, (target, source))
