@@ -32,11 +32,6 @@ from tests.store.support import (
 )
 
 
-@pytest.fixture
-def thread(thread_id: str) -> UUID:
-    return UUID(thread_id)
-
-
 async def outcome(pool: Pool, thread: UUID, strategy: Strategy) -> str:
     try:
         return (await admit(pool, new_run(thread, strategy))).run.status

@@ -19,11 +19,6 @@ from tests.store.support import address, admit, cancel, claim, claimed, finish, 
 TASK = "11111111-1111-1111-1111-111111111111"
 
 
-@pytest.fixture
-def thread(thread_id: str) -> UUID:
-    return UUID(thread_id)
-
-
 async def write_checkpoint(saver: Saver, run: Run, base: str) -> None:
     await put(saver, run.thread_id, run_id=run.run_id, parent=base, log=["late"])
 

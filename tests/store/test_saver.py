@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from uuid import UUID
 
-import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.conformance.capabilities import ALL_CAPABILITIES
@@ -18,11 +17,6 @@ from tests.conftest import own_database
 from tests.store.support import address, cancel, claimed, finish, pending, put, saver_of
 
 TASK = "11111111-1111-1111-1111-111111111111"
-
-
-@pytest.fixture
-def thread(thread_id: str) -> UUID:
-    return UUID(thread_id)
 
 
 async def test_the_saver_conforms_in_every_capability(engine_set: Engines) -> None:
