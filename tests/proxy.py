@@ -1,4 +1,4 @@
-"""Proxies that cut or slow down the connections they carry."""
+"""Proxies that cut, slow down or measure the connections they carry."""
 
 import asyncio
 import contextlib
@@ -78,6 +78,52 @@ async def slow(url: str, rate: int) -> AsyncGenerator[str]:
         yield target._replace(netloc=f"{credentials}@127.0.0.1:{listening.sockets[0].getsockname()[1]}").geturl()
     finally:
         listening.close()
+
+
+@dataclass
+class Meter:
+    """An address that leads to a server, and how many bytes that has answered."""
+
+    url: str
+    answered: int = 0
+
+
+@asynccontextmanager
+async def metered(url: str) -> AsyncGenerator[Meter]:
+    """Carry connections to a server, and count what it answers."""
+    target, meter = urlsplit(url), Meter("")
+    carrying = set[asyncio.Task[None]]()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, there = await asyncio.open_connection(target.hostname, target.port)
+        forth = asyncio.create_task(_pass_on(reader, there, 0))
+        try:
+            with contextlib.suppress(ConnectionError):
+                while data := await answers.read(65536):
+                    meter.answered += len(data)
+                    writer.write(data)
+                    await writer.drain()
+        finally:
+            forth.cancel()
+            await asyncio.gather(forth, return_exceptions=True)
+            for end in (writer, there):
+                end.transport.abort()
+
+    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(carry(reader, writer))
+        carrying.add(task)
+        task.add_done_callback(carrying.discard)
+
+    listening = await asyncio.start_server(begin, "127.0.0.1", 0)
+    credentials, _, _ = target.netloc.rpartition("@")
+    meter.url = target._replace(netloc=f"{credentials}@127.0.0.1:{listening.sockets[0].getsockname()[1]}").geturl()
+    try:
+        yield meter
+    finally:
+        listening.close()
+        for task in list(carrying):
+            task.cancel()
+        await asyncio.gather(*carrying, return_exceptions=True)
 
 
 async def _pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter, allowance: int) -> bool:

@@ -70,7 +70,7 @@ SELECT end_run(%(run)s, %(token)s, %(status)s, %(resting)s, %(error)s, %(known)s
 
 END_UNOWNED = f"""
 UPDATE run SET status = %(status)s, error = %(error)s, updated_at = now(), ended_at = now()
-WHERE run_id = %(run)s AND status IN ('pending', 'running') RETURNING {COLUMNS}
+WHERE run_id = %(run)s AND status IN ('pending', 'running') RETURNING {COLUMNS_WITHOUT_INPUT}
 """
 # A run that worked and could not write its own end: what it left is to be settled.
 CUT_SHORT: LiteralString = "w.started_at IS NOT NULL AND w.status IN ('interrupted', 'error', 'timeout')"
