@@ -1,11 +1,12 @@
 """Sends runs and cancellations to the workflows of their threads."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
 import httpx
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import (
     Priority,
     SearchAttributePair,
@@ -13,30 +14,37 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
-from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.exceptions import CancelledError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from durathread.errors import NotFound
 from durathread.store.outbox import Addressed
 from durathread.temporal import (
     ASSISTANT_ID,
     GRAPH_ID,
     RUN_STATUS,
     THREAD_ID,
+    run_workflow_id,
     thread_workflow_id,
     unavailable,
     unhurried,
     webhook_workflow_id,
 )
 from durathread.workflows.messages import (
+    HELD,
     THREAD,
     WEBHOOK,
     Cancellation,
     Closing,
     Delivery,
     Patience,
+    RunOutcome,
     RunRequest,
     ThreadState,
 )
+
+# How often it is asked whether a run has begun, in seconds.
+LOOK_AGAIN = 0.2
 
 # How long a client waits before it is told that nothing can be started.
 PATIENCE = timedelta(seconds=5)
@@ -75,6 +83,60 @@ async def send(client: Client, request: RunRequest, *, task_queue: str) -> None:
         )
     except RPCError as error:
         raise unavailable(error, DOWN) from error
+
+
+class StartedRun:
+    """A run that was sent to its thread."""
+
+    def __init__(self, client: Client, request: RunRequest) -> None:
+        """Name the run."""
+        self.thread_id, self.run_id = request.thread_id, request.run_id
+        self._client = client
+
+    async def wait(self) -> str:
+        """Wait until the run has ended, and return its status: `success`, `error`, `timeout`, `interrupted` or `rollback`.
+
+        May be called again, and elsewhere, by an activity that is repeated.
+
+        Raises:
+            NotFound: the thread refused the run, or the run was taken back before it began.
+        """
+        run = self._client.get_workflow_handle(run_workflow_id(self.run_id), result_type=RunOutcome)
+        while True:
+            waits = await self._is_held()
+            try:
+                return (await run.result()).status
+            except WorkflowFailureError as error:
+                return "interrupted" if isinstance(error.cause, CancelledError) else "error"
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+            if not waits:
+                raise NotFound(f"Thread {self.thread_id} has not begun run {self.run_id}, and will not.")
+            await asyncio.sleep(LOOK_AGAIN)
+
+    async def _is_held(self) -> bool:
+        thread = self._client.get_workflow_handle(thread_workflow_id(self.thread_id))
+        return self.run_id in await thread.query(HELD, result_type=list[str])
+
+
+async def start_run(client: Client, request: RunRequest, *, task_queue: str) -> StartedRun:
+    """Send a run to its thread from wherever there is a Temporal client: an activity, a script, another server.
+
+    The thread admits the run by its strategy, as the API does. To send it again (`run_id` says which it is) changes nothing, so
+    an activity that does may be repeated.
+
+    Args:
+        client: of the namespace that the workers are in.
+        request: the run. Its `payload` is a body of `POST /threads/{thread_id}/runs`, with `"if_not_exists": "create"` for a
+            thread that may be new.
+        task_queue: of the workers that serve the graph.
+
+    Raises:
+        Unavailable: Temporal did not take the signal.
+    """
+    await send(client, request, task_queue=task_queue)
+    return StartedRun(client, request)
 
 
 async def notify(client: Client, owed: Addressed, *, task_queue: str, patience: Patience) -> bool:

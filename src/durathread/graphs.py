@@ -91,6 +91,21 @@ class Graphs:
         found._configs = _assistant_configs(os.environ.get(CONFIGS, ""))
         return found
 
+    @classmethod
+    def of(cls, graphs: Mapping[str, object]) -> "Graphs":
+        """Take graphs, or factories of them, by their ids, without a langgraph.json.
+
+        Raises:
+            ConfigError: there is none, or one is neither.
+        """
+        if not graphs:
+            raise ConfigError("There are no graphs to serve.")
+        clients.install()
+        sources = {
+            graph_id: _source(graph_id, target, path="given", description=None) for graph_id, target in graphs.items()
+        }
+        return cls(sources, {}, Path.cwd())
+
     def __iter__(self) -> Iterator[str]:
         """Iterate over the ids of the graphs."""
         return iter(self._sources)
@@ -253,7 +268,10 @@ def _load_source(graph_id: str, spec: object, folder: Path) -> Source:
     else:
         path, description = str(spec), None
     log.info("Importing a graph", graph=graph_id, path=path)
-    target = _variable(path, folder, what=f"Graph '{graph_id}'")
+    return _source(graph_id, _variable(path, folder, what=f"Graph '{graph_id}'"), path=path, description=description)
+
+
+def _source(graph_id: str, target: object, *, path: str, description: str | None) -> Source:
     if not isinstance(target, Pregel | StateGraph) and not callable(target):
         raise ConfigError(f"Graph '{graph_id}' ({path}) is a {type(target).__name__}, not a graph or a factory of one.")
     if not isinstance(target, Pregel | StateGraph):

@@ -1,7 +1,8 @@
 """The Temporal plugin: everything that makes a client and a worker into a part of durathread."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
 from importlib.metadata import version
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from temporalio.client import Client
 from temporalio.plugin import SimplePlugin
-from temporalio.worker import Worker, WorkerConfig
+from temporalio.worker import Worker, WorkerConfig, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from durathread.activities.admit import Admissions
 from durathread.activities.attempts import Attempts
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 BUILD_ID = f"durathread-{version('durathread')}"
 # Webhooks that a worker delivers at once, and how long those under way may take when it stops, in seconds.
 DELIVERIES = 200
+PASSED_THROUGH = ("durathread", "langgraph", "langchain_core", "langsmith")
 LAST_DELIVERIES = 2.0
 
 
@@ -58,17 +61,24 @@ class DurathreadPlugin(SimplePlugin):
         async with Worker(client, task_queue="durathread", workflows=[YourWorkflow]):
             ...
 
-    Options that the worker was given win over the plugin's.
+    Options that the worker was given win over the plugin's. Sandboxed workflows may import us, and LangGraph, as they are.
     """
 
-    def __init__(self, settings: Settings | None = None, *, graphs: Graphs | None = None) -> None:
+    def __init__(
+        self, settings: Settings | None = None, *, graphs: Graphs | Mapping[str, object] | None = None
+    ) -> None:
         """Build the plugin.
 
         Args:
             settings: where the engines are; from the environment by default.
-            graphs: what to serve; loaded from `settings.config` by default.
+            graphs: what to serve: graphs (or factories of them) by id; what `settings.config` names by default.
+
+        Raises:
+            ConfigError: a graph is none.
         """
         self.settings = settings or Settings()
+        if graphs is not None and not isinstance(graphs, Graphs):
+            graphs = Graphs.of(graphs)
         self._resources = Resources(self.settings, graphs)
         steps, ends, starts = Steps(self._resources), Settlements(self._resources), Admissions(self._resources)
         self._deliveries = Deliveries(self._resources)
@@ -92,6 +102,7 @@ class DurathreadPlugin(SimplePlugin):
             workflows=[Thread, Run, Sweep, Cron, Webhook, Expire],
             activities=activities,
             interceptors=[Belonging(lambda: self._resources.deployment_id), self._attempts],
+            workflow_runner=_passing,
         )
 
     async def _ask(self, user: JsonObject, value: JsonObject) -> Filter | None:
@@ -172,6 +183,14 @@ class DurathreadPlugin(SimplePlugin):
     async def ready(self) -> None:
         """Wait until a worker has opened what it needs."""
         await self._resources.ready.wait()
+
+
+def _passing(runner: WorkflowRunner | None) -> WorkflowRunner:
+    """Let sandboxed workflows import what their module does not use inside them."""
+    runner = runner or SandboxedWorkflowRunner()
+    if not isinstance(runner, SandboxedWorkflowRunner):
+        return runner
+    return replace(runner, restrictions=runner.restrictions.with_passthrough_modules(*PASSED_THROUGH))
 
 
 # What the SDK fills in where the worker was given nothing.

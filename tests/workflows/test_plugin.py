@@ -16,14 +16,16 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.worker import Replayer, Worker
 
+from durathread.dispatch import start_run
 from durathread.embedded.engines import Engines
-from durathread.errors import ConfigError
+from durathread.errors import ConfigError, NotFound
 from durathread.plugin import DurathreadPlugin
 from durathread.settings import Settings
 from durathread.store import threads
 from durathread.store.pool import Pool, connection, open_pool
 from durathread.workflows.messages import RunRequest
 from tests.stack import Stack
+from tests.workflows import agency
 from tests.workflows.conftest import MakePlugin
 from tests.workflows.neighbour import Neighbour, send_run
 from tests.workflows.support import closed
@@ -191,3 +193,33 @@ async def test_the_worker_process_ends_when_its_graphs_cannot_be_built(
     assert await asyncio.wait_for(process.wait(), 30) == 1
     assert "Graph 'broken' (./broken.py:graph) failed: ValueError: not today" in stack.log("worker")
     assert "The worker is ready" not in stack.log("worker")
+
+
+async def test_a_sandboxed_workflow_asks_a_graph_that_no_file_names(
+    engine_set: Engines, database: str, pool: Pool, thread_id: str
+) -> None:
+    settings = Settings(database_url=database, redis_url=engine_set.redis_url)
+    client = await Client.connect(engine_set.temporal_address, plugins=[agency.plugin(settings)])
+    queue = f"agency-{uuid4()}"
+    async with Worker(client, task_queue=queue, workflows=[agency.Visit], activities=[agency.ask]):
+        visit = await client.execute_workflow(
+            agency.Visit.run, args=[thread_id, "Ada"], id=f"visit/{uuid4()}", task_queue=queue
+        )
+    assert visit == "success"
+    assert (await values_of(pool, thread_id))["said"] == ["Ada", "Hello, Ada"]
+
+
+async def test_who_waits_for_a_run_that_its_thread_refuses_is_told_so(client: Client, thread_id: str) -> None:
+    async with worker_on(client) as worker:
+        await run_through(client, worker, request_of(thread_id))
+        refused = dataclasses.replace(request_of(thread_id), assistant_id="nobody")
+        started = await start_run(client, refused, task_queue=worker.task_queue)
+        with pytest.raises(NotFound, match="has not begun"):
+            await started.wait()
+
+
+def test_what_is_neither_graph_nor_factory_is_refused_by_the_plugin() -> None:
+    with pytest.raises(ConfigError, match=r"Graph .agent. .* is a str"):
+        DurathreadPlugin(Settings(), graphs={"agent": "./agent.py:graph"})
+    with pytest.raises(ConfigError, match="no graphs"):
+        DurathreadPlugin(Settings(), graphs={})
