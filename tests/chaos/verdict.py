@@ -149,7 +149,7 @@ async def _judge_threads(
             state = response.json()
             own = by_thread[thread["thread_id"]]
             if thread["thread_id"] not in ledger.edited:
-                _judge_status(verdict, thread, state, own)
+                _judge_status(verdict, thread, state, sorted(own, key=lambda row: places[row["run_id"]]))
             log: list[str] = (state["values"] or {}).get("log", []) if isinstance(state["values"], dict) else []
             _judge_log(verdict, ledger, thread["thread_id"], log, places, own)
             path: list[str] = (state["values"] or {}).get("path", []) if isinstance(state["values"], dict) else []
@@ -157,6 +157,7 @@ async def _judge_threads(
 
 
 def _judge_status(verdict: Verdict, thread: Row, state: Any, runs: Sequence[Row]) -> None:
+    """The thread shows what its last run left; the runs are given in the order in which they have their turn."""
     waits = bool(state["next"])
     expected = {"interrupted"} if waits else {"idle"}
     if runs and runs[-1]["status"] in ("error", "timeout"):

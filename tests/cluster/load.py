@@ -23,7 +23,7 @@ THREADS = 6
 # Seconds that everything may take to come to rest.
 PATIENCE = 120
 # How often what has come to rest is looked at, until nothing is wrong.
-LOOKS = 6
+LOOKS = 30
 
 
 @dataclass
