@@ -4,7 +4,7 @@ import select
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias
 
 import orjson
 import psycopg
@@ -20,7 +20,6 @@ from durathread.errors import NotStored, Unavailable
 log = structlog.get_logger()
 
 Connection: TypeAlias = AsyncConnection[DictRow]
-Pool: TypeAlias = AsyncConnectionPool[Connection]
 
 # How long a caller waits for a connection before it is told that the database is unavailable, in seconds.
 PATIENCE = 5.0
@@ -57,6 +56,28 @@ def is_clash(error: BaseException) -> bool:
     return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(CLASHES)
 
 
+class Pool(AsyncConnectionPool[Connection]):
+    """A pool that lends no connection whose server is gone.
+
+    Its own check waits between two of them, up to the whole time that a caller has: after a restart of the database, whose
+    connections are all gone, nobody would be lent one.
+    """
+
+    async def getconn(self, timeout: float | None = None) -> Connection:  # noqa: ASYNC109, as in the base class
+        """Lend a connection; the dead ones before it are replaced."""
+        end = time.monotonic() + (self.timeout if timeout is None else timeout)
+        while True:
+            conn = await super().getconn(timeout=end - time.monotonic())
+            try:
+                if not await _is_gone(conn):
+                    return conn
+                await conn.close()
+            except BaseException:
+                await self.putconn(conn)
+                raise
+            await self.putconn(conn)
+
+
 def refusal(error: psycopg.Error) -> NotStored:
     """Say in the database's own words what it refuses."""
     return NotStored(f"The database refused it: {error.diag.message_primary or error}")
@@ -65,7 +86,7 @@ def refusal(error: psycopg.Error) -> NotStored:
 @asynccontextmanager
 async def open_pool(database_url: str, *, size: int) -> AsyncGenerator[Pool]:
     """Open a pool whose connections commit each statement unless a transaction is begun."""
-    pool: Pool = AsyncConnectionPool(
+    pool = Pool(
         database_url,
         connection_class=AsyncConnection[DictRow],
         kwargs={
@@ -79,7 +100,6 @@ async def open_pool(database_url: str, *, size: int) -> AsyncGenerator[Pool]:
         timeout=PATIENCE,
         reconnect_timeout=GIVE_UP,
         open=False,
-        check=_check,
     )
     await pool.open(wait=False)
     try:
@@ -129,12 +149,17 @@ async def wait_for_database(pool: Pool, *, patience: float) -> None:
             log.warning("The database cannot be reached yet", error=str(error.__cause__))
 
 
-async def _check(conn: Connection) -> None:
-    """Find out, before a connection is lent, whether its server is gone. A live one that idles has nothing to read."""
+async def _is_gone(conn: Connection) -> bool:
+    """Find out whether the server of a connection is gone. A live one that idles has nothing to read."""
     poll = select.poll()
     poll.register(conn.fileno(), select.POLLIN)
-    if poll.poll(0):
-        await AsyncConnectionPool.check_connection(cast(Any, conn))
+    if not poll.poll(0):
+        return False
+    try:
+        await conn.execute("")
+    except psycopg.Error:
+        return True
+    return False
 
 
 set_json_dumps(dumps)

@@ -1,0 +1,24 @@
+"""The pool after its connections were lost."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from durathread.store.pool import Pool, connection, open_pool
+
+
+async def pid_of(pool: Pool, stack: AsyncExitStack) -> int:
+    """Borrow a connection, and name the process that serves it."""
+    conn = await stack.enter_async_context(connection(pool))
+    return conn.info.backend_pid
+
+
+async def test_connections_that_were_all_lost_keep_nobody_waiting(pool: Pool, database: str) -> None:
+    async with open_pool(database, size=8) as lost:
+        async with AsyncExitStack() as stack:
+            pids = await asyncio.gather(*(pid_of(lost, stack) for _ in range(8)))
+        async with connection(pool) as conn:
+            ended = await conn.execute("SELECT pg_terminate_backend(pid, 10000) FROM unnest(%s) AS pid", (pids,))
+            assert [row["pg_terminate_backend"] for row in await ended.fetchall()] == [True] * 8
+        # Alone: all the dead connections are before it.
+        async with AsyncExitStack() as stack:
+            assert await pid_of(lost, stack) not in pids
