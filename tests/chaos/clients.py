@@ -35,6 +35,7 @@ class Client:
         self.webhook = webhook
         self.number = number
         self.count = 0
+        self.sent = dict[str, float]()
         self.http = httpx.AsyncClient(timeout=httpx.Timeout(30, connect=2))
         self.actions: list[tuple[int, Callable[[str], Awaitable[None]]]] = [
             (8, self.create),
@@ -102,6 +103,7 @@ class Client:
 
     def body(self, plan: str, items: list[Any], **more: Any) -> dict[str, Any]:
         """Make up the creation of a run that carries a plan out."""
+        self.sent[plan] = time.monotonic()
         chosen: dict[str, Any] = {
             "assistant_id": "plans",
             "input": {"plan": {"id": plan, "items": items}, "log": [f"in/{plan}"]},
@@ -128,6 +130,7 @@ class Client:
             time.monotonic(),
             kept=kept,
             webhook="webhook" in body,
+            sent=self.sent.pop(plan["id"], 0),
         )
         self.ledger.acknowledge(known)
 

@@ -18,6 +18,8 @@ class Acknowledged:
     asked: float
     kept: bool = True
     webhook: bool = False
+    # When its creation was sent, as far as known; `asked` is when that was answered.
+    sent: float = 0
 
 
 @dataclass
@@ -51,6 +53,11 @@ class Ledger:
     def acknowledge(self, run: Acknowledged) -> None:
         """Note that a run was accepted."""
         self.acknowledged[run.run_id] = run
+
+    def is_before(self, one: str, other: str) -> bool:
+        """Say whether a run had been accepted when another was asked for: only then an order was promised."""
+        first, second = self.acknowledged.get(one), self.acknowledged.get(other)
+        return first is not None and second is not None and first.asked < second.sent
 
     def roll_back(self, thread_id: str) -> None:
         """Note that the runs of a thread may be rolled back from now on."""

@@ -180,7 +180,7 @@ def _judge_log(
 ) -> None:
     """Each plan's items stand in the log once, in order and unbroken; plans in order of admission."""
     taken: dict[str, int] = {}
-    current, last = "", None
+    current, passed = "", dict[str, None]()
     for entry in log:
         kind, *rest_ = entry.split("/")
         if kind == "edit":
@@ -198,9 +198,10 @@ def _judge_log(
             return
         taken[kind] = position + 1
         if run_id in places:
-            if last is not None and places[run_id] < last:
-                verdict.blame(f"thread {thread_id}: {entry} of an earlier run stands behind that of a later: {log}")
-            last = places[run_id]
+            for other in passed:
+                if places[run_id] < places[other] and ledger.is_before(run_id, other):
+                    verdict.blame(f"thread {thread_id}: {entry} of an earlier run stands behind that of {other}: {log}")
+            passed[run_id] = None
         elif run_id in {row["run_id"] for row in runs}:
             verdict.blame(f"thread {thread_id}: {entry} is of a run that is gone")
     done = {row["run_id"] for row in runs if row["status"] == "success"}
