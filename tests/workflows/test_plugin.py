@@ -209,6 +209,12 @@ async def test_a_sandboxed_workflow_asks_a_graph_that_no_file_names(
     assert (await values_of(pool, thread_id))["said"] == ["Ada", "Hello, Ada"]
 
 
+def test_the_readme_shows_the_module_that_was_tried() -> None:
+    source = Path(agency.__file__).read_text()
+    shown = source[source.index("@activity.defn") :].rstrip()
+    assert f"```python\n{shown}\n" in (Path(__file__).parents[2] / "README.md").read_text()
+
+
 async def test_who_waits_for_a_run_that_its_thread_refuses_is_told_so(client: Client, thread_id: str) -> None:
     async with worker_on(client) as worker:
         await run_through(client, worker, request_of(thread_id))
