@@ -1,6 +1,7 @@
 """Two APIs and two workers as an operator runs them, on engines that nobody has set up for durathread."""
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import AsyncIterator, Mapping
@@ -15,6 +16,8 @@ from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import ConflictError, NotFoundError
 from temporalio.client import Client
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from tests.eventually import eventually
 from tests.roles.conftest import FEW, new_database
@@ -213,6 +216,36 @@ async def test_an_api_that_is_stopped_ends_its_streams_and_the_other_goes_on(
     whole = [part async for part in both[1].runs.join_stream(thread_id, run["run_id"], last_event_id="-1")]
     assert [*ids, *(part.id for part in rest)] == [part.id for part in whole]
     assert await statuses(both[1], thread_id) == ["success"]
+
+
+async def test_an_api_that_is_stopped_closes_its_sockets_and_says_why(
+    service: Service, both: list[LangGraphClient], thread_id: str, tmp_path: Path
+) -> None:
+    """Those that idle, that follow a run, and that somebody left without a word."""
+    run = await working(both[1], thread_id, tmp_path)
+    role = service.running["api1"]
+    address = f"{service.url('api1').replace('http', 'ws', 1)}/threads/{thread_id}/stream/events"
+    async with connect(address) as idle, connect(address) as following, connect(address) as left:
+        left.transport.abort()
+        command = {"id": 1, "method": "subscription.subscribe", "params": {"channels": ["values", "lifecycle"]}}
+        await following.send(json.dumps(command))
+        assert json.loads(await following.recv())["type"] == "success"
+        assert await role.stop() in STOPPED
+        for socket in (idle, following):
+            # Iterating ends without an error only where the code is one of a regular end.
+            with pytest.raises(ConnectionClosed):
+                await asyncio.wait_for(everything(socket), 30)
+            # Service restart: clients come back.
+            assert socket.close_code == 1012
+    assert not [words for words in ("Traceback", "rror") if words in role.text()], role.text()
+    (tmp_path / "gate").touch()
+    await both[1].runs.join(thread_id, run["run_id"])
+    assert await statuses(both[1], thread_id) == ["success"]
+
+
+async def everything(socket: ClientConnection) -> list[str | bytes]:
+    """Read until there is no more."""
+    return [message async for message in socket]
 
 
 async def until_it_ends(url: str) -> str:
