@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -303,7 +303,7 @@ class Steps:
             raise
         except Exception as error:  # noqa: BLE001, whatever a factory raises ends its run
             return unopened(error, emitter)
-        async with _left(opened, run):
+        async with _left(opened, run) as failure:
             opening = None if begun else await self._opening(run, saver, graph)
             async with (
                 tracing(graph, run, config, begins=given.step == 0, given=opening) as trace,
@@ -324,6 +324,7 @@ class Steps:
                     trace=trace,
                     transformed=Transformed(pipeline, emitter.calls),
                 )
+            failure.raised = result.raised
             if result.status != "continue":
                 self._untracked.drop(run.run_id)
                 return result
@@ -457,16 +458,32 @@ class Steps:
             )
 
 
+@dataclass
+class _Failure:
+    """What a graph has raised, if anything."""
+
+    raised: BaseException | None = None
+
+
 @asynccontextmanager
-async def _left(opened: AbstractAsyncContextManager[Graph], run: Run) -> AsyncGenerator[None]:
-    """Leave a graph that was opened. What its factory raises then does not undo what the graph has done."""
+async def _left(opened: AbstractAsyncContextManager[Graph], run: Run) -> AsyncGenerator[_Failure]:
+    """Leave a graph that was opened: its factory sees what the graph raised, though that has become the run's outcome.
+
+    What the factory raises then, or keeps to itself, does not undo what the graph has done.
+    """
+    failure = _Failure()
     try:
-        yield
+        yield failure
+    except BaseException as error:
+        failure.raised = error
+        raise
     finally:
+        raised = failure.raised
         try:
-            await opened.__aexit__(None, None, None)
-        except Exception:
-            log.exception("A factory failed to clean up", run_id=str(run.run_id), graph=run.graph_id)
+            await opened.__aexit__(type(raised) if raised else None, raised, raised.__traceback__ if raised else None)
+        except Exception as error:
+            if error is not raised:
+                log.exception("A factory failed to clean up", run_id=str(run.run_id), graph=run.graph_id)
 
 
 def _seen(ended: "asyncio.Future[Any]") -> None:

@@ -76,10 +76,12 @@ class Pipeline:
             for outcome in await asyncio.gather(*pending, return_exceptions=True):
                 if isinstance(outcome, Exception):
                     raise outcome
+        await self._settle_aside()
         return _pushed(self._drain())
 
     async def end(self) -> list[tuple[str, Any]]:
         """Tell the transformers that the run has come to its end."""
+        await self._settle_aside()
         await self._mux.aclose()
         self.ended = True
         return _pushed(self._drain())
@@ -88,7 +90,16 @@ class Pipeline:
         """Tell the transformers that the run has failed."""
         if not self.ended:
             self.ended = True
+            await self._settle_aside(cancelled=True)
             await self._mux.afail(error)
+
+    async def _settle_aside(self, *, cancelled: bool = False) -> None:
+        """Wait for what those aside do. Nothing comes of it, nor of its errors: they have no end of their own."""
+        while self._aside and (pending := self._aside._mux._collect_scheduled_tasks()):  # pyright: ignore[reportPrivateUsage]
+            for task in pending if cancelled else ():
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+            self._aside._drain()
 
     def _drain(self) -> list[ProtocolEvent]:
         logged = [event for _, event in self._log._items]

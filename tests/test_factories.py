@@ -344,6 +344,8 @@ def work(name):
         if name == "breaks":
             open(os.environ["BROKEN"], "w").close()
             await asyncio.sleep(600)
+        if name == "fails":
+            raise ZeroDivisionError("of the graph")
         return {"log": [name]}
 
     return act
@@ -371,7 +373,18 @@ async def factory(runtime: ServerRuntime[Context], config: RunnableConfig):
     graph.add_node(name, work(name))
     graph.add_edge(START, name)
     graph.add_edge(name, END)
-    yield graph.compile()
+    outcome = "well"
+    try:
+        yield graph.compile()
+    except BaseException as error:
+        outcome = repr(error)
+        if config["configurable"].get("keeps"):
+            return
+        raise
+    finally:
+        if config["configurable"].get("left") and runtime.access_context == "threads.create_run":
+            with open(config["configurable"]["left"], "a") as left:
+                left.write(outcome + chr(10))
 """
 
 
@@ -436,6 +449,30 @@ async def test_what_a_run_left_is_read_with_the_graph_that_it_ran(stack: Stack) 
         left: Any = await client.runs.join(thread, first["run_id"])
         assert left["log"] == ["in"]
         assert [item["value"] for item in left["__interrupt__"]] == ["more?"]
+
+
+@pytest.mark.parametrize(
+    ("name", "keeps", "outcome"),
+    [
+        ("node", False, "well"),
+        ("fails", False, "ZeroDivisionError('of the graph')"),
+        # The factory cannot undo that.
+        ("fails", True, "ZeroDivisionError('of the graph')"),
+    ],
+)
+async def test_a_factory_sees_how_its_graph_ended(
+    stack: Stack, tmp_path: Path, name: str, keeps: bool, outcome: str
+) -> None:
+    left = tmp_path / "left"
+    config: Any = {"configurable": {"name": name, "left": str(left), "keeps": keeps}}
+    async with get_client(url=stack.url, headers={"authorization": "ann"}) as client:
+        thread = (await client.threads.create())["thread_id"]
+        await client.runs.wait(thread, "graph", input={}, config=config, raise_error=False)
+        [run] = await client.runs.list(thread)
+        assert run["status"] == ("error" if name == "fails" else "success")
+    # For its own end: the steps before that ended well.
+    assert left.read_text().splitlines()[-1] == outcome
+    assert "failed to clean up" not in stack.log("worker")
 
 
 async def test_a_thread_does_not_stay_busy_because_what_a_run_left_cannot_be_read(stack: Stack) -> None:

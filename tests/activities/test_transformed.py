@@ -1,5 +1,6 @@
 """What stream transformers make of what a graph yields, for clients of both protocols."""
 
+import asyncio
 from typing import Any, cast
 
 import orjson
@@ -8,8 +9,10 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import PIIMiddleware
 from langchain_core.messages import AIMessageChunk
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.stream import ProtocolEvent, StreamTransformer
 
 from durathread.activities.model_calls import ModelCalls
+from durathread.activities.redaction import redacted
 from durathread.activities.transformed import Transformed
 from durathread.activities.transformers import Pipeline
 from durathread.graphs import Graph
@@ -138,3 +141,50 @@ async def test_arguments_of_tools_are_redacted_too() -> None:
     whole = found[0] + found[1] + found[2]
     assert whole.tool_calls[0]["args"] == {"to": MARK, "n": 1}
     assert "ann@" not in "".join(str(each) for each in found)
+
+
+class Scheduling(StreamTransformer):
+    """Does something beside the stream for each state that it sees."""
+
+    required_stream_modes = ("values",)
+
+    def __init__(self, scope: tuple[str, ...] = ()) -> None:
+        super().__init__(scope)
+        self.done: list[str] = []
+        self.turns = 5
+
+    def init(self) -> dict[str, Any]:
+        return {}
+
+    async def aprocess(self, event: ProtocolEvent) -> bool:
+        self.schedule(self._work())
+        return True
+
+    async def _work(self) -> None:
+        try:
+            for _ in range(self.turns):
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self.done.append("cancelled")
+            raise
+        self.done.append("done")
+
+
+@pytest.mark.parametrize("leave", ["settle", "end", "fail"])
+async def test_what_transformers_do_aside_is_over_when_a_step_or_a_run_is(leave: str) -> None:
+    built = list[Scheduling]()
+
+    def build(scope: tuple[str, ...]) -> Scheduling:
+        built.append(Scheduling(scope))
+        # What is aside takes longer.
+        built[-1].turns **= len(built)
+        return built[-1]
+
+    pipeline = Pipeline([build])
+    await pipeline.push("values", (), {})
+    await redacted(pipeline, "updates", {"node": {"a": 1}})
+    assert len(built) == 2
+    # Both have begun.
+    await asyncio.sleep(0)
+    await (pipeline.fail(ValueError()) if leave == "fail" else getattr(pipeline, leave)())
+    assert [each.done for each in built] == [["cancelled" if leave == "fail" else "done"]] * 2

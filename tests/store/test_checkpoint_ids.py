@@ -1,6 +1,7 @@
 """Checkpoints of machines whose clocks differ."""
 
 import operator
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -13,6 +14,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from durathread.errors import Unfinished
+from durathread.store import checkpoint_ids
 from durathread.store.checkpoint_ids import follow, is_before, uuid6
 from durathread.store.pool import Pool
 from durathread.store.saver import Saver
@@ -113,3 +115,32 @@ def test_ids_follow_what_was_read_but_no_nonsense(clock: Clock) -> None:
     for other in (absurd, str(uuid4()), "", "ffffffff", "ffffffff-ffff-6fff-bfff-ffffffffffff"):
         follow(other)
     assert is_before(str(uuid6()), absurd)
+
+
+def test_of_two_who_follow_at_the_same_time_the_later_one_counts(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread has looked at the clock, and is overtaken by one that has read a later id."""
+    ahead = list[str]()
+    for hours in (1, 2):
+        clock.set_off(timedelta(hours=hours))
+        ahead.append(str(uuid6()))
+    clock.set_off(timedelta())
+    looked, go_on = threading.Event(), threading.Event()
+
+    def look() -> UUID:
+        found = uuid6()
+        if threading.current_thread() is slow:
+            looked.set()
+            go_on.wait(60)
+        return found
+
+    monkeypatch.setattr(checkpoint_ids, "uuid6", look)
+    slow, fast = (threading.Thread(target=follow, args=[read]) for read in ahead)
+    slow.start()
+    assert looked.wait(60)
+    fast.start()
+    # It may have to wait for the other; if not, it is done long before.
+    fast.join(0.5)
+    go_on.set()
+    for thread in (slow, fast):
+        thread.join(60)
+    assert is_before(ahead[1], str(uuid6()))
