@@ -20,7 +20,7 @@ from durathread.errors import Unavailable
 from durathread.lifecycle import Owner
 from durathread.streams import interest
 from durathread.streams.connection import connect
-from durathread.streams.events import END, GAP, Event, end_data, stream_key
+from durathread.streams.events import END, GAP, Event, News, end_data, stream_key
 from durathread.streams.frames import Named, over
 from durathread.streams.hub import FIRST_PAGE, Hub, open_hub
 from durathread.streams.interest import Interest, Watchers
@@ -109,6 +109,42 @@ async def test_a_part_of_the_process_ends_when_cancelled_even_if_that_is_lost(
     working.cancel()
     await asyncio.wait([working], timeout=30)
     assert working.done()
+
+
+async def test_who_comes_after_the_end_sees_what_was_still_on_its_way(engine_set: Engines) -> None:
+    """A run's row says that it has ended before its last events have come to Valkey."""
+    run_id = str(uuid4())
+
+    async def add(name: str, data: bytes) -> None:
+        await redis.xadd(stream_key(run_id), {"e": name, "d": data})
+
+    async with connect(engine_set.redis_url) as redis, open_hub(redis, Owner(), statuses) as hub:
+        await add("metadata", b'{"attempt":1}')
+        events = hub.events(run_id, ended=True)
+        seen = [await anext(events)]
+        last = asyncio.ensure_future(anext(events))
+        # What takes the stream for complete says so at once.
+        await asyncio.wait([last], timeout=0.5)
+        await add("values", b"2")
+        await add(END, dumps(end_data(run_id, "success")))
+        hub._tell(News((run_id,), {run_id: "success"}))  # pyright: ignore[reportPrivateUsage]
+        seen += [await last, *[event async for event in events]]
+    assert [(event.name, event.data) for event in seen[:2]] == [("metadata", b'{"attempt":1}'), ("values", b"2")]
+    assert [event.name for event in seen[2:]] == [END]
+    assert seen[2].event_id
+
+
+async def test_the_end_of_a_run_that_has_left_none_is_made_up(engine_set: Engines) -> None:
+    run_id = str(uuid4())
+
+    async def know(subjects: Collection[str]) -> dict[str, str | None]:
+        return dict.fromkeys(subjects, "success")
+
+    async with connect(engine_set.redis_url) as redis, open_hub(redis, Owner(), know) as hub:
+        await redis.xadd(stream_key(run_id), {"e": "metadata", "d": b'{"attempt":1}'})
+        seen = [event async for event in hub.events(run_id, ended=True)]
+    # Nobody knows what else was lost with it.
+    assert [event.name for event in seen] == ["metadata", GAP, END]
 
 
 async def test_marks_wait_while_valkey_is_away(tmp_path: Path) -> None:
