@@ -21,6 +21,7 @@ from langgraph.types import Command, StateSnapshot
 
 from durathread.activities.emitter import Emitter
 from durathread.activities.failures import describe
+from durathread.activities.gone_nodes import Continued, GoneNode
 from durathread.activities.message_ids import MessageIds
 from durathread.activities.standing import standing, standing_at
 from durathread.activities.tracing import Trace
@@ -161,6 +162,8 @@ async def superstep(
         )
         return await _failed(graph, run, error, emitter, trace, transformed)
 
+    if _goes_on(given):
+        _saver(graph).examine(Continued(graph, run.graph_id).examine)
     try:
         async with (
             aclosing(_chunks(trace.graph, run, given, config, control, emitter, ids, transformed)) as yielded,
@@ -200,6 +203,9 @@ async def superstep(
     except GeneratorExit:
         raise
     except BaseException as error:  # noqa: BLE001, whatever users' code raises ends their run, and nothing else
+        _saver(graph).examine(None)
+        if isinstance(error, GoneNode) and limit is None:
+            return await _refused(error, emitter, trace, transformed)
         if isinstance(error, UnknownInterruptError) and isinstance(given, Command):
             return await _refused(error, emitter, trace, transformed)
         return await _failed(graph, run, error, emitter, trace, transformed)
@@ -355,6 +361,11 @@ async def _verify(graph: Graph, run: Run, emitter: Emitter) -> None:
 
 def _saver(graph: Graph) -> Saver:
     return cast(Saver, graph.checkpointer)
+
+
+def _goes_on(given: Any) -> bool:
+    """Whether a graph goes on with what its thread waits for: not with a new input, nor elsewhere."""
+    return given is None or (isinstance(given, Command) and not given.goto)
 
 
 async def _refused(error: Exception, emitter: Emitter, trace: Trace, transformed: Transformed) -> Result:

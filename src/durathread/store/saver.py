@@ -124,6 +124,8 @@ class Attempt:
         # Tasks that were cancelled, by namespace and checkpoint that they follow.
         self._cut: dict[tuple[str, str], set[str]] = {}
         self._doubt: tuple[str, Unfinished] | None = None
+        # Looks at what a graph goes on from, until it has begun.
+        self.examine: Callable[[str, CheckpointTuple], None] | None = None
 
     @property
     def sealed(self) -> bool:
@@ -201,6 +203,10 @@ class Saver(AsyncPostgresSaver):
     def doubt(self, reason: Unfinished) -> None:
         """Refuse checkpoints that are reached from now on: a node that leads to them was cancelled."""
         self._attempt.doubt(reason)
+
+    def examine(self, look: Callable[[str, CheckpointTuple], None] | None) -> None:
+        """Have each checkpoint that is read looked at, with its namespace; what that raises, the reader is told."""
+        self._attempt.examine = look
 
     async def _here(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine on the pool's loop.
@@ -376,6 +382,8 @@ class Saver(AsyncPostgresSaver):
             if address.get("checkpoint_id"):
                 newest = await self.alatest(str(address["thread_id"]), namespace=address.get("checkpoint_ns", ""))
             follow(newest or "")
+            if self._attempt.examine is not None:
+                self._attempt.examine(address.get("checkpoint_ns", ""), found)
         return found and _believed(found)
 
     async def alatest(self, thread_id: str, *, namespace: str = "") -> str | None:
