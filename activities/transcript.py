@@ -3,13 +3,14 @@
 What a chunk adds is read from its `content_blocks`, which LangChain derives from every provider's format.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 
+from durathread.encode import loads
 from durathread.records import JsonObject
 
 # What a delta carries; it is left out of the block's start.
@@ -156,8 +157,8 @@ def _finished(block: JsonObject) -> JsonObject:
     rest = {key: value for key, value in block.items() if key not in ("args", "index")}
     raw = block.get("args") or ""
     try:
-        args = orjson.loads(raw) if raw else {}
-    except orjson.JSONDecodeError:
+        args = loads(raw) if raw else {}
+    except json.JSONDecodeError:
         args = None
     if not isinstance(args, dict):
         return {**rest, "type": "invalid_tool_call", "args": raw, "error": "The arguments are not a JSON object."}

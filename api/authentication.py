@@ -27,6 +27,7 @@ from durathread.api.errors import problem
 from durathread.api.in_process import is_in_process
 from durathread.api.revocation import KEY as KEY_OF_REVOCATION
 from durathread.api.revocation import Revocation
+from durathread.encode import loads
 from durathread.errors import Error, Invalid
 from durathread.users import User
 
@@ -270,7 +271,7 @@ async def _refuse(answer: Response, scope: Scope, receive: Receive, send: Send) 
 async def _json(request: Request) -> Any:
     """Read a body; None if it is not JSON, which the route will say."""
     try:
-        return await read_json(await request.body(), small=orjson.loads)
+        return await read_json(await request.body(), small=loads)
     except (Invalid, ValueError):
         return None
 

@@ -1,7 +1,6 @@
 """The bodies of requests: how they are read, and what is refused before anybody looks at it."""
 
 import asyncio
-import json
 import re
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, cast
@@ -12,6 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
+from durathread.encode import exact, loads
 from durathread.errors import Invalid
 from durathread.records import JsonObject
 
@@ -23,9 +23,6 @@ MOST_CONTAINERS = 1_000_000
 # Lists and objects in each other. JSON is written to 254 levels, of which some are ours.
 DEEPEST = 200
 DEPTH_LIMIT = "depth limit"
-# Integers of fewer digits have room in 64 bits: in others orjson sees floats.
-LONG_NUMBER = b"0" * 19
-DIGITS = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))
 STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 Loads = Callable[[bytes], Any]
@@ -70,8 +67,8 @@ class Routes(APIRouter):
         super().__init__(route_class=Route, **options)
 
 
-async def read_json(body: bytes, *, small: Loads = json.loads) -> Any:
-    """Read JSON; a large text in a thread, one that is not with `small`. Python's own reads integers of any size.
+async def read_json(body: bytes, *, small: Loads = exact) -> Any:
+    """Read JSON; a large text in a thread, one that is not with `small`. Integers may be of any size; NaN is not JSON.
 
     Raises:
         JSONDecodeError: it is not JSON.
@@ -80,20 +77,18 @@ async def read_json(body: bytes, *, small: Loads = json.loads) -> Any:
     return await asyncio.to_thread(_read, body, _quick(small)) if len(body) > LARGE else _read(body, small)
 
 
-def _quick(exact: Loads) -> Loads:
+def _quick(small: Loads) -> Loads:
     """Read JSON several times as fast as another reader, and to the same: what might be different is left to that."""
 
-    def loads(body: bytes) -> Any:
-        if LONG_NUMBER in body.translate(DIGITS):
-            return exact(body)
+    def quick(body: bytes) -> Any:
         try:
-            return orjson.loads(body)
+            return loads(body)
         except orjson.JSONDecodeError as error:
             if DEPTH_LIMIT in str(error):
                 raise
-            return exact(body)
+            return small(body)
 
-    return loads
+    return quick
 
 
 def _read(body: bytes, loads: Loads) -> Any:

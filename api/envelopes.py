@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-import orjson
-
 from durathread.api.bodies import read_json
+from durathread.encode import loads
 from durathread.errors import Invalid
 from durathread.records import JsonObject
 
@@ -59,7 +58,7 @@ class Command:
             Malformed: it is none.
         """
         try:
-            found = await read_json(raw, small=orjson.loads)
+            found = await read_json(raw, small=loads)
         except Invalid as error:
             raise Malformed(str(error)) from error
         except ValueError as error:

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 from uuid import UUID
 
-import orjson
 from fastapi import Request
 from redis.exceptions import RedisError
 from starlette.responses import Response
@@ -17,6 +16,7 @@ from durathread.api.errors import problems
 from durathread.api.frames import follow, prepare
 from durathread.api.sse import event_stream, last_event_id
 from durathread.api.subscriptions import Subscription, number
+from durathread.encode import loads
 from durathread.errors import BadRequest, Invalid, Unavailable
 from durathread.records import JsonObject
 from durathread.streams.events import Event
@@ -62,7 +62,7 @@ def _last(request: Request) -> int:
 
 async def _params(request: Request) -> JsonObject:
     try:
-        found = await read_json(await request.body(), small=orjson.loads)
+        found = await read_json(await request.body(), small=loads)
     except Invalid as error:
         raise BadRequest(str(error)) from error
     except ValueError as error:

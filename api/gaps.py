@@ -5,13 +5,12 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 from uuid import UUID
 
-import orjson
 import structlog
 from redis.exceptions import RedisError
 
 from durathread.api.deps import Server
 from durathread.api.outcome import at_its_end
-from durathread.encode import dumps
+from durathread.encode import dumps, loads
 from durathread.store import runs
 from durathread.store.pool import connection
 from durathread.streams.events import GAP, Event
@@ -46,7 +45,7 @@ async def state_so_far(server: Server, run_id: str, *, after: str = "") -> Any:
 async def _read(server: Server, run_id: str, after: str) -> Any:
     try:
         if after and (shown := await server.hub.last(run_id, "values")) and order(shown.event_id) > order(after):
-            return orjson.loads(shown.data)
+            return loads(shown.data)
     except (RedisError, OSError):
         log.warning("A stream has a gap, and waits", run_id=run_id)
     try:

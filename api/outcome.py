@@ -3,7 +3,6 @@
 from typing import Any, cast
 from uuid import UUID
 
-import orjson
 from redis.exceptions import RedisError
 
 from durathread.activities.position import reading_config
@@ -11,7 +10,7 @@ from durathread.activities.standing import standing
 from durathread.activities.superstep import pending_interrupts
 from durathread.api.deps import Server
 from durathread.api.resting import at_rest
-from durathread.encode import jsonable
+from durathread.encode import jsonable, loads
 from durathread.records import JsonObject, Run
 from durathread.store import runs, threads
 from durathread.store.pool import connection
@@ -51,7 +50,7 @@ async def _seen(server: Server, run_id: UUID) -> JsonValue:
         event = await server.hub.last(str(run_id), "values")
     except (RedisError, OSError):
         event = None
-    return orjson.loads(event.data) if event else {}
+    return loads(event.data) if event else {}
 
 
 async def at_its_end(server: Server, run: Run) -> JsonValue:

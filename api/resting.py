@@ -3,8 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-import orjson
-
+from durathread.encode import loads
 from durathread.errors import Unavailable
 from durathread.streams.events import END, Event, settled
 from durathread.streams.frames import SYNTHETIC
@@ -36,7 +35,7 @@ async def resting_frames(hub: Hub, entries: AsyncIterator[Event]) -> AsyncIterat
     """Hold back the ends of runs on a thread's protocol stream until the thread is at rest."""
     async for entry in entries:
         if entry.name == "lifecycle" and CUT in entry.data:
-            event = orjson.loads(entry.data)
+            event = loads(entry.data)
             run_id, _, what = event["event_id"].removeprefix(SYNTHETIC).partition(":")
             if what == "ended":
                 await at_rest(hub, run_id)

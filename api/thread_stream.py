@@ -20,7 +20,7 @@ from durathread.api.gaps import bridged
 from durathread.api.resting import resting
 from durathread.api.sse import event_stream, ignored, last_event_id
 from durathread.api.state import read
-from durathread.encode import dumps, jsonable
+from durathread.encode import dumps, jsonable, loads
 from durathread.errors import Invalid, Unavailable
 from durathread.records import JsonObject
 from durathread.streams.events import END, GAP, START, Event, thread_subject
@@ -47,7 +47,7 @@ class Mark:
     @classmethod
     def of(cls, event: Event) -> "Mark":
         """Read an entry of the thread's stream."""
-        return cls(event.event_id, event.name, orjson.loads(event.data))
+        return cls(event.event_id, event.name, loads(event.data))
 
     @property
     def run_id(self) -> str:

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import itertools
+import json
 import math
 import re
 from collections import deque
@@ -11,7 +12,7 @@ from datetime import timedelta
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import PurePath
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import orjson
 import structlog
@@ -30,6 +31,19 @@ DEEPEST = 200
 MOST_CUTS = 10_000
 # Iterators may have no end.
 LONGEST = 1_000_000
+# Integers of fewer digits have room in 64 bits: of others orjson makes floats.
+LONG_NUMBER = b"0" * 19
+DIGITS = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))
+# Larger ones are written as text: readers who know doubles only refuse the whole of what holds one.
+LARGEST_EXPONENT = 308
+LARGEST = 10**LARGEST_EXPONENT
+# From here on orjson writes floats with an exponent, which numbers in Postgres do not keep: they would come back whole.
+EXPONENT_FROM = 1e16
+EXPONENTS = (b"e+00,", b"e+000,")
+MARKS = bytes(
+    ord("0") if byte in b"0123456789" else byte if byte in b"e+" else ord(",") if byte in b",]}" else ord(" ")
+    for byte in range(256)
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +54,37 @@ class Encoded:
 
     def decoded(self) -> Any:
         """Return the value."""
-        return orjson.loads(self.text)
+        return loads(self.text)
+
+
+def loads(text: bytes | str) -> Any:
+    """Read JSON as orjson does; integers of any size as what they are.
+
+    Raises:
+        JSONDecodeError: it is not JSON.
+    """
+    encoded = text.encode() if isinstance(text, str) else text
+    return exact(encoded) if LONG_NUMBER in encoded.translate(DIGITS) else orjson.loads(encoded)
+
+
+def exact(text: bytes | str) -> Any:
+    """Read JSON with Python's own reader, which reads integers of any size.
+
+    Raises:
+        JSONDecodeError: it is not JSON.
+    """
+    return json.loads(text, parse_constant=_refuse, parse_int=_whole)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise json.JSONDecodeError(f"{constant} is not JSON", constant, 0)
+
+
+def _whole(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError as error:
+        raise json.JSONDecodeError(str(error), digits, 0) from None
 
 
 def dumps(value: Any) -> bytes:
@@ -52,10 +96,26 @@ def dumps(value: Any) -> bytes:
     if isinstance(value, Encoded):
         return value.text
     try:
-        encoded = orjson.dumps(value, default=_default, option=OPTIONS)
+        encoded = _plainly(value)
     except (TypeError, UnicodeEncodeError, RecursionError):
         encoded = orjson.dumps(_Copy().of(value), option=OPTIONS)
     return without_nul(encoded)
+
+
+def dumps_for_postgres(value: Any) -> bytes:
+    """Encode such that numbers come back from `jsonb` as they were, but for the sign of zero.
+
+    Raises:
+        ValueError: there is no end to it.
+    """
+    try:
+        encoded = dumps(value) if isinstance(value, Encoded) else without_nul(_plainly(value))
+    except (TypeError, UnicodeEncodeError, RecursionError):
+        encoded = without_nul(orjson.dumps(_Copy(largest=math.inf).of(value), option=OPTIONS))
+    marks = encoded.translate(MARKS) + b","
+    if not any(exponent in marks for exponent in EXPONENTS):
+        return encoded
+    return orjson.dumps(_Copy(largest=math.inf, exponents=False).of(loads(encoded)))
 
 
 def event_data(value: Any, *, otherwise: Callable[[Any], Any] = lambda said: said) -> bytes:
@@ -80,7 +140,11 @@ def without_nul(encoded: bytes) -> bytes:
 
 def jsonable(value: Any) -> Any:
     """Turn into what JSON can hold."""
-    return orjson.loads(dumps(value))
+    return loads(dumps(value))
+
+
+def _plainly(value: Any) -> bytes:
+    return orjson.dumps(value, default=_default, option=OPTIONS)
 
 
 def _default(value: Any) -> Any:
@@ -101,7 +165,7 @@ def _default(value: Any) -> Any:
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
+        return _number(value)
     if isinstance(value, PurePath | IPv4Address | IPv4Network | IPv6Address | IPv6Network):
         return str(value)
     if isinstance(value, re.Pattern):
@@ -110,6 +174,14 @@ def _default(value: Any) -> Any:
         if callable(found := getattr(value, method, None)) and not isinstance(value, type):
             return found()
     return repr(value)
+
+
+def _number(value: Decimal) -> int | float | str | None:
+    if not value.is_finite():
+        return None
+    if value.adjusted() >= LARGEST_EXPONENT:
+        return str(value)
+    return int(value) if value == value.to_integral_value() else float(value)
 
 
 def _listed(values: Iterator[Any]) -> list[Any]:
@@ -122,7 +194,9 @@ def _listed(values: Iterator[Any]) -> list[Any]:
 class _Copy:
     """Copies what orjson refuses: integers over 64 bits, broken surrogates, keys of any type, endless nesting."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, largest: float = LARGEST, exponents: bool = True) -> None:
+        self._largest = largest
+        self._exponents = exponents
         self._around: set[int] = set()
         self._cuts = 0
 
@@ -132,9 +206,9 @@ class _Copy:
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, int):
-            return value if -(2**63) <= value < 2**64 else float(value) if abs(value) < 10**308 else str(value)
+            return value if -(2**63) <= value < 2**64 else self._large(int(value))
         if isinstance(value, float):
-            return value if math.isfinite(value) else None
+            return self._float(value) if math.isfinite(value) else None
         if id(value) in self._around or len(self._around) > DEEPEST:
             return self._cut()
         self._around.add(id(value))
@@ -153,6 +227,13 @@ class _Copy:
                 return self.of(_default(value))
         finally:
             self._around.discard(id(value))
+
+    def _large(self, value: int) -> Any:
+        return orjson.Fragment(str(value)) if abs(value) < self._largest else str(value)
+
+    def _float(self, value: float) -> Any:
+        written = self._exponents or abs(value) < EXPONENT_FROM
+        return value if written else orjson.Fragment(f"{int(value)}.0")
 
     def _cut(self) -> str:
         self._cuts += 1

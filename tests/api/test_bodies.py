@@ -1,6 +1,7 @@
 """What clients send: large, many, deep."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,6 +12,7 @@ import orjson
 import pytest
 
 from durathread.api.bodies import read_json
+from durathread.encode import loads
 from tests.stack import Stack
 
 MB = 1024 * 1024
@@ -64,7 +66,6 @@ async def test_a_large_body_says_what_a_small_one_does(http: httpx.AsyncClient) 
         "1180591620717411303424",
         "-9999999999999999999",
         "1234567890123456789",
-        "[NaN, Infinity, -Infinity]",
         "1e400",
         r'"\ud800"',
         "0.1234567890123456789",
@@ -74,16 +75,16 @@ async def test_a_large_body_says_what_a_small_one_does(http: httpx.AsyncClient) 
 async def test_a_text_means_the_same_whatever_its_size(text: str) -> None:
     small = f'[{text}, ""]'.encode()
     large = f'[{text}, "{"x" * MB}"]'.encode()
-    # NaN is not equal to itself, and 1.0 is equal to 1.
+    # 1.0 is equal to 1.
     assert repr((await read_json(large))[0]) == repr((await read_json(small))[0])
 
 
-@pytest.mark.parametrize("text", ["1180591620717411303424", "NaN", r'"\ud800"'])
+@pytest.mark.parametrize("text", ["1180591620717411303424", "NaN", "[-Infinity, 1180591620717411303424]", r'"\ud800"'])
 async def test_a_command_means_the_same_whatever_its_size(text: str) -> None:
     async def outcome(padding: str) -> Any:
         try:
-            return (await read_json(f'[{text}, "{padding}"]'.encode(), small=orjson.loads))[0]
-        except orjson.JSONDecodeError:
+            return (await read_json(f'[{text}, "{padding}"]'.encode(), small=loads))[0]
+        except json.JSONDecodeError:
             return "refused"
 
     assert await outcome("x" * MB) == await outcome("")

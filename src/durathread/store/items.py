@@ -11,6 +11,7 @@ import psycopg
 from langchain_core.embeddings import Embeddings
 from langgraph.store.base import (
     BaseStore,
+    Item,
     Op,
     PutOp,
     Result,
@@ -27,6 +28,7 @@ from durathread.encode import dumps
 from durathread.errors import ConfigError, Unavailable
 from durathread.records import JsonObject
 from durathread.store.exclusive import exclusive
+from durathread.store.marked import marked, unmarked
 from durathread.store.pool import Connection, Pool, is_outage
 
 OPERATORS = {"$eq": "=", "$ne": "!=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
@@ -114,16 +116,16 @@ class Prepared(Embeddings):
 
 
 class Items(AsyncPostgresStore):
-    """LangGraph's store, with filters that mean what they mean in its store in memory.
+    """LangGraph's store, with filters and values that mean what they mean in its store in memory.
 
     It embeds before it takes a connection: an embedding is users' code, or somebody else's service.
     """
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Carry out operations."""
-        asked = list(ops)
+        asked = [_stored(op) for op in ops]
         await self.prepare(asked)
-        return await super().abatch(asked)
+        return [_read(result) for result in await super().abatch(asked)]
 
     async def prepare(self, ops: Sequence[Op], *, known: Vectors | None = None) -> None:
         """Embed what operations will need embedded, unless it is known."""
@@ -135,18 +137,31 @@ class Items(AsyncPostgresStore):
         return self.embeddings.here(self._embedded_by(ops)) if isinstance(self.embeddings, Prepared) else None
 
     def _embedded_by(self, ops: Sequence[Op]) -> list[str]:
-        return list(_texts(ops, fields=(self.index_config or {}).get("fields")))
+        return list(_texts(map(_stored, ops), fields=(self.index_config or {}).get("fields")))
 
     async def put_on(self, conn: Connection, op: PutOp) -> None:
         """Put an item, whose texts have been prepared, within the transaction of a connection."""
         bound = AsyncPostgresStore(cast(Any, conn), index=cast(Any, self.index_config), ttl=self.ttl_config)
-        await bound.abatch([op])
+        await bound.abatch([_stored(op)])
 
     def _get_filter_condition(self, key: str, op: str, value: Any) -> tuple[str, list[Any]]:
         """Compare numbers as numbers, not as text, and look into objects."""
         if op == ONLY:
             return CONTAINS_ONE, [[dumps(document).decode() for document in value]]
         return condition((key,), op, value)
+
+
+def _stored(op: Op) -> Op:
+    if isinstance(op, PutOp) and op.value is not None:
+        return op._replace(value=marked(op.value))
+    return op
+
+
+def _read(result: Result) -> Result:
+    for item in result if isinstance(result, list) else [result]:
+        if isinstance(item, Item):
+            item.value = unmarked(item.value)
+    return result
 
 
 def _texts(ops: Iterable[Op], *, fields: Sequence[str] | None) -> Iterator[str]:

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
-import orjson
 import psycopg
 import structlog
 from psycopg import AsyncConnection
@@ -14,7 +13,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from durathread.encode import dumps
+from durathread.encode import dumps_for_postgres, loads
 from durathread.errors import NotStored, Unavailable
 
 log = structlog.get_logger()
@@ -162,5 +161,5 @@ async def _is_gone(conn: Connection) -> bool:
     return False
 
 
-set_json_dumps(dumps)
-set_json_loads(orjson.loads)
+set_json_dumps(dumps_for_postgres)
+set_json_loads(loads)

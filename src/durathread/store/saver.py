@@ -25,9 +25,13 @@ from psycopg_pool import PoolTimeout
 from durathread.errors import Fenced, ThreadBusy, Unavailable, Unfinished
 from durathread.store.checkpoint_ids import follow, is_before, uuid6
 from durathread.store.pool import Connection, Pool, connection, is_clash, is_outage, refusal, transaction
+from durathread.store.serializer import Serializer
 from durathread.store.task_writes import Writes, finished, is_cut, storable
 
 T = TypeVar("T")
+
+# In strict mode LangGraph takes only the types that are named.
+SERIALIZER = Serializer().with_msgpack_allowlist([("builtins", "int")])
 
 Statement: TypeAlias = tuple[LiteralString, dict[str, Any]]
 
@@ -178,7 +182,7 @@ class Saver(AsyncPostgresSaver):
 
         Must be called on the event loop that the pool belongs to.
         """
-        super().__init__(cast(Any, pool))
+        super().__init__(cast(Any, pool), serde=SERIALIZER)
         self._pool = pool
         self._owner = owner
         self._idle_thread = idle_thread

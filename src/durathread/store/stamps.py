@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 from durathread.errors import Conflict, Forbidden
 from durathread.records import JsonObject
 from durathread.store.filters import Filter, shown
+from durathread.store.marked import unmarked
 from durathread.store.pool import Connection
 
 LIVE: LiteralString = "(store.expires_at IS NULL OR store.expires_at > now())"
@@ -64,7 +65,7 @@ async def get(conn: Connection, namespace: Sequence[str], key: str, *, only: Fil
     """Read an item that the filter lets through, and let its lifetime begin anew if asked to."""
     args = {**_named(namespace, key), "only": shown(only), "refresh": refresh}
     row = await (await conn.execute(GET, args)).fetchone()
-    return Item(namespace=tuple(namespace), key=key, **row) if row else None
+    return Item(namespace=tuple(namespace), key=key, **{**row, "value": unmarked(row["value"])}) if row else None
 
 
 async def delete(conn: Connection, namespace: Sequence[str], key: str, *, only: Filter) -> None:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import orjson
 from redis.asyncio import Redis
 
+from durathread.encode import loads
 from durathread.streams.events import stream_key
 from durathread.streams.frames import frames_subject
 from durathread.streams.pages import oldest_first
@@ -21,6 +21,6 @@ async def lifecycles(redis: "Redis", thread_id: str, run_id: str) -> list[Lifecy
     found = list[Lifecycle]()
     async for _, fields in oldest_first(redis, stream_key(frames_subject(thread_id))):
         if fields[b"e"].startswith(b"lifecycle") and run_id.encode() in fields[b"d"]:
-            params = orjson.loads(fields[b"d"])["params"]
+            params = loads(fields[b"d"])["params"]
             found.append((tuple(params["namespace"]), params["data"]))
     return found

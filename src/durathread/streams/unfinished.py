@@ -4,9 +4,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import orjson
 from redis.asyncio import Redis
 
+from durathread.encode import loads
 from durathread.records import JsonObject
 from durathread.streams.events import stream_key
 from durathread.streams.frames import Named, beginning, frames_subject, is_of
@@ -102,7 +102,7 @@ async def unfinished(redis: "Redis", run: Named) -> Unfinished:
             wanted = fields[b"e"].startswith(CHANNELS) or (fields[b"e"] == ROOT_VALUES and not values_known)
             if not wanted or DELTA in fields[b"d"]:
                 continue
-            event: dict[str, Any] = orjson.loads(fields[b"d"])
+            event: dict[str, Any] = loads(fields[b"d"])
             if is_of(event["event_id"], run.run_id):
                 found.append(event)
                 values_known = values_known or event["method"] == "values"
