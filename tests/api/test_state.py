@@ -377,3 +377,23 @@ async def test_a_remote_graph_reads_and_writes_states(client: LangGraphClient) -
     assert (
         await remote.aget_state({"configurable": {"thread_id": thread_id, "checkpoint_id": str(uuid4())}})
     ).next == ()
+
+
+async def test_a_states_metadata_names_its_thread_however_it_is_read(server: Stack, client: LangGraphClient) -> None:
+    """Of a thread that is asked in a subgraph: the graph's states, and the subgraph's own."""
+    thread_id = (await client.threads.create())["thread_id"]
+    await client.runs.wait(thread_id, "nested_hitl", input={})
+    latest = await state_of(client, thread_id, subgraphs=True)
+    nested = latest["tasks"][0]["state"]
+    found = [latest, nested, await state_of(client, thread_id), *await history_of(client, thread_id)]
+    for at in (latest["checkpoint"], nested["checkpoint"]):
+        found += [await state_of(client, thread_id, checkpoint=at), *await history_of(client, thread_id, checkpoint=at)]
+    found.append(await state_of(client, thread_id, checkpoint_id=latest["checkpoint"]["checkpoint_id"]))
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        namespaces = ([], nested["checkpoint"]["checkpoint_ns"].split("|"))
+        for number, namespace in enumerate(namespaces):
+            params = {"namespace": namespace}
+            body = {"id": number, "method": "state.listCheckpoints", "params": params}
+            found += (await http.post(f"/threads/{thread_id}/commands", json=body)).json()["result"]["checkpoints"]
+    assert len(found) > 10
+    assert [state["metadata"]["thread_id"] for state in found] == [thread_id] * len(found)

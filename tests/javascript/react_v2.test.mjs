@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 import { WebSocket } from "ws";
 import { mount } from "./mount.mjs";
-import { useChannel, useMessageMetadata, useMessages, useStream, useSubmissionQueue } from "@langchain/react";
+import { useChannel, useExtension, useMessageMetadata, useMessages, useStream, useSubmissionQueue } from "@langchain/react";
 import { client, eventually, held, newThread, url } from "./support.mjs";
 
 const WORDS = Array.from({ length: 40 }, (_, n) => `word${n}`).join(" ");
@@ -59,6 +59,37 @@ test("a second message is answered on the same stream", async () => {
   }
   await ended(page);
   page.unmount();
+});
+
+const PROGRESS = [{ states: 1 }, { states: 2 }, { states: 3 }, { all: 3 }];
+
+test("what a transformer says on a channel of its own reaches useExtension", async () => {
+  const page = mount(
+    () => {
+      const stream = useStream({ apiUrl: url, apiKey: null, assistantId: "counted" });
+      return { stream, progress: useExtension(stream, "progress") };
+    },
+    ({ progress }) => progress && JSON.stringify(progress),
+  );
+  await eventually(() => page.current && !page.current.stream.isThreadLoading, { what: "loaded" });
+  await page.current.stream.submit({ word: "one" });
+  await eventually(() => page.seen.at(-1) === JSON.stringify(PROGRESS.at(-1)), { what: "the last count" });
+  // React may render once for several.
+  const expected = PROGRESS.map((each) => JSON.stringify(each));
+  assert.deepEqual(page.seen, expected.filter((each) => page.seen.includes(each)));
+  page.unmount();
+});
+
+test("what a transformer says on a channel of its own reaches thread.extensions", async () => {
+  const thread = client.threads.stream(await newThread(), { assistantId: "counted" });
+  const found = [];
+  const reading = (async () => {
+    for await (const each of thread.extensions.progress) if (found.push(each) === PROGRESS.length) break;
+  })();
+  await thread.run.start({ input: { word: "one" } });
+  await reading;
+  assert.deepEqual(found, PROGRESS);
+  await thread.close();
 });
 
 test("stopping cancels the run", async () => {
