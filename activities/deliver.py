@@ -13,7 +13,7 @@ import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from durathread.activities.position import position_at
+from durathread.activities.position import position_left
 from durathread.activities.posting import Answer, post
 from durathread.activities.resources import Resources
 from durathread.dispatch import notify
@@ -168,13 +168,13 @@ class Deliveries:
     async def _left(self, owed: Owed, checkpoint_id: str) -> tuple[Any, JsonObject]:
         """Read what a run left that did not write its own end."""
         try:
-            found = await position_at(
+            found = await position_left(
                 self._resources,
                 owed.graph_id,
-                owed.thread_id,
+                owed.run_id,
+                thread_id=owed.thread_id,
                 checkpoint_id=checkpoint_id,
                 kwargs=owed.run["kwargs"],
-                latest=False,
             )
         except Unavailable:
             raise

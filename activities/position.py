@@ -6,19 +6,20 @@ from uuid import UUID
 from langchain_core.runnables import RunnableConfig
 
 from durathread.activities.resources import Resources
-from durathread.activities.superstep import Position, locate
+from durathread.activities.standing import standing_left
+from durathread.activities.superstep import Position, locate, pending_interrupts
+from durathread.encode import Encoded, dumps
 from durathread.graph_config import ADDRESS
-from durathread.records import JsonObject
+from durathread.records import JsonObject, ThreadStatus
+from durathread.store.left_writes import left_writes
+from durathread.store.pool import connection
 from durathread.store.saver import Saver
 
 
 async def position_at(
-    resources: Resources, graph_id: str, thread_id: UUID, *, checkpoint_id: str, kwargs: JsonObject, latest: bool = True
+    resources: Resources, graph_id: str, thread_id: UUID, *, checkpoint_id: str, kwargs: JsonObject
 ) -> Position:
-    """Read a thread as a run that was asked for so has left it, at a checkpoint.
-
-    If that is not its latest any more, it is read as the history shows it: later runs may have written onto it.
-    """
+    """Read a thread as a run that was asked for so has left it, at its latest checkpoint."""
     saver = Saver(resources.pool)
     config = reading_config(graph_id, thread_id, kwargs)
 
@@ -26,7 +27,28 @@ async def position_at(
         async with resources.graphs.open(
             graph_id, config=config, checkpointer=saver, store=resources.store, why="threads.read"
         ) as graph:
-            return await locate(graph, str(thread_id), checkpoint_id=checkpoint_id, latest=latest)
+            return await locate(graph, str(thread_id), checkpoint_id=checkpoint_id)
+
+    return await resources.loops.run(read, graph_id=graph_id)
+
+
+async def position_left(
+    resources: Resources, graph_id: str, run_id: UUID, *, thread_id: UUID, checkpoint_id: str, kwargs: JsonObject
+) -> Position:
+    """Read a thread as a run has left it at a checkpoint, whatever later runs have written onto that."""
+    saver = Saver(resources.pool)
+    config = reading_config(graph_id, thread_id, kwargs)
+    async with connection(resources.pool) as conn:
+        writes = await left_writes(conn, run_id, thread_id=thread_id, checkpoint_id=checkpoint_id)
+
+    async def read() -> Position:
+        async with resources.graphs.open(
+            graph_id, config=config, checkpointer=saver, store=resources.store, why="threads.read"
+        ) as graph:
+            here: RunnableConfig = {"configurable": {"thread_id": str(thread_id)}}
+            state = await standing_left(graph, here, checkpoint_id, writes=writes)
+            resting: ThreadStatus = "interrupted" if state.next else "idle"
+            return Position(resting, Encoded(dumps(state.values)), pending_interrupts(state), checkpoint_id)
 
     return await resources.loops.run(read, graph_id=graph_id)
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import psycopg
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple, DeltaChannelHistory
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple, DeltaChannelHistory, PendingWrite
 from langgraph.types import PregelTask, StateSnapshot
 
 from durathread.errors import Error
@@ -51,6 +51,14 @@ async def standing_at(graph: Graph, config: RunnableConfig, checkpoint_id: str) 
     """
     checkpointer = cast(BaseCheckpointSaver[Any], graph.checkpointer)
     return await standing(graph.copy({"checkpointer": _AsOf(checkpointer, checkpoint_id)}), config)
+
+
+async def standing_left(
+    graph: Graph, config: RunnableConfig, checkpoint_id: str, *, writes: Sequence[PendingWrite]
+) -> StateSnapshot:
+    """Read a thread as it stood when a checkpoint was its latest, and its tasks had written just that."""
+    checkpointer = cast(BaseCheckpointSaver[Any], graph.checkpointer)
+    return await standing(graph.copy({"checkpointer": _AsLeft(checkpointer, checkpoint_id, writes)}), config)
 
 
 class _Reading(BaseCheckpointSaver[Any]):
@@ -99,6 +107,19 @@ class _AsOf(_Reading):
         if address.get("checkpoint_ns") or address.get("checkpoint_id"):
             return config
         return {**config, "configurable": {**address, "checkpoint_id": self._checkpoint_id}}
+
+
+class _AsLeft(_AsOf):
+    """Reads a thread as if one of its checkpoints were its latest, and only some writes were on it."""
+
+    def __init__(self, saver: BaseCheckpointSaver[Any], checkpoint_id: str, writes: Sequence[PendingWrite]) -> None:
+        super().__init__(saver, checkpoint_id)
+        self._writes = writes
+
+    def _found(self, found: CheckpointTuple) -> CheckpointTuple:
+        return (
+            found._replace(pending_writes=[*self._writes]) if found.checkpoint["id"] == self._checkpoint_id else found
+        )
 
 
 async def _current(graph: Graph, snapshot: StateSnapshot, *, subgraphs: bool) -> StateSnapshot:

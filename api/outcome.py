@@ -3,16 +3,18 @@
 from typing import Any, cast
 from uuid import UUID
 
+from langchain_core.runnables import RunnableConfig
 from redis.exceptions import RedisError
 
 from durathread.activities.position import reading_config
-from durathread.activities.standing import standing
+from durathread.activities.standing import standing, standing_left
 from durathread.activities.superstep import pending_interrupts
 from durathread.api.deps import Server
 from durathread.api.resting import at_rest
 from durathread.encode import jsonable, loads
 from durathread.records import JsonObject, Run
 from durathread.store import runs, threads
+from durathread.store.left_writes import left_writes
 from durathread.store.pool import connection
 from durathread.store.saver import Saver
 
@@ -57,14 +59,21 @@ async def at_its_end(server: Server, run: Run) -> JsonValue:
     """Read the state that a run left, although its thread may have gone on; the thread's own if it left none."""
     async with connection(server.pool) as conn:
         checkpoint_id = run.checkpoint_id or await runs.last_checkpoint(conn, run)
-    address = {"thread_id": str(run.thread_id), **({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}
+        if checkpoint_id:
+            writes = await left_writes(conn, run.run_id, thread_id=run.thread_id, checkpoint_id=checkpoint_id)
+        else:
+            writes = []
+    here: RunnableConfig = {"configurable": {"thread_id": str(run.thread_id)}}
     config, saver = reading_config(run.graph_id, run.thread_id, run.kwargs), Saver(server.pool)
 
     async def look() -> JsonValue:
         async with server.graphs.open(
             run.graph_id, config=config, checkpointer=saver, store=server.store, why="threads.read"
         ) as graph:
-            state = await standing(graph, {"configurable": address})
+            if checkpoint_id:
+                state = await standing_left(graph, here, checkpoint_id, writes=writes)
+            else:
+                state = await standing(graph, here)
         return jsonable(_with_interrupts(state.values, pending_interrupts(state)))
 
     return await server.apart(look)

@@ -284,6 +284,36 @@ async def test_the_thread_of_a_refused_answer_takes_the_next_run(client: LangGra
     assert (await client.threads.get(thread_id))["status"] == "idle"
 
 
+async def test_what_a_run_has_left_stays_what_it_was_when_others_go_on_from_there(
+    client: LangGraphClient, thread_id: str
+) -> None:
+    """Two tasks ask. The second run answers one, so it leaves what that has done; the third answers the other."""
+    await client.threads.create(thread_id=thread_id)
+    left = list[Any]()
+    commands: list[Any] = [None, "left?", "right?"]
+    for asked in commands:
+        given: Any = {"input": {"log": ["in"]}}
+        if asked:
+            ids = {each["value"]: each["id"] for each in left[-1]["__interrupt__"]}
+            given = {"command": {"resume": {ids[asked]: "yes"}}}
+        left.append(await client.runs.wait(thread_id, "both", **given))
+    assert [each["log"] for each in left] == [
+        ["in"],
+        ["in", "left=yes"],
+        ["in", "left=yes", "right=yes", "after"],
+    ]
+    found = sorted(await client.runs.list(thread_id), key=lambda run: run["created_at"])
+    for run, then in zip(found, left, strict=True):
+        now: Any = await client.runs.join(thread_id, run["run_id"])
+        assert now["log"] == then["log"]
+        assert questions(now) == questions(then)
+
+
+def questions(output: Any) -> list[str]:
+    """List what is asked."""
+    return sorted(each["value"] for each in output.get("__interrupt__", []))
+
+
 async def test_who_waits_is_asked_although_somebody_else_has_answered_meanwhile(
     client: LangGraphClient, server: Stack, thread_id: str, tmp_path: Path
 ) -> None:
