@@ -247,19 +247,16 @@ async def locate(
     checkpoint: dict[str, Any] | None = None,
     *,
     checkpoint_id: str | None = None,
-    latest: bool = True,
 ) -> Position:
-    """Read where a thread stands; or stood when the checkpoint that is named was its latest; or at it, as its history shows.
+    """Read where a thread stands; or stood when the checkpoint that is named was its latest.
 
     A checkpoint that LangGraph has just described, with nothing next, needs no reading.
     """
     if checkpoint is not None and not checkpoint["next"]:
         found = checkpoint["config"]["configurable"].get("checkpoint_id")
         return Position("idle", Encoded(dumps(checkpoint["values"])), {}, found)
-    named = {"checkpoint_id": checkpoint_id} if checkpoint_id and not latest else {}
-    config: RunnableConfig = {"configurable": {"thread_id": thread_id, **named}}
-    as_of = checkpoint_id if latest else None
-    state = await (standing_at(graph, config, as_of) if as_of else standing(graph, config))
+    config: RunnableConfig = {"configurable": {"thread_id": thread_id}}
+    state = await (standing_at(graph, config, checkpoint_id) if checkpoint_id else standing(graph, config))
     found = state.config.get("configurable", {}).get("checkpoint_id")
     if found is None:
         return Position("idle", None, {}, None)
