@@ -7,15 +7,17 @@ a command has written, which may fail too: then without that.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import psycopg
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple, DeltaChannelHistory, PendingWrite
+from langgraph.constants import START
 from langgraph.types import PregelTask, StateSnapshot
 
 from durathread.errors import Error
 from durathread.graphs import Graph
+from durathread.records import Run
 
 # Whose writes are those of commands.
 NULL_TASK = "00000000-0000-0000-0000-000000000000"
@@ -59,6 +61,28 @@ async def standing_left(
     """Read a thread as it stood when a checkpoint was its latest, and its tasks had written just that."""
     checkpointer = cast(BaseCheckpointSaver[Any], graph.checkpointer)
     return await standing(graph.copy({"checkpointer": _AsLeft(checkpointer, checkpoint_id, writes)}), config)
+
+
+async def is_at_breakpoint(graph: Graph, run: Run) -> bool:
+    """Say whether the superstep that was the last on a thread, or the one that is next, has a breakpoint of the run between them."""
+    before = run.kwargs.get("interrupt_before") or graph.interrupt_before_nodes
+    after = run.kwargs.get("interrupt_after") or graph.interrupt_after_nodes
+    if not before and not after:
+        return False
+    state = await standing(graph, {"configurable": {"thread_id": str(run.thread_id)}})
+    if not state.next:
+        return False
+    if _names(before, state.next):
+        return True
+    if not after or state.parent_config is None:
+        return False
+    return _names(after, (await standing(graph, state.parent_config)).next)
+
+
+def _names(breakpoints: Literal["*"] | Sequence[str], nodes: Sequence[str]) -> bool:
+    # LangGraph's own first superstep, which takes an input, has no breakpoints.
+    own = set(nodes) - {START}
+    return bool(own) if "*" in breakpoints else not own.isdisjoint(breakpoints)
 
 
 class _Reading(BaseCheckpointSaver[Any]):

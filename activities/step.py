@@ -1,7 +1,8 @@
-"""The activity that runs one superstep of a run."""
+"""The activity that makes a step of a run: a superstep, and those after it that are short."""
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -27,12 +28,13 @@ from durathread.activities.outlet import Outlet
 from durathread.activities.position import position_at
 from durathread.activities.protocol import Protocol, forks
 from durathread.activities.repair import close_before
+from durathread.activities.repetition import Found, found_by
 from durathread.activities.resources import Resources
 from durathread.activities.superstep import Position, Result, run_config, superstep, unopened
 from durathread.activities.tracing import tracing
 from durathread.activities.transformed import Transformed
 from durathread.activities.transformers import Pipelines
-from durathread.activities.untracked import Untracked, carrying
+from durathread.activities.untracked import Untracked, carries, carrying
 from durathread.companion.wire import WORKER_DIED
 from durathread.encode import dumps
 from durathread.errors import Error, Fenced, Unavailable, Unfinished
@@ -58,7 +60,7 @@ DOUBT = 5.0
 
 
 class Steps:
-    """Runs supersteps with what its worker holds: the loaded graphs, the pool, the event bus."""
+    """Makes steps with what its worker holds: the loaded graphs, the pool, the event bus."""
 
     def __init__(self, resources: Resources) -> None:
         """Take what the worker will have opened."""
@@ -69,7 +71,7 @@ class Steps:
 
     @activity.defn(name=STEP)
     async def step(self, given: StepInput) -> StepOutcome:
-        """Run one superstep of a run from its latest checkpoint, publishing its events as they happen."""
+        """Run a superstep from a run's latest checkpoint, and those after it that are short, publishing events as they happen."""
         try:
             return await self._outcome(given)
         except Fenced:
@@ -143,6 +145,7 @@ class Steps:
         return int(last.source) if last and last.application_failure_info.type == WORKER_DIED else None
 
     async def _execute(self, given: StepInput) -> StepOutcome:
+        began = time.monotonic()
         token, died = token_of(given.call, activity.info().attempt), await self._died()
         async with connection(self._resources.pool) as conn:
             run = await runs.claim(
@@ -157,7 +160,7 @@ class Steps:
             return await self._repeated(given)
         with self._resources.metrics.step(run):
             try:
-                outcome = await self._claimed(run, given)
+                outcome = await self._claimed(run, given, began)
             except Fenced:
                 self._resources.metrics.fenced()
                 raise
@@ -167,10 +170,13 @@ class Steps:
             self._resources.metrics.ended(outcome.status)
         return outcome
 
-    async def _claimed(self, run: Run, given: StepInput) -> StepOutcome:
+    async def _claimed(self, run: Run, given: StepInput, began: float) -> StepOutcome:
         if run.deaths >= given.attempts:
             return await self._give_up(run, given)
-        result = await self._run(run, given)
+        # A repeated step goes on alone: what takes a worker down, or does not come to its end, is known by its number.
+        budget = 0 if run.repeated else self._resources.settings.step_budget
+        until = began + budget if budget else 0
+        result = await self._run(run, given, until)
         return await self._conclude(run, result)
 
     async def _give_up(self, run: Run, given: StepInput) -> StepOutcome:
@@ -212,10 +218,10 @@ class Steps:
             log.exception("What a run has left cannot be read", run_id=str(run.run_id))
             return unread
 
-    async def _run(self, run: Run, given: StepInput) -> Result:
+    async def _run(self, run: Run, given: StepInput, until: float) -> Result:
         saver = Saver(self._resources.pool, owner=(str(run.run_id), run.attempt))
         work = self._resources.loops.submit(
-            lambda: self._superstep(run, given, saver), graph_id=run.graph_id, run_id=str(run.run_id)
+            lambda: self._supersteps(run, given, saver, until), graph_id=run.graph_id, run_id=str(run.run_id)
         )
         outcome = asyncio.wrap_future(work.outcome)
         outcome.add_done_callback(_seen)
@@ -260,7 +266,7 @@ class Steps:
         if not done:
             log.warning("A node did not stop when cancelled; what it still writes is refused", run_id=str(run.run_id))
 
-    async def _superstep(self, run: Run, given: StepInput, saver: Saver) -> Result:
+    async def _supersteps(self, run: Run, given: StepInput, saver: Saver, until: float) -> Result:
         """Run on the graphs' loop."""
         outlet = Outlet(self._resources.publisher, run)
         protocol = await self._protocol(run, outlet, resumed=given.step > 0 and not run.repeated)
@@ -270,7 +276,7 @@ class Steps:
             working(run.run_id, step=given.step),
         ):
             try:
-                result = await self._shown(run, given, saver, protocol, outlet)
+                result = await self._shown(run, given, saver, protocol, outlet, until)
             except (Error, asyncio.CancelledError, GeneratorExit):
                 raise
             except BaseException as error:
@@ -280,14 +286,16 @@ class Steps:
                 protocol.close()
             return replace(result, frames=protocol.requests)
 
-    async def _shown(self, run: Run, given: StepInput, saver: Saver, protocol: Protocol, outlet: Outlet) -> Result:
+    async def _shown(
+        self, run: Run, given: StepInput, saver: Saver, protocol: Protocol, outlet: Outlet, until: float
+    ) -> Result:
         emitter = self._emitter(run, protocol, outlet, resumed=given.step > 0 and not run.repeated)
         if given.step == 0 or run.repeated:
             emitter.metadata(str(run.run_id), run.retries + 1)
             # After the metadata: who finds the mark finds the run's stream.
             self._resources.publisher.publish_soon([begun_mark(run)])
-        source = await self._source(run, saver) if given.step == 0 and run.repeated else None
-        begun = given.step > 0 or source is not None
+        found = await found_by(run, given, saver) if run.repeated else Found(given.limit)
+        begun = given.step > 0 or found.source is not None
         config = self._resources.graphs.config_of(run_config(run, begun=begun), executes=True)
         opened = self._resources.graphs.open(
             run.graph_id,
@@ -305,8 +313,9 @@ class Steps:
             return unopened(error, emitter)
         async with _left(opened, run) as failure:
             opening = None if begun else await self._opening(run, saver, graph)
+            told = given_by(run, run.kwargs.get("command")) if begun and given.step == 0 else opening
             async with (
-                tracing(graph, run, config, begins=given.step == 0, given=opening) as trace,
+                tracing(graph, run, config, begins=given.step == 0, given=told) as trace,
                 self._pipelines.open(graph, run, given.step) as pipeline,
             ):
                 untracked = self._untracked.take(run.run_id, given.step, given.counts)
@@ -316,15 +325,19 @@ class Steps:
                     run,
                     given=opening,
                     config=config,
-                    limit=given.limit,
+                    limit=found.limit,
                     whole=given.whole,
-                    at_input=source == "input",
+                    at_input=given.step == 0 and found.source == "input",
                     again=run.repeated if given.again is None else given.again,
                     emitter=emitter,
                     trace=trace,
                     transformed=Transformed(pipeline, emitter.calls),
+                    # What a crash would lose is handed over after each superstep.
+                    until=0 if carries(graph) else until,
+                    done=found.done,
                 )
             failure.raised = result.raised
+            result = replace(result, ran=emitter.progress.ran())
             if result.status != "continue":
                 self._untracked.drop(run.run_id)
                 return result
@@ -360,13 +373,6 @@ class Steps:
             protocol=protocol,
         )
 
-    async def _source(self, run: Run, saver: Saver) -> str | None:
-        """Say what LangGraph has made the latest checkpoint of: `input`, `loop`…; None if it is not one of this run."""
-        latest = await saver.aget_tuple({"configurable": {"thread_id": str(run.thread_id), "checkpoint_ns": ""}})
-        if latest is None or latest.metadata.get("run_id") != str(run.run_id):
-            return None
-        return latest.metadata.get("source", "")
-
     async def _opening(self, run: Run, saver: Saver, graph: Graph) -> Any:
         """Return what the run's first step gives to the graph."""
         command = run.kwargs.get("command")
@@ -398,7 +404,9 @@ class Steps:
         """Write the end of the run, if this was the last step; then say so on the stream."""
         await self._resources.publisher.room(str(run.run_id), frames_subject(run.thread_id))
         if result.status == "continue":
-            return StepOutcome("continue", result.nodes, result.limit, counts=result.counts)
+            return StepOutcome(
+                "continue", result.nodes, result.limit, counts=result.counts, ran=result.ran, at=result.at
+            )
         status: RunStatus = "success" if result.status == "success" else "error"
         if not await self._end(run, result, status):
             return SUPERSEDED
@@ -409,8 +417,10 @@ class Steps:
         error = (result.error or {}).get("message")
         await self._announce(run, status, asks=asks, error=error, frames=result.frames)
         if result.raised is None:
-            return StepOutcome(status)
-        return StepOutcome(status, error=glimpse(result.error or {}), node=node_of(result.raised) or nodes)
+            return StepOutcome(status, ran=result.ran)
+        return StepOutcome(
+            status, ran=result.ran, error=glimpse(result.error or {}), node=node_of(result.raised) or nodes
+        )
 
     async def _repeated(self, given: StepInput) -> StepOutcome:
         """Say again how a step has ended the run, if one has: its worker may have stopped before anybody heard of it."""

@@ -1,6 +1,7 @@
-"""One superstep of a graph, from the latest checkpoint to the next. Runs on the graphs' loop."""
+"""One superstep of a graph, from the latest checkpoint to the next, and those after it that are short. Runs on the graphs' loop."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from durathread.activities.emitter import Emitter
 from durathread.activities.failures import describe
 from durathread.activities.gone_nodes import Continued, GoneNode
 from durathread.activities.message_ids import MessageIds
-from durathread.activities.standing import standing, standing_at
+from durathread.activities.standing import is_at_breakpoint, standing, standing_at
 from durathread.activities.tracing import Trace
 from durathread.activities.transformed import Transformed
 from durathread.contexts import context_of
@@ -34,6 +35,7 @@ from durathread.graphs import Graph
 from durathread.records import JsonObject, Run, ThreadStatus
 from durathread.store.saver import Saver
 from durathread.streams.frames import Frame
+from durathread.workflows.messages import Ran
 
 log = structlog.get_logger()
 
@@ -43,19 +45,23 @@ STRICT_RESUME = "__pregel_strict_resume"
 
 
 class StepControl(RunControl):
-    """Asks LangGraph to stop after a superstep, or after a few.
+    """Asks LangGraph to stop after a superstep, or after a few that are short.
 
     LangGraph looks at `drain_requested` once before each superstep, of the root graph and of every subgraph. The root
     looks first, and in the task that iterates its stream; subgraphs run in tasks or threads of their own.
     """
 
-    __slots__ = ("_left", "_root")
+    __slots__ = ("_least", "_most", "_root", "_until", "passed")
 
-    def __init__(self, supersteps: int) -> None:
-        """Let that many supersteps through."""
+    def __init__(self, supersteps: int, *, most: int | None = None, until: float = 0) -> None:
+        """Let that many supersteps through, and others up to a time (`time.monotonic`), at `most` so many in all."""
         super().__init__()
         self._root: asyncio.Task[Any] | None = None
-        self._left = supersteps
+        self._least = supersteps
+        self._most = most
+        self._until = until
+        self.passed = 0
+        """How many were let through."""
 
     @property
     def drain_requested(self) -> bool:
@@ -68,8 +74,15 @@ class StepControl(RunControl):
             self._root = task
         if task is None or task is not self._root:
             return False
-        self._left -= 1
-        return self._left < 0
+        if self.passed >= self._least and (self.passed == self._most or time.monotonic() >= self._until):
+            return True
+        self.passed += 1
+        return False
+
+    @property
+    def shares(self) -> bool:
+        """Whether there may be more supersteps than must be."""
+        return self._until > 0
 
     @property
     def drain_reason(self) -> str | None:
@@ -106,6 +119,9 @@ class Result:
     frames: Sequence[Frame] = ()
     # What the graph counts beside its checkpoints.
     counts: JsonObject = field(default_factory=JsonObject)
+    # LangGraph's number of the checkpoint that was reached.
+    at: int | None = None
+    ran: list[Ran] = field(default_factory=list[Ran])
 
 
 async def superstep(
@@ -121,8 +137,13 @@ async def superstep(
     transformed: Transformed,
     at_input: bool = False,
     again: bool = False,
+    until: float = 0,
+    done: int = 0,
 ) -> Result:
     """Run a graph for one superstep, or to its end if `whole`.
+
+    LangGraph is asked to store each checkpoint before it goes on to another superstep, so a crash never takes back a superstep
+    that is through, and a run that has ended meanwhile begins none.
 
     Args:
         graph: with the run's checkpointer in it.
@@ -136,23 +157,27 @@ async def superstep(
         transformed: says what is to be seen of what happens.
         at_input: whether the graph goes on from the checkpoint of an input that no superstep has taken yet.
         again: whether the step is repeated because it was unfinished before; then it fails the run instead.
+        until: when the graph begins no other superstep any more, in the time of `time.monotonic`.
+        done: how many supersteps an attempt before this one has put behind it.
 
     Raises:
         Unfinished: what LangGraph says and what is stored do not agree. The step is to be repeated.
     """
-    own = _recursion_limit(run)
+    own = recursion_limit(run)
     if own < 1:
         return await _failed(graph, run, ValueError("recursion_limit must be at least 1"), emitter, trace, transformed)
     applies_input = given is not None and not isinstance(given, Command)
     # LangGraph counts from where each call begins, and lets a call that resumes look twice more.
     begins = applies_input or at_input
     looks = limit if limit is not None else own + (1 if begins else 2)
+    if looks < 1:
+        return await _failed(graph, run, _too_many(own), emitter, trace, transformed)
     allowed = own if limit is None else max(looks - 2, 1)
     ids = MessageIds(graph)
     config = trace.within({**config, "recursion_limit": max(allowed, 1)}, heard_by=[ids, emitter.calls])
     # An input first goes through a superstep of LangGraph's own, which runs no node of the user's.
     supersteps = 2 if begins and START in graph.nodes else 1
-    control = None if whole else StepControl(supersteps)
+    control = None if whole else StepControl(supersteps, most=looks, until=until)
 
     async def unended(error: Unfinished) -> Result:
         if not again:
@@ -162,9 +187,9 @@ async def superstep(
         )
         return await _failed(graph, run, error, emitter, trace, transformed)
 
-    if _goes_on(given):
-        _saver(graph).examine(Continued(graph, run.graph_id).examine)
-    try:
+    async def advance() -> None:
+        if _goes_on(given):
+            _saver(graph).examine(Continued(graph, run.graph_id).examine)
         async with (
             aclosing(_chunks(trace.graph, run, given, config, control, emitter, ids, transformed)) as yielded,
             aclosing(ids.settled(yielded)) as chunks,
@@ -178,18 +203,23 @@ async def superstep(
                 if unfinished := emitter.progress.unfinished:
                     _saver(graph).doubt(unfinished)
         await _verify(graph, run, emitter)
+
+    try:
+        # LangGraph takes a call that goes on for one that has passed the breakpoint that it begins at.
+        if not (done and await is_at_breakpoint(graph, run)):
+            await advance()
         for shown in await transformed.end():
             emitter.chunk(*shown)
     except GraphDrained:
         if unfinished := emitter.progress.unfinished:
             return await unended(unfinished)
-        left = looks - supersteps
+        left = looks - (control.passed if control else 0)
         if left > 0:
             for shown in await transformed.pause():
                 emitter.chunk(*shown)
             emitter.pause()
             nodes = list(emitter.checkpoint["next"]) if emitter.checkpoint else []
-            return Result("continue", nodes=nodes, limit=left)
+            return Result("continue", nodes=nodes, limit=left, at=emitter.progress.at)
         return await _failed(graph, run, _too_many(own), emitter, trace, transformed)
     except asyncio.CancelledError:
         if _saver(graph).sealed:
@@ -208,9 +238,12 @@ async def superstep(
             return await _refused(error, emitter, trace, transformed)
         if isinstance(error, UnknownInterruptError) and isinstance(given, Command):
             return await _refused(error, emitter, trace, transformed)
+        if isinstance(error, GraphRecursionError) and limit is not None and control and control.passed >= looks:
+            # LangGraph names what was left of the limit.
+            error = _too_many(own)
         return await _failed(graph, run, error, emitter, trace, transformed)
     position = await locate(graph, str(run.thread_id), emitter.checkpoint)
-    if looks == 1 and position.resting == "idle":
+    if control and control.passed >= looks and position.resting == "idle":
         return await _failed(graph, run, _too_many(own), emitter, trace, transformed)
     emitter.interrupts([item for items in (position.interrupts or {}).values() for item in items])
     await trace.end(position.state)
@@ -236,7 +269,7 @@ def run_config(run: Run, *, begun: bool) -> RunnableConfig:
         "run_id": run.run_id,
         "configurable": {**configurable, **ids, **({STRICT_RESUME: True} if run.kwargs.get("strict_resume") else {})},
         "metadata": metadata,
-        "recursion_limit": _recursion_limit(run),
+        "recursion_limit": recursion_limit(run),
     }
     return cast(RunnableConfig, config)
 
@@ -297,7 +330,8 @@ async def _chunks(
         "stream_mode": sorted({*emitter.langgraph_modes, *(transformed.modes if emitter.wanted else ())}),
         "interrupt_before": kwargs.get("interrupt_before") or None,
         "interrupt_after": kwargs.get("interrupt_after") or None,
-        "durability": kwargs.get("durability") or "async",
+        # A superstep that follows another in the same call begins once that one's checkpoint is stored.
+        "durability": "sync" if control and control.shares else kwargs.get("durability") or "async",
         "subgraphs": emitter.subgraphs,
         "control": control,
     }
@@ -326,7 +360,7 @@ def _split(chunk: Any, *, subgraphs: bool) -> tuple[tuple[str, ...], str, Any]:
     return (), mode, data
 
 
-def _recursion_limit(run: Run) -> int:
+def recursion_limit(run: Run) -> int:
     asked = (run.kwargs.get("config") or {}).get("recursion_limit")
     return asked if isinstance(asked, int) else DEFAULT_RECURSION_LIMIT
 

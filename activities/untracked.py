@@ -54,6 +54,11 @@ class Carried(UntrackedValue[Any]):
         return updated
 
 
+def carries(graph: Graph) -> bool:
+    """Say whether a graph has values that its checkpoints do not keep."""
+    return any(isinstance(channel, UntrackedValue) for channel in graph.channels.values())
+
+
 def carrying(graph: Graph, values: Values) -> Graph:
     """Return a graph that begins with these values, and keeps them up to date."""
     carried: dict[str, Any] = {}

@@ -92,6 +92,7 @@ class RunRequest:
     limit: int | None = None
     spent: float = 0
     counts: dict[str, Any] = field(default_factory=dict[str, Any])
+    at: int | None = None
     limits: Limits = Limits()
     payload: dict[str, Any] | None = None
     # Whose the run is: those of one wait for each other before they make others wait.
@@ -136,7 +137,7 @@ class ThreadState:
 
 @dataclass(frozen=True)
 class StepInput:
-    """One superstep to run. `call` grows with each call that the run's workflow makes."""
+    """A step to make: a superstep, and those after it that are short. `call` grows with each call that the run's workflow makes."""
 
     run_id: str
     step: int
@@ -152,6 +153,16 @@ class StepInput:
     counts: dict[str, Any] = field(default_factory=dict[str, Any])
     # Whether it was handed back before as not ended: it fails its run if it is so again. None of a version that does not say.
     again: bool | None = None
+    # LangGraph's number of the checkpoint that it goes on from; None in the first step, or of a version that does not say.
+    at: int | None = None
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A superstep that a step has run: its nodes, and how long they took, in seconds."""
+
+    nodes: str
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -167,6 +178,10 @@ class StepOutcome:
     node: str = ""
     # What the graph counts beside its checkpoints, for the next step.
     counts: dict[str, Any] = field(default_factory=dict[str, Any])
+    # For those who look at the workflow: what has run.
+    ran: list[Ran] = field(default_factory=list[Ran])
+    # LangGraph's number of the checkpoint that the next step goes on from.
+    at: int | None = None
 
 
 @dataclass(frozen=True)

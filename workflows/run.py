@@ -1,4 +1,4 @@
-"""The workflow of a run: one activity a superstep, until a step says that the run is over."""
+"""The workflow of a run: one activity a step, until a step says that the run is over."""
 
 import asyncio
 import builtins
@@ -18,6 +18,7 @@ from durathread.workflows.messages import (
     SUPERSEDED,
     UNAVAILABLE,
     UNENDED,
+    Ran,
     RunOutcome,
     RunRequest,
     StepInput,
@@ -32,6 +33,9 @@ REPEATING = RetryPolicy(
     initial_interval=timedelta(milliseconds=50), backoff_coefficient=2, maximum_interval=timedelta(seconds=1)
 )
 
+# Supersteps that are listed for those who look at a run; its activities list them all.
+LISTED = 100
+
 # What Temporal puts between its own words and the reason of another workflow that cancels.
 FORWARDED = " with reason: "
 
@@ -39,6 +43,10 @@ FORWARDED = " with reason: "
 @workflow.defn(name=RUN, sandboxed=False)
 class Run:
     """Holds no graph code and no state but counters: what a run knows is in its checkpoints."""
+
+    def __init__(self) -> None:
+        """Begin before the first superstep."""
+        self._ran: list[Ran] = []
 
     @workflow.run
     async def run(self, request: RunRequest) -> RunOutcome:
@@ -60,7 +68,7 @@ class Run:
         return outcome
 
     async def _steps(self, request: RunRequest) -> RunOutcome:
-        outcome = StepOutcome("continue", request.nodes, request.limit, counts=request.counts)
+        outcome = StepOutcome("continue", request.nodes, request.limit, counts=request.counts, at=request.at)
         step, calls, wait, again = request.step, request.calls, FIRST_WAIT, False
         while True:
             calls += 1
@@ -75,6 +83,7 @@ class Run:
                 attempts=request.limits.step_attempts,
                 counts=outcome.counts,
                 again=again,
+                at=outcome.at,
             )
             try:
                 done = await self._step(request, given, outcome.nodes)
@@ -83,6 +92,7 @@ class Run:
                     raise
                 wait, again = min(wait * 2, LONGEST_WAIT), again or _is_unended(error)
                 continue
+            self._list(done.ran)
             if done.status == "superseded":
                 await self._await_cancellation(request)
             if done.status != "continue":
@@ -90,9 +100,8 @@ class Run:
             outcome, step, wait, again = done, step + 1, FIRST_WAIT, False
             # A run may take more steps than a history has room for.
             if workflow.info().is_continue_as_new_suggested() and workflow.patched("long"):
-                self._continue(
-                    replace(request, nodes=done.nodes, calls=calls, step=step, limit=done.limit, counts=done.counts)
-                )
+                left = replace(request, nodes=done.nodes, limit=done.limit, counts=done.counts, at=done.at)
+                self._continue(replace(left, calls=calls, step=step))
 
     async def _step(self, request: RunRequest, given: StepInput, nodes: list[str]) -> StepOutcome:
         handle = workflow.start_activity(
@@ -156,6 +165,11 @@ class Run:
             await workflow.wait_condition(lambda: False, timeout=max(request.limits.cancel_grace, 1))
         except builtins.TimeoutError:
             workflow.logger.warning("%s, but nobody cancelled the workflow", SUPERSEDED)
+
+    def _list(self, ran: list[Ran]) -> None:
+        """Show in the UI what has run: supersteps that are short share an activity."""
+        self._ran = [*self._ran, *ran][-LISTED:]
+        workflow.set_current_details("\n".join(f"- {each.nodes} ({each.seconds:.3f} s)" for each in self._ran))
 
     def _show(self, status: str) -> None:
         workflow.upsert_search_attributes([RUN_STATUS.value_set(status)])

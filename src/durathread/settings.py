@@ -54,6 +54,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Steps that one worker process runs at once.",
     )
+    step_budget: float = Field(
+        default=0.1,
+        validation_alias=named("DURATHREAD_STEP_BUDGET"),
+        ge=0,
+        description="Seconds for which an activity goes on to the next superstep; 0 for one superstep an activity.",
+    )
     pool_size: int = Field(
         default=16, validation_alias=named("DURATHREAD_POOL_SIZE"), ge=2, description="Postgres connections a process."
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -23,6 +24,7 @@ from durathread.records import Run
 from durathread.store.pool import Pool
 from durathread.store.saver import Saver
 
+LONG = 600
 NOW = datetime.now(UTC)
 IDS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}")
 
@@ -42,10 +44,12 @@ class Outcome:
     # How many calls it took, and the nodes that were announced for each but the first.
     calls: int
     announced: list[list[str]]
+    # The nodes of each superstep.
+    ran: list[str]
 
     def differences(self, other: "Outcome") -> dict[str, tuple[Any, Any]]:
         """Compare what stepping must not change."""
-        names = ("status", "error", "values", "next", "interrupts", "events")
+        names = ("status", "error", "values", "next", "interrupts", "events", "ran")
         pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
@@ -91,6 +95,12 @@ class Thread:
         """Run a graph one superstep a call; `watched` by the protocol too."""
         return await self._run(graph, given, whole=False, watched=watched, kwargs=kwargs)
 
+    async def shared(
+        self, graph: Graph, given: Any, *, watched: bool = False, every: int = 1, **kwargs: Any
+    ) -> Outcome:
+        """Run a graph with calls of which each but `every` so many goes on to further supersteps."""
+        return await self._run(graph, given, whole=False, watched=watched, shares=every, kwargs=kwargs)
+
     async def from_input(self, graph: Graph, given: Any, **kwargs: Any) -> Outcome:
         """Go on after an attempt of which only the checkpoint of the input is left."""
         config = {**run_config(self.run_of(**kwargs), begun=False), "recursion_limit": 25}
@@ -111,12 +121,14 @@ class Thread:
         whole: bool,
         watched: bool = False,
         at_input: bool = False,
+        shares: int = 0,
         kwargs: dict[str, Any],
     ) -> Outcome:
         graph = graph.copy({"checkpointer": self.saver})
         run = self.run_of(**kwargs)
         events: Events = []
         announced: list[list[str]] = []
+        ran: list[str] = []
         result = Result("continue")
         pipelines = Pipelines()
 
@@ -157,7 +169,9 @@ class Thread:
                     trace=trace,
                     at_input=at_input and call == 0,
                     transformed=Transformed(pipeline, emitter.calls),
+                    until=time.monotonic() + LONG if shares and (call + 1) % shares == 0 else 0,
                 )
+            ran += [each.nodes for each in emitter.progress.ran()]
             if result.status != "continue":
                 break
             announced.append(result.nodes)
@@ -171,20 +185,27 @@ class Thread:
             events,
             len(announced) + 1,
             announced,
+            ran,
         )
 
 
 async def both(pool: Pool, graph: Graph, *inputs: Any, **kwargs: Any) -> Outcome:
-    """Run inputs one after the other on a thread step by step, and on another whole; both must come to the same.
+    """Run inputs one after the other on a thread step by step, and on others whole or in few calls; all must come to the same.
 
     Returns the last outcome of the thread that was stepped.
     """
-    stepped, whole = Thread(pool), Thread(pool)
+    stepped, whole, shared, mixed = (Thread(pool) for _ in range(4))
     found: Outcome | None = None
     for given in inputs:
         found, expected = await stepped.stepped(graph, given, **kwargs), await whole.whole(graph, given, **kwargs)
         assert not (different := found.differences(expected)), different
         assert expected.calls == 1
+        at_once = await shared.shared(graph, given, **kwargs)
+        assert not (different := at_once.differences(expected)), different
+        assert at_once.calls == 1
+        some = await mixed.shared(graph, given, every=2, **kwargs)
+        assert not (different := some.differences(expected)), different
+        assert some.calls == min(found.calls, 2)
     assert found is not None
     return found
 

@@ -18,7 +18,8 @@ MakePlugin = Callable[[], DurathreadPlugin]
 @pytest.fixture(scope="session")
 async def make_plugin(engine_set: Engines, database: str) -> MakePlugin:
     """Build plugins that serve tests/graphs. No API has to run: the assistant that it would create is there."""
-    settings = Settings(database_url=database, redis_url=engine_set.redis_url, config=GRAPHS)
+    # One superstep an activity: what the workflows do with many is tested with few.
+    settings = Settings(database_url=database, redis_url=engine_set.redis_url, config=GRAPHS, step_budget=0)
     graphs = Graphs.load(GRAPHS)
     async with open_pool(database, size=2) as pool, connection(pool) as conn:
         for name in ("agent", "plans"):

@@ -9,6 +9,7 @@ from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError, RPCStatusCode
 
 from durathread.temporal import RUN_STATUS
+from durathread.workflows.messages import StepOutcome
 from tests.eventually import eventually
 
 
@@ -59,6 +60,18 @@ async def steps(temporal: Client, run_id: str) -> list[str | None]:
             payloads = [event.user_metadata.summary] if event.user_metadata.HasField("summary") else []
             [summary] = await temporal.data_converter.decode(payloads) if payloads else [None]
             found.append(summary)
+    return found
+
+
+async def supersteps(temporal: Client, run_id: str) -> list[list[str]]:
+    """List what the activities of a run say that they have run: the nodes of each superstep."""
+    history = await temporal.get_workflow_handle(f"run/{run_id}").fetch_history()
+    found: list[list[str]] = []
+    for event in history.events:
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+            payloads = list(event.activity_task_completed_event_attributes.result.payloads)
+            [outcome] = await temporal.data_converter.decode(payloads, [StepOutcome])
+            found.append([each.nodes for each in outcome.ran])
     return found
 
 

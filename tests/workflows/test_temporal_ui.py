@@ -1,6 +1,7 @@
 """What people see, and may do, in the Temporal UI."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from durathread.temporal import ASSISTANT_ID, GRAPH_ID, RUN_STATUS, THREAD_ID
 from tests.eventually import eventually
 from tests.runs.support import entered, log_of, start, status_becomes
 from tests.stack import Stack
-from tests.workflows.support import attribute, closed, described, details, shown, steps
+from tests.workflows.support import attribute, closed, described, details, shown, steps, supersteps
 
 AGENT = str(system_assistant_id("agent"))
 
@@ -90,14 +91,18 @@ async def test_workflows_are_found_by_their_search_attributes(
         ("nested_chat", ["sub", "last"]),
     ],
 )
-async def test_each_superstep_is_one_activity_with_the_names_of_its_nodes(
+async def test_each_superstep_is_shown_with_the_names_of_its_nodes(
     client: LangGraphClient, thread_id: str, temporal: Client, graph: str, expected: list[str]
 ) -> None:
     given: Any = {"messages": [{"role": "user", "content": "hi"}]} if graph == "nested_chat" else {"log": ["in"]}
     run = await client.runs.create(thread_id, graph, input=given, if_not_exists="create")
     await client.runs.join(thread_id, run["run_id"])
     await closed(temporal, f"run/{run['run_id']}")
-    assert await steps(temporal, run["run_id"]) == expected
+    ran = await supersteps(temporal, run["run_id"])
+    assert [nodes for step in ran for nodes in step] == expected
+    assert await steps(temporal, run["run_id"]) == [step[0] for step in ran]
+    listed = (await details(temporal, f"run/{run['run_id']}")).splitlines()
+    assert [re.sub(r" \(\d+\.\d{3} s\)$", "", line) for line in listed] == [f"- {nodes}" for nodes in expected]
 
 
 async def test_a_run_without_checkpoints_in_between_is_one_activity(
@@ -164,7 +169,7 @@ async def test_a_run_whose_graph_fails_is_completed_as_an_error(
     await status_becomes(client, thread_id, "error")
     found = await closed(temporal, f"run/{run['run_id']}")
     assert shown(found) == (WorkflowExecutionStatus.COMPLETED, "error")
-    assert await steps(temporal, run["run_id"]) == ["a", "b"]
+    assert [nodes for step in await supersteps(temporal, run["run_id"]) for nodes in step] == ["a", "b"]
 
 
 async def test_a_threads_details_name_what_runs_what_waits_and_what_has_ended(

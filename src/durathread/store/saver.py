@@ -60,6 +60,12 @@ LATEST = (
     "SELECT max(checkpoint_id) AS id FROM checkpoints WHERE thread_id = %(thread)s AND checkpoint_ns = %(namespace)s"
 )
 
+# Where a run has begun on its thread.
+BEGINNING = """
+SELECT metadata ->> 'source' AS source, (metadata ->> 'step')::int AS step FROM checkpoints
+WHERE thread_id = %(thread)s AND checkpoint_ns = '' AND metadata ->> 'run_id' = %(run)s ORDER BY checkpoint_id LIMIT 1
+"""
+
 STORED_BLOBS = """
 SELECT b.channel FROM checkpoint_blobs b, unnest(%(channels)s::text[], %(versions)s::text[]) AS u (channel, version)
 WHERE b.thread_id = %(thread)s AND b.checkpoint_ns = %(ns)s AND b.channel = u.channel AND b.version = u.version
@@ -397,6 +403,17 @@ class Saver(AsyncPostgresSaver):
         async def read() -> str | None:
             async with connection(self._pool) as conn:
                 return (await (await conn.execute(LATEST, args)).fetchall())[0]["id"]
+
+        return await self._here(read)
+
+    async def abeginning(self, thread_id: str, run_id: str) -> tuple[str, int] | None:
+        """Return LangGraph's source and number of the first checkpoint that a run has written of its root graph."""
+        args = {"thread": thread_id, "run": run_id}
+
+        async def read() -> tuple[str, int] | None:
+            async with connection(self._pool) as conn:
+                row = await (await conn.execute(BEGINNING, args)).fetchone()
+            return row and (row["source"], row["step"])
 
         return await self._here(read)
 
