@@ -95,6 +95,8 @@ class RunRequest:
     at: int | None = None
     limits: Limits = Limits()
     payload: dict[str, Any] | None = None
+    # Whether RunStatus is shown only where Temporal's own status does not say it; those that were started before show it always.
+    terse: bool = False
     # Whose the run is: those of one wait for each other before they make others wait.
     fairness: str = ""
 

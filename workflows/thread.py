@@ -19,7 +19,7 @@ from temporalio.exceptions import (
     is_cancelled_exception,
 )
 
-from durathread.temporal import ASSISTANT_ID, GRAPH_ID, RUN_STATUS, THREAD_ID, run_workflow_id
+from durathread.temporal import ASSISTANT_ID, GRAPH_ID, THREAD_ID, run_workflow_id
 from durathread.workflows.messages import (
     ADMIT,
     AWAIT_RUN,
@@ -209,11 +209,10 @@ class Thread:
             SearchAttributePair(THREAD_ID, request.thread_id),
             SearchAttributePair(ASSISTANT_ID, request.assistant_id),
             SearchAttributePair(GRAPH_ID, request.graph_id),
-            SearchAttributePair(RUN_STATUS, "running"),
         ]
         return await workflow.start_child_workflow(
             RUN,
-            request,
+            replace(request, terse=True),
             result_type=RunOutcome,
             id=run_workflow_id(request.run_id),
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,

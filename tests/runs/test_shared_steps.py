@@ -191,7 +191,7 @@ async def test_a_breakpoint_holds_after_a_crash_right_in_front_of_it(
     await own_client.runs.join(thread_id, run["run_id"])
     assert entries(tmp_path) == [1] * stop + [0] * (5 - stop)
     assert (await own_client.threads.get(thread_id))["status"] == "interrupted"
-    state = await own_client.threads.get_state(thread_id)
+    state: Any = await own_client.threads.get_state(thread_id)
     assert (state["next"], state["values"]["log"]) == ([NAMES[stop]], ["in", *NAMES[:stop]])
 
 

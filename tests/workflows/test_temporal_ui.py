@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import NotFoundError
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from durathread.graphs import system_assistant_id
@@ -49,7 +50,7 @@ async def test_a_run_that_succeeds_is_completed_and_says_what_it_was(
     run = await start(client, thread_id, "r1", multitask_strategy="reject")
     await client.runs.join(thread_id, run["run_id"])
     found = await closed(temporal, f"run/{run['run_id']}")
-    assert shown(found) == (WorkflowExecutionStatus.COMPLETED, "success")
+    assert shown(found) == (WorkflowExecutionStatus.COMPLETED, None)
     assert await found.static_summary() == "agent · reject"
     assert found.workflow_type == "Run"
     assert found.parent_id == f"thread/{thread_id}"
@@ -63,8 +64,12 @@ async def test_a_run_that_succeeds_is_completed_and_says_what_it_was(
     assert (thread.workflow_type, thread.status) == ("Thread", WorkflowExecutionStatus.RUNNING)
 
 
+async def _is(asked: Awaitable[set[str]], expected: set[str]) -> bool:
+    return await asked == expected
+
+
 async def test_workflows_are_found_by_their_search_attributes(
-    client: LangGraphClient, thread_id: str, temporal: Client
+    client: LangGraphClient, thread_id: str, temporal: Client, tmp_path: Path
 ) -> None:
     run = await start(client, thread_id, "r1")
     await client.runs.join(thread_id, run["run_id"])
@@ -73,13 +78,34 @@ async def test_workflows_are_found_by_their_search_attributes(
         return {workflow.id async for workflow in temporal.list_workflows(f"ThreadId = '{thread_id}' AND {query}")}
 
     async def indexed() -> bool:
-        return await found("RunStatus = 'success'") == {f"run/{run['run_id']}"}
+        succeeded = "WorkflowType = 'Run' AND ExecutionStatus = 'Completed' AND RunStatus IS NULL"
+        return await found(succeeded) == {f"run/{run['run_id']}"}
 
     await eventually(indexed)
     both = {f"run/{run['run_id']}", f"thread/{thread_id}"}
     assert await found("GraphId = 'agent'") == both
     assert await found(f"AssistantId = '{AGENT}'") == both
     assert await found("RunStatus = 'error'") == set()
+    failed = await start(client, thread_id, "r2", do={"b": {"fail": "boom"}})
+    stopped = await works(client, thread_id, tmp_path / "b")
+    works_now = {f"run/{stopped}"}
+    await eventually(lambda: _is(found("WorkflowType = 'Run' AND ExecutionStatus = 'Running'"), works_now))
+    assert await found("RunStatus = 'interrupted'") == set()
+    await client.runs.cancel(thread_id, stopped, wait=True)
+    await eventually(lambda: _is(found("RunStatus = 'error'"), {f"run/{failed['run_id']}"}))
+    await eventually(lambda: _is(found("RunStatus = 'interrupted'"), works_now))
+
+
+async def test_a_run_that_succeeds_writes_no_search_attribute_after_its_start(
+    client: LangGraphClient, thread_id: str, temporal: Client
+) -> None:
+    run = await start(client, thread_id, "r1")
+    await client.runs.join(thread_id, run["run_id"])
+    await closed(temporal, f"run/{run['run_id']}")
+    for workflow in (f"run/{run['run_id']}", f"thread/{thread_id}"):
+        history = await temporal.get_workflow_handle(workflow).fetch_history()
+        kinds = {event.event_type for event in history.events}
+        assert EventType.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES not in kinds
 
 
 @pytest.mark.parametrize(
