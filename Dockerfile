@@ -11,7 +11,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_CONSTRAINT=/build/requirements.lock
 # The lock names the tests' packages too; as constraints it gives the versions of those that are needed.
 RUN python -m venv /opt/durathread \
     && /opt/durathread/bin/pip install setuptools \
-    && /opt/durathread/bin/pip install --no-build-isolation .
+    && /opt/durathread/bin/pip install --no-build-isolation .[encryption]
 
 FROM python:3.13-slim
 RUN useradd --create-home durathread

@@ -11,6 +11,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from durathread.activities.failures import shown_text
 from durathread.activities.resources import Resources
 from durathread.errors import Conflict, Error, Forbidden, Unavailable
 from durathread.preparation import RunCreate, find_assistant, prepare, signal_of
@@ -62,7 +63,7 @@ class Admissions:
         except Unavailable:
             raise
         except (Error, ValidationError, ValueError, psycopg.DataError) as error:
-            raise ApplicationError(str(error), type=REFUSED, non_retryable=True) from error
+            raise ApplicationError(shown_text(error), type=REFUSED, non_retryable=True) from error
         await announce(self._resources.publisher, admitted)
         return signal_of(admitted.run, admitted.superseded, limits=request.limits, nodes=[])
 
@@ -94,7 +95,8 @@ def _require_signals(terms: Terms) -> None:
     """
     if not terms.signals:
         raise Forbidden(
-            "Runs by signal are refused where users are authenticated, unless temporal.signals allows them."
+            "Runs by signal are refused where users are authenticated, or what is stored is encrypted, unless "
+            "temporal.signals allows them."
         )
 
 

@@ -21,6 +21,7 @@ from langgraph.errors import (
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from durathread import sealing
 from durathread.activities.loops import Raised
 from durathread.errors import Error
 from durathread.records import JsonObject, Run
@@ -86,7 +87,8 @@ def shown_text(error: BaseException) -> str:
 def glimpse(described: JsonObject) -> str:
     """Say in a few words what the world may read of an exception."""
     name, message = str(described.get("error", "")), str(described.get("message", ""))
-    return name if message in ("", MASK) else f"{name}: {message}"[:GLIMPSE]
+    # Temporal keeps it in clear.
+    return name if message in ("", MASK) or sealing.is_on() else f"{name}: {message}"[:GLIMPSE]
 
 
 def cause_of(error: BaseException) -> BaseException:

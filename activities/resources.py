@@ -177,6 +177,7 @@ class Resources:
             await wait_for_database(self._pool, patience=settings.start_patience)
             async with connection(self._pool) as conn:
                 self._deployment = await deployments.get(conn)
+                await deployments.agree_on_keys(conn)
             await stack.enter_async_context(owner.keeping(self.presence.run(), name="presence"))
             stack.push_async_callback(self._let_go)
             redis = self._redis = connect(settings.redis_url)

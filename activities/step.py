@@ -17,11 +17,12 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError
 
+from durathread import sealing
 from durathread.activities.attempts import why_cancelled
 from durathread.activities.deliver import Deliveries
 from durathread.activities.emitter import Emitter
 from durathread.activities.execution import Execution, Stopped
-from durathread.activities.failures import describe, glimpse, node_of, report
+from durathread.activities.failures import MASK, describe, glimpse, node_of, report
 from durathread.activities.loops import Raised, Work
 from durathread.activities.opening import baseline, given_by, relayed, remaining
 from durathread.activities.outlet import Outlet
@@ -101,7 +102,7 @@ class Steps:
         return ApplicationError(
             glimpse(described),
             described["error"],
-            described["message"],
+            MASK if sealing.is_on() else described["message"],
             type=FAILED,
             non_retryable=True,
             category=ApplicationErrorCategory.BENIGN,

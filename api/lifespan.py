@@ -79,6 +79,7 @@ async def open_server(
         await wait_for_database(pool, patience=settings.start_patience)
         async with connection(pool) as conn:
             deployment = await deployments.get(conn)
+            await deployments.agree_on_keys(conn)
         settings = settled(settings, deployment)
         redis = connect_valkey(settings.redis_url)
         stack.push_async_callback(redis.aclose)

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 from starlette.responses import Response
 from uuid_utils.compat import uuid7
 
+from durathread import sealing
 from durathread.api.authorization import Caller, CallerDep, require_own, stamped
 from durathread.api.bodies import Routes
 from durathread.api.deps import Server, ServerDep, ThreadId, listed, whole_thread
@@ -352,6 +353,8 @@ async def _allowed(caller: Caller, body: ThreadFilter, **part: int) -> JsonObjec
     }
     only = await caller.ask("threads", "search", value)
     metadata, values = value.get("metadata") or None, value.get("values") or None
+    if values and sealing.is_on():
+        raise Invalid("Threads cannot be searched by their values: those are encrypted. Search by metadata.")
     return {
         "metadata": metadata,
         "values": values,

@@ -39,8 +39,8 @@ def test_each_role_is_a_console_script(name: str) -> None:
 @pytest.mark.parametrize("name", ROLES)
 def test_a_role_reads_every_variable_that_it_is_given(name: str) -> None:
     read = {alias for field in Settings.model_fields.values() for alias in aliases(field.validation_alias)}
-    # Temporal's client and Postgres' read their own.
-    read |= {"TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE", "PGPASSWORD"}
+    # Temporal's client and Postgres' read their own; keys are no settings, so that nothing shows them.
+    read |= {"TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE", "PGPASSWORD", "LANGGRAPH_AES_KEY", "DURATHREAD_OLD_AES_KEYS"}
     assert set(SERVICES[name]["environment"]) - read == set()
 
 
@@ -188,7 +188,7 @@ def test_the_image_installs_the_versions_of_the_lock() -> None:
     assert "PIP_CONSTRAINT=/build/requirements.lock" in build
     assert build.index("PIP_CONSTRAINT") < build.index("pip install")
     # An isolated build would take the newest setuptools.
-    assert "--no-build-isolation ." in build
+    assert "--no-build-isolation .[encryption]" in build
     assert "!requirements.lock" in (ROOT / ".dockerignore").read_text().splitlines()
 
 

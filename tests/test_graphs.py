@@ -176,9 +176,9 @@ def test_what_would_be_stored_otherwise_than_asked_is_refused(tmp_path: Path, ke
         load(tmp_path, graphs={"graph": "./nowhere.py:graph"}, **config)
 
 
-def test_whoever_asks_for_encryption_by_its_key_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LANGGRAPH_AES_KEY", "0" * 32)
-    with pytest.raises(ConfigError, match="nothing is encrypted"):
+def test_a_key_that_nothing_can_be_encrypted_with_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGGRAPH_AES_KEY", "0" * 31)
+    with pytest.raises(ConfigError, match="16, 24 or 32"):
         load(tmp_path, graphs={"graph": "./nowhere.py:graph"})
 
 

@@ -1,11 +1,11 @@
 """The keys of langgraph.json: which are honoured, which are for others, and which cannot be ignored."""
 
-import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import structlog
 
+from durathread import sealing
 from durathread.errors import ConfigError
 
 log = structlog.get_logger()
@@ -50,8 +50,6 @@ WARNED = {
     "checkpointer.path": "checkpoints are kept in the server's own Postgres",
     "ui": "no components of pages are served",
 }
-# The vendor's server and LangGraph encrypt checkpoints if it is set.
-ENCRYPTION_KEY = "LANGGRAPH_AES_KEY"
 # The only one of the backends that is ours.
 POSTGRES = "default"
 
@@ -62,10 +60,8 @@ def check_keys(config: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: it asks for what cannot be done, and cannot be left undone.
     """
-    if os.environ.get(ENCRYPTION_KEY):
-        raise ConfigError(
-            f"{ENCRYPTION_KEY} is set, but nothing is encrypted here: unset it, and encrypt what Postgres is on."
-        )
+    # Whoever sets a key that is none would take what is stored for encrypted.
+    sealing.keys()
     for key in _asked(config):
         fate = KEYS.get(key)
         if fate == "refused":

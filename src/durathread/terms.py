@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from durathread import sealing
 from durathread.errors import ConfigError
 from durathread.lifetimes import Expiry, expiry_of
 from durathread.webhooks import Rules, rules_of
@@ -33,7 +34,7 @@ def terms_of(config: Mapping[str, Any], *, thread_ttl: str = "") -> Terms:
         expiry=expiry_of(config, text=thread_ttl),
         fairness=_fairness(config.get("fairness")),
         authenticates=config.get("auth") is not None,
-        signals=_signals(config.get("temporal"), default=config.get("auth") is None),
+        signals=_signals(config.get("temporal"), default=config.get("auth") is None and not sealing.is_on()),
     )
 
 

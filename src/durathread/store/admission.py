@@ -19,8 +19,12 @@ from durathread.store import lifetimes, runs, threads
 from durathread.store.filters import Filter
 from durathread.store.pool import Connection
 from durathread.store.saver import delete_for_runs
+from durathread.store.sealed import sealed_in
 
 Action = Literal["interrupt", "rollback"]
+
+# What of a request may be secret, and no SQL reads.
+SECRET = ("input", "command", "config", "context", "relayed_answers", "webhook_secret")
 
 CREATE_THREAD = """
 INSERT INTO thread (thread_id, metadata, temporary) VALUES (%s, %s, %s) ON CONFLICT (thread_id) DO NOTHING
@@ -197,7 +201,7 @@ async def _insert(conn: Connection, new: NewRun, thread: Thread) -> Run:
         "graph": new.assistant.graph_id,
         "strategy": new.strategy,
         "metadata": Jsonb(_metadata(new, thread)),
-        "kwargs": Jsonb(_kwargs(new, thread)),
+        "kwargs": sealed_in(_kwargs(new, thread), SECRET),
         "after": new.after_seconds,
     }
     async with conn.cursor(row_factory=class_row(Run)) as cur:

@@ -14,6 +14,7 @@ from durathread.errors import NotFound
 from durathread.records import Cron
 from durathread.store.filters import SHOWN, Filter, shown
 from durathread.store.pool import Connection
+from durathread.store.sealed import sealed
 from durathread.store.searching import Searched
 
 
@@ -264,8 +265,8 @@ async def forget_firings(conn: Connection) -> None:
 
 
 def _row(cron: Cron) -> dict[str, Any]:
-    jsons = {name: Jsonb(getattr(cron, name)) for name in ("configurable", "stamp", "payload", "metadata")}
-    return {**vars(cron), **jsons}
+    jsons = {name: Jsonb(getattr(cron, name)) for name in ("configurable", "stamp", "metadata")}
+    return {**vars(cron), **jsons, "payload": sealed(cron.payload)}
 
 
 async def _ids(conn: Connection, query: LiteralString, args: Any) -> list[UUID]:

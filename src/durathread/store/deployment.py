@@ -1,14 +1,25 @@
 """Who the database is: a deployment, which Temporal must not take for another."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import psycopg
+import structlog
 
+from durathread import sealing
+from durathread.errors import ConfigError
 from durathread.store import schema
 from durathread.store.pool import Connection
 
+log = structlog.get_logger()
+
 SELECT = "SELECT deployment_id, task_queue FROM deployment"
+SEALED_BY = "SELECT sealed_by FROM deployment"
+SEAL_BY = """
+UPDATE deployment SET sealed_by = sealed_by || %(key)s::text WHERE %(key)s <> ALL(sealed_by)
+RETURNING EXISTS (SELECT 1 FROM thread) OR EXISTS (SELECT 1 FROM cron) OR EXISTS (SELECT 1 FROM store) AS older
+"""
 # Where the data lies: a dump that is restored elsewhere has the same deployment in another place.
 PLACE = """
 SELECT s.system_identifier || '/' || d.oid AS place
@@ -34,6 +45,32 @@ async def get(conn: Connection) -> Deployment:
     (await schema.read(conn)).require()
     row = (await (await conn.execute(SELECT)).fetchall())[0]
     return Deployment(row["deployment_id"], row["task_queue"], await _place(conn))
+
+
+async def agree_on_keys(conn: Connection) -> None:
+    """Make sure that all that is encrypted can be read, and note what will be encrypted with before anything is.
+
+    Raises:
+        ConfigError: some of it cannot. Nothing has been changed.
+    """
+    [row] = await (await conn.execute(SEALED_BY)).fetchall()
+    _require_keys(row["sealed_by"])
+    if (key := sealing.keys().current) is None:
+        return
+    noted = await (await conn.execute(SEAL_BY, {"key": key.name})).fetchone()
+    if noted and noted["older"]:
+        log.warning(
+            "What was stored before stays as it is: only what is written from now on is encrypted with this key"
+        )
+
+
+def _require_keys(names: Sequence[str]) -> None:
+    known = sealing.keys().known
+    if missing := [name for name in names if name not in known]:
+        raise ConfigError(
+            f"The database holds what was encrypted with another key ({', '.join(missing)}), which is not here: set "
+            f"{sealing.KEY} to it, or name it in {sealing.OLD_KEYS} beside a new one. Nothing was changed."
+        )
 
 
 async def _place(conn: Connection) -> str:

@@ -22,14 +22,17 @@ from langgraph.store.base import (
 )
 from langgraph.store.postgres import AsyncPostgresStore, PostgresStore
 from langgraph.store.postgres.base import PostgresIndexConfig
+from psycopg.types.json import Jsonb
 from psycopg_pool import PoolTimeout
 
+from durathread import sealing
 from durathread.encode import dumps
-from durathread.errors import ConfigError, Unavailable
+from durathread.errors import ConfigError, Invalid, Unavailable
 from durathread.records import JsonObject
 from durathread.store.exclusive import exclusive
 from durathread.store.marked import marked, unmarked
 from durathread.store.pool import Connection, Pool, is_outage
+from durathread.store.sealed import sealed
 
 OPERATORS = {"$eq": "=", "$ne": "!=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 DIMENSIONS = (
@@ -115,15 +118,35 @@ class Prepared(Embeddings):
         return self._inner.embed_query(text)
 
 
-class Items(AsyncPostgresStore):
+class _Sealing(AsyncPostgresStore):
+    """LangGraph's store, whose values are encrypted if there is a key."""
+
+    def _prepare_batch_PUT_queries(
+        self, put_ops: Sequence[tuple[int, PutOp]]
+    ) -> tuple[list[tuple[str, Sequence[Any]]], tuple[str, Sequence[tuple[str, str, str, str]]] | None]:
+        """Seal the values where they become parameters: texts to embed have been taken from them by then."""
+        queries, embeddings = super()._prepare_batch_PUT_queries(put_ops)
+        made = [(query, [sealed(p.obj) if isinstance(p, Jsonb) else p for p in params]) for query, params in queries]
+        return cast(Any, made), embeddings
+
+
+class Items(_Sealing):
     """LangGraph's store, with filters and values that mean what they mean in its store in memory.
 
     It embeds before it takes a connection: an embedding is users' code, or somebody else's service.
     """
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
-        """Carry out operations."""
+        """Carry out operations.
+
+        Raises:
+            Invalid: they search what is encrypted.
+        """
         asked = [_stored(op) for op in ops]
+        if sealing.is_on() and any(isinstance(op, SearchOp) and _looks_into_values(op) for op in asked):
+            raise Invalid(
+                "What values hold cannot be searched: they are encrypted. Search by namespace, or by meaning."
+            )
         await self.prepare(asked)
         return [_read(result) for result in await super().abatch(asked)]
 
@@ -141,7 +164,7 @@ class Items(AsyncPostgresStore):
 
     async def put_on(self, conn: Connection, op: PutOp) -> None:
         """Put an item, whose texts have been prepared, within the transaction of a connection."""
-        bound = AsyncPostgresStore(cast(Any, conn), index=cast(Any, self.index_config), ttl=self.ttl_config)
+        bound = _Sealing(cast(Any, conn), index=cast(Any, self.index_config), ttl=self.ttl_config)
         await bound.abatch([_stored(op)])
 
     def _get_filter_condition(self, key: str, op: str, value: Any) -> tuple[str, list[Any]]:
@@ -174,6 +197,13 @@ def _texts(ops: Iterable[Op], *, fields: Sequence[str] | None) -> Iterator[str]:
                 # As LangGraph has it: the whole is a path of the configuration, and none of an item's.
                 whole = op.index is None and path == WHOLE
                 yield from get_text_at_path(op.value, WHOLE if whole else tokenize_path(path))
+
+
+def _looks_into_values(op: SearchOp) -> bool:
+    """Whether a search compares more than whose the items are."""
+    asked = dict(op.filter or {})
+    whose = asked.pop("", {})
+    return bool(asked) or bool(set(whose) - {ONLY})
 
 
 def condition(path: tuple[str, ...], op: str, value: Any) -> tuple[str, list[Any]]:

@@ -6,10 +6,10 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
 
 from durathread.records import JsonObject
 from durathread.store.pool import Connection
+from durathread.store.sealed import sealed
 
 ADDRESSED = "run_id, thread_id, assistant_id, graph_id, url, status, created_at"
 GET: LiteralString = (
@@ -74,7 +74,7 @@ async def left(conn: Connection, *, age: float, limit: int, after: Addressed | N
 
 async def fill(conn: Connection, run_id: UUID, *, values: Any, interrupts: JsonObject | None) -> None:
     """Keep the values that a run has left, so that every attempt sends the same."""
-    args = {"run": run_id, "values": Jsonb(values), "interrupts": Jsonb(interrupts or {})}
+    args = {"run": run_id, "values": sealed(values), "interrupts": sealed(interrupts or {})}
     await conn.execute(FILL, args)
 
 

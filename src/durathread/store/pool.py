@@ -13,8 +13,8 @@ from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from durathread.encode import dumps_for_postgres, loads
 from durathread.errors import NotStored, Unavailable
+from durathread.store.sealed import loads, plain
 
 log = structlog.get_logger()
 
@@ -161,5 +161,5 @@ async def _is_gone(conn: Connection) -> bool:
     return False
 
 
-set_json_dumps(dumps_for_postgres)
+set_json_dumps(plain)
 set_json_loads(loads)

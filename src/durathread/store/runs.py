@@ -13,6 +13,7 @@ from durathread.records import ATTEMPTS, JsonObject, Run, RunStatus, ThreadStatu
 from durathread.store.filters import THREAD_SHOWN, Filter, shown
 from durathread.store.pool import Connection
 from durathread.store.presence import IS_GONE, Presence
+from durathread.store.sealed import sealed, sealed_error
 
 COLUMNS: LiteralString = (
     "run_id, thread_id, assistant_id, graph_id, seq, status, strategy, metadata, kwargs, error, checkpoint_id, attempt, "
@@ -281,7 +282,7 @@ async def is_owned(conn: Connection, run_id: UUID, *, token: int) -> bool:
 
 async def note_opening(conn: Connection, run_id: UUID, *, token: int, opening: JsonObject) -> None:
     """Keep what a repeated first step must know."""
-    await conn.execute(NOTE_OPENING, {"run": run_id, "token": token, "opening": Jsonb(opening)})
+    await conn.execute(NOTE_OPENING, {"run": run_id, "token": token, "opening": sealed(opening)})
 
 
 async def end_owned(
@@ -305,10 +306,10 @@ async def end_owned(
         "token": token,
         "status": status,
         "resting": resting,
-        "error": Jsonb(error) if error else None,
+        "error": sealed_error(error),
         "known": interrupts is not None,
-        "values": None if values is None else Jsonb(values),
-        "interrupts": Jsonb(interrupts or {}),
+        "values": None if values is None else sealed(values),
+        "interrupts": sealed(interrupts or {}),
         "checkpoint": checkpoint_id,
     }
     rows = await (await conn.execute(END_OWNED, args)).fetchall()
@@ -317,14 +318,16 @@ async def end_owned(
 
 async def end_refused(conn: Connection, run_id: UUID, *, token: int, error: JsonObject | None) -> bool:
     """End a run that wrote nothing, if the attempt still owns it; say whether it did. The caller holds a transaction."""
-    args = {"run": run_id, "token": token, "error": Jsonb(error)}
+    args = {"run": run_id, "token": token, "error": sealed_error(error)}
     await conn.execute(LOCK_THREAD_OF_RUN, args)
     return (await conn.execute(END_REFUSED, args)).rowcount == 1
 
 
 async def end_unowned(conn: Connection, run_id: UUID, *, status: RunStatus, error: JsonObject | None) -> Run | None:
     """End a run whose attempt cannot; None if it has ended already. The caller holds a transaction."""
-    args = {"run": run_id, "status": status, "error": Jsonb(error) if error else None}
+    # Why a run was interrupted is in our own words, and SQL reads it.
+    said = sealed_error(error) if status != "interrupted" else error and Jsonb(error)
+    args = {"run": run_id, "status": status, "error": said or None}
     await conn.execute(LOCK_THREAD_OF_RUN, args)
     async with conn.cursor(row_factory=class_row(Run)) as cur:
         return await (await cur.execute(END_UNOWNED, args)).fetchone()
@@ -348,8 +351,8 @@ async def settle_thread(
         "run": run_id,
         "resting": resting,
         "known": interrupts is not None,
-        "values": None if values is None else Jsonb(values),
-        "interrupts": Jsonb(interrupts or {}),
+        "values": None if values is None else sealed(values),
+        "interrupts": sealed(interrupts or {}),
     }
     await conn.execute(LOCK_THREAD_OF_RUN, args)
     await conn.execute(SETTLE_THREAD, args)

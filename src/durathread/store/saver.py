@@ -16,15 +16,19 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.base import DeltaChannelHistory as History
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 # Private, but part of the tables' format: such a value stands in a checkpoint's row as `true`, and in a blob.
 from langgraph.checkpoint.serde.types import _DeltaSnapshot  # pyright: ignore[reportPrivateUsage]
 from psycopg.types.json import Jsonb
 from psycopg_pool import PoolTimeout
 
+from durathread import sealing
 from durathread.errors import Fenced, ThreadBusy, Unavailable, Unfinished
 from durathread.store.checkpoint_ids import follow, is_before, uuid6
 from durathread.store.pool import Connection, Pool, connection, is_clash, is_outage, refusal, transaction
+from durathread.store.sealed import Cipher, sealed_in
 from durathread.store.serializer import Serializer
 from durathread.store.task_writes import Writes, finished, is_cut, storable
 
@@ -73,6 +77,8 @@ WHERE b.thread_id = %(thread)s AND b.checkpoint_ns = %(ns)s AND b.channel = u.ch
 # Longer texts are blobs, in characters.
 INLINE_TEXT = 1000
 LARGEST_INLINE = 1e15
+# Of what LangGraph copies from `configurable` into the metadata of checkpoints: by these they are found.
+IDS = frozenset(("run_id", "thread_id", "graph_id", "assistant_id", "langgraph_request_id"))
 
 # What a run wrote, and what its writes replaced on checkpoints of earlier runs.
 DELETE_CHECKPOINTS = "DELETE FROM checkpoints WHERE metadata ->> 'run_id' = ANY(%(runs)s) RETURNING thread_id, checkpoint_ns, checkpoint_id"
@@ -188,7 +194,7 @@ class Saver(AsyncPostgresSaver):
 
         Must be called on the event loop that the pool belongs to.
         """
-        super().__init__(cast(Any, pool), serde=SERIALIZER)
+        super().__init__(cast(Any, pool), serde=serializer())
         self._pool = pool
         self._owner = owner
         self._idle_thread = idle_thread
@@ -296,7 +302,7 @@ class Saver(AsyncPostgresSaver):
         once_inline = [
             channel
             for channel, value in values.items()
-            if channel not in new_versions and isinstance(value, str | int | float) and not _fits_inline(value)
+            if channel not in new_versions and isinstance(value, str | int | float | None) and not _fits_inline(value)
         ]
         if not once_inline:
             return {}
@@ -324,6 +330,7 @@ class Saver(AsyncPostgresSaver):
         """Build what saves a checkpoint. It says nothing of a fence: `UNGUARDED` has no need of one."""
         address = config.get("configurable", {})
         inline, blobs = _split_values(checkpoint["channel_values"])
+        meta = cast(dict[str, Any], get_serializable_checkpoint_metadata(config, metadata))
         stored = [
             (channel, str(version), *self.serde.dumps_typed(blobs[channel]))
             for channel, version in new_versions.items()
@@ -336,7 +343,7 @@ class Saver(AsyncPostgresSaver):
             "id": checkpoint["id"],
             "parent": address.get("checkpoint_id"),
             "body": Jsonb({**checkpoint, "channel_values": inline}),
-            "meta": Jsonb(get_serializable_checkpoint_metadata(config, metadata)),
+            "meta": sealed_in(meta, [key for key in meta if key in address and key not in IDS]),
             "channels": channels,
             "versions": versions,
             "types": types,
@@ -467,6 +474,12 @@ class Saver(AsyncPostgresSaver):
         await self._here(copy)
 
 
+def serializer() -> SerializerProtocol:
+    """Return what makes bytes of values: LangGraph's own, encrypted if there is a key."""
+    made = SERIALIZER
+    return EncryptedSerializer(Cipher(), made) if sealing.is_on() else made
+
+
 def address_of(config: RunnableConfig, checkpoint: Checkpoint) -> RunnableConfig:
     """Say where a checkpoint is, once it is saved."""
     address = config.get("configurable", {})
@@ -501,7 +514,12 @@ def _split_values(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
 
 
 def _fits_inline(value: Any) -> bool:
-    """Say whether a value is small, and comes back from JSON in Postgres as it was: of its very type, to the last bit."""
+    """Say whether a value is small, and comes back from JSON in Postgres as it was: of its very type, to the last bit.
+
+    What is encrypted is a blob.
+    """
+    if sealing.is_on():
+        return False
     if value is None or type(value) in (bool, int):
         return True
     if type(value) is str:

@@ -12,6 +12,7 @@ from durathread.errors import NotFound, ThreadBusy
 from durathread.records import JsonObject, Thread, ThreadStatus
 from durathread.store.filters import SHOWN, Filter, shown
 from durathread.store.pool import Connection
+from durathread.store.sealed import sealed
 from durathread.store.searching import Searched
 
 SortBy = Literal["thread_id", "status", "created_at", "updated_at", "state_updated_at"]
@@ -173,8 +174,8 @@ async def put_state(
     args = {
         "thread": thread_id,
         "resting": resting,
-        "values": None if values is None else Jsonb(values),
-        "interrupts": Jsonb(interrupts),
+        "values": None if values is None else sealed(values),
+        "interrupts": sealed(interrupts),
     }
     return await _one(conn, PUT_STATE, args)
 

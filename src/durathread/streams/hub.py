@@ -18,7 +18,7 @@ from durathread.lifecycle import Owner
 from durathread.streams.cancellation import stop_if_cancelled
 from durathread.streams.events import END, GAP, NEWS, START, Event, News, end_data, stream_key
 from durathread.streams.gaps import Whole, gap_before, has_all_frames, has_all_marks, is_whole_run
-from durathread.streams.pages import FIRST_PAGE, newest_first, next_count
+from durathread.streams.pages import FIRST_PAGE, legible, newest_first, next_count
 
 log = structlog.get_logger()
 
@@ -417,7 +417,7 @@ def _page(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
 
 
 def _event(raw_id: bytes, fields: dict[bytes, bytes]) -> Event:
-    return Event(raw_id.decode(), fields[b"e"].decode(), fields[b"d"])
+    return Event(raw_id.decode(), fields[b"e"].decode(), legible(fields[b"d"]))
 
 
 def order(event_id: str) -> tuple[int, int]:

@@ -3,8 +3,13 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, TypeAlias, cast
 
+import structlog
 from redis.asyncio import Redis
 from redis.exceptions import TimeoutError as NoAnswer
+
+from durathread.sealing import Unreadable, unsealed
+
+log = structlog.get_logger()
 
 # Entries read at once, at first and at most; as many as come to about `PAGE_BYTES`. A page is what a client that does not
 # read can make an API hold. The first is of one: nobody knows how large they are.
@@ -14,6 +19,15 @@ PAGE_BYTES = 1024 * 1024
 Entry: TypeAlias = tuple[bytes, dict[bytes, bytes]]
 # Reads so many entries from behind one on.
 Read = Callable[[str, int], Awaitable[list[Entry]]]
+
+
+def legible(data: bytes) -> bytes:
+    """Decrypt an event. One that nobody can read, written with a key of before, says nothing: streams are of the moment."""
+    try:
+        return unsealed(data)
+    except Unreadable as error:
+        log.warning("An event cannot be read", error=str(error))
+        return b"{}"
 
 
 def next_count(count: int, page: list[Entry]) -> int:
@@ -59,8 +73,8 @@ async def _entries(read: Read, place: str) -> AsyncGenerator[Entry]:
                 raise
             count = 1
             continue
-        for entry in page:
-            yield entry
+        for event_id, fields in page:
+            yield event_id, {**fields, b"d": legible(fields[b"d"])}
         if len(page) < count:
             return
         place = f"({page[-1][0].decode()}"

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from durathread.encode import dumps
 from durathread.lifecycle import Owner
+from durathread.sealing import sealed
 from durathread.streams.cancellation import stop_if_cancelled
 from durathread.streams.events import (
     END,
@@ -402,9 +403,9 @@ def _fields(item: _Item) -> Iterable[int | bytes]:
     event = item.event
     if isinstance(event, Frame):
         names = (event.run_id, event.kind, event.event_id, event.name)
-        return item.token, *(_text(each) for each in names), event.data
+        return item.token, *(_text(each) for each in names), sealed(event.data)
     assert isinstance(event, Said)
-    return item.token, _text(event.name), event.data
+    return item.token, _text(event.name), sealed(event.data)
 
 
 def _text(value: str) -> bytes:
