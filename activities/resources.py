@@ -22,6 +22,7 @@ from durathread.lifecycle import Owner
 from durathread.registration import names_of, register
 from durathread.settings import Settings
 from durathread.store import deployment as deployments
+from durathread.store import serde
 from durathread.store.deployment import Deployment
 from durathread.store.items import LoopStore, open_store
 from durathread.store.pool import Pool, connection, open_pool, wait_for_database
@@ -165,6 +166,7 @@ class Resources:
         settings = self.settings
         # A configuration that cannot be used shows before anything is opened.
         _ = self.terms, self.dress
+        serde.use(self.graphs.config)
         async with AsyncExitStack() as stack:
             owner = self._owner = Owner()
             self.presence = Presence(settings.database_url)

@@ -38,6 +38,7 @@ from durathread.preflight import settled
 from durathread.registration import first_nodes_of, names_of, register
 from durathread.settings import Settings
 from durathread.store import deployment as deployments
+from durathread.store import serde
 from durathread.store.guarded import GuardedItems
 from durathread.store.items import LoopStore, open_store
 from durathread.store.pool import connection, open_pool, wait_for_database
@@ -74,6 +75,7 @@ async def open_server(
         authority: decides what callers may do; without one, everybody may do everything.
         temporal: a client of the running loop, if there is one.
     """
+    serde.use(graphs.config)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings.database_url, size=settings.pool_size))
         await wait_for_database(pool, patience=settings.start_patience)

@@ -28,7 +28,6 @@ KEYS: Mapping[str, Fate] = {
     "store.path": "refused",
     "checkpointer.backend": "refused",
     "checkpointer.path": "ignored",
-    "checkpointer.serde": "ignored",
     "ui": "ignored",
     "ui_config": "ignored",
     "priority": "ignored",

@@ -16,8 +16,6 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.base import DeltaChannelHistory as History
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 # Private, but part of the tables' format: such a value stands in a checkpoint's row as `true`, and in a blob.
 from langgraph.checkpoint.serde.types import _DeltaSnapshot  # pyright: ignore[reportPrivateUsage]
@@ -28,14 +26,12 @@ from durathread import sealing
 from durathread.errors import Fenced, ThreadBusy, Unavailable, Unfinished
 from durathread.store.checkpoint_ids import follow, is_before, uuid6
 from durathread.store.pool import Connection, Pool, connection, is_clash, is_outage, refusal, transaction
-from durathread.store.sealed import Cipher, sealed_in
-from durathread.store.serializer import Serializer
+from durathread.store.sealed import sealed_in
+from durathread.store.serde import serializer
 from durathread.store.task_writes import Writes, finished, is_cut, storable
 
 T = TypeVar("T")
 
-# In strict mode LangGraph takes only the types that are named.
-SERIALIZER = Serializer().with_msgpack_allowlist([("builtins", "int")])
 
 Statement: TypeAlias = tuple[LiteralString, dict[str, Any]]
 
@@ -472,12 +468,6 @@ class Saver(AsyncPostgresSaver):
                 await copy_thread(conn, str(source_thread_id), str(target_thread_id))
 
         await self._here(copy)
-
-
-def serializer() -> SerializerProtocol:
-    """Return what makes bytes of values: LangGraph's own, encrypted if there is a key."""
-    made = SERIALIZER
-    return EncryptedSerializer(Cipher(), made) if sealing.is_on() else made
 
 
 def address_of(config: RunnableConfig, checkpoint: Checkpoint) -> RunnableConfig:

@@ -8,8 +8,7 @@ import orjson
 from langgraph.checkpoint.serde.base import CipherProtocol
 from psycopg.types.json import Jsonb
 
-from durathread import sealing
-from durathread import encode
+from durathread import encode, sealing
 from durathread.encode import dumps_for_postgres as dumps
 from durathread.errors import NotStored
 from durathread.records import JsonObject
