@@ -169,7 +169,8 @@ async def _create(server: Server, caller: Caller, body: CronCreate, *, thread_id
         if thread_id and await threads.find(conn, thread_id, only=run.only) is None:
             raise NotFound("Thread or assistant not found.")
         new = replace(new, metadata=stamped({**new.metadata, **(only.sole if only else {})}, only))
-        cron = await crons.insert(conn, _checked(new, run.new.assistant, terms=server.terms))
+        allowance = replace(run.new.allowance, most=server.terms.most_crons)
+        cron = await crons.insert(conn, _checked(new, run.new.assistant, terms=server.terms), allowance=allowance)
     try:
         await _publish(server, cron.cron_id)
     except Unavailable:

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from temporalio.service import RPCError, RPCStatusCode
 
 from durathread.api.json import Json
-from durathread.errors import Error
+from durathread.errors import Error, TooMany
 from durathread.store.pool import is_clash, is_outage, refusal
 
 log = structlog.get_logger()
@@ -58,7 +58,8 @@ async def _expected(request: Request, error: Exception) -> Json:
     status = cast(Error, error).status
     if status >= 500:
         _report(request, error, status=status)
-    return problem(status, str(error))
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, TooMany) else None
+    return problem(status, str(error), headers)
 
 
 def _report(request: Request, error: Exception, *, status: int, trace: Exception | None = None) -> None:

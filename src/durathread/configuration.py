@@ -23,6 +23,7 @@ KEYS: Mapping[str, Fate] = {
     "webhooks": "honoured",
     "fairness": "honoured",
     "temporal": "honoured",
+    "quotas": "honoured",
     # Who asks for these would take what is stored for encrypted, or for stored elsewhere.
     "encryption": "refused",
     "store.path": "refused",

@@ -9,6 +9,7 @@ Error (500)
 │   └── ThreadBusy
 ├── TooLarge (413)
 ├── Invalid (422)
+├── TooMany (429)
 ├── Unavailable (503)
 ├── TimedOut (504)
 ├── Fenced              a write or a step came from an attempt that no longer owns its run
@@ -72,6 +73,17 @@ class Invalid(Error):
     """The request does not have the right form."""
 
     status = 422
+
+
+class TooMany(Error):
+    """Whoever asks has as many of them as they may have."""
+
+    status = 429
+
+    def __init__(self, detail: str, *, retry_after: int) -> None:
+        """Say why, and after how many seconds to try again."""
+        super().__init__(detail)
+        self.retry_after = retry_after
 
 
 class Unavailable(Error):

@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 from durathread.errors import BadRequest, Invalid, NotFound
 from durathread.graph_config import ADDRESS
 from durathread.graphs import Graphs, system_assistant_id
-from durathread.records import Assistant, JsonObject, NewRun, Run, Strategy, call_of
+from durathread.records import Allowance, Assistant, JsonObject, NewRun, Run, Strategy, call_of
 from durathread.settings import Settings
 from durathread.store import assistants
 from durathread.store.filters import Filter
@@ -207,6 +207,7 @@ def prepare(
         kwargs["fairness_key"] = str(key)
     if (answers := _relayed_answers(body)) is not None:
         kwargs["relayed_answers"] = answers
+    user = config["configurable"].get("langgraph_auth_user_id") if terms.authenticates else None
     return NewRun(
         run_id=run_id or uuid7(),
         thread_id=thread_id or uuid7(),
@@ -224,6 +225,7 @@ def prepare(
             "graph_id": assistant.graph_id,
             "assistant_id": str(assistant.assistant_id),
         },
+        allowance=Allowance(str(kwargs.get("fairness_key") or user or ""), terms.most_runs),
     )
 
 

@@ -112,6 +112,14 @@ class Lifetime:
 
 
 @dataclass(frozen=True)
+class Allowance:
+    """Who is asked to account for something, and how many of them they may have; None for any number."""
+
+    holder: str = ""
+    most: int | None = None
+
+
+@dataclass(frozen=True)
 class NewRun:
     """A run that asks to be admitted."""
 
@@ -127,6 +135,7 @@ class NewRun:
     # What its thread gets if that is made for it.
     lifetime: Lifetime | None = None
     thread_metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    allowance: Allowance = Allowance()
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,9 @@ class Terms:
     # Whether users are authenticated, and whether runs may come by a signal in Temporal, where nobody asks who sends them.
     authenticates: bool = False
     signals: bool = True
+    # How many runs in flight, and crons, one user may have; everybody together if nobody says whose they are.
+    most_runs: int | None = None
+    most_crons: int | None = None
 
 
 def terms_of(config: Mapping[str, Any], *, thread_ttl: str = "") -> Terms:
@@ -29,12 +32,15 @@ def terms_of(config: Mapping[str, Any], *, thread_ttl: str = "") -> Terms:
     Raises:
         ConfigError: they cannot be used; says why.
     """
+    quotas = _quotas(config.get("quotas"))
     return Terms(
         webhooks=rules_of(config),
         expiry=expiry_of(config, text=thread_ttl),
         fairness=_fairness(config.get("fairness")),
         authenticates=config.get("auth") is not None,
         signals=_signals(config.get("temporal"), default=config.get("auth") is None and not sealing.is_on()),
+        most_runs=quotas.get("runs"),
+        most_crons=quotas.get("crons"),
     )
 
 
@@ -48,6 +54,17 @@ def _signals(given: Any, *, default: bool) -> bool:
             'langgraph.json: temporal needs {"signals": true or false}: whether runs may come by a signal.'
         )
     return said
+
+
+def _quotas(given: Any) -> Mapping[str, int]:
+    if given is None:
+        return {}
+    block: Mapping[str, Any] = cast(Mapping[str, Any], given) if isinstance(given, Mapping) else {"": given}
+    if set(block) - {"runs", "crons"} or not all(type(most) is int and most >= 0 for most in block.values()):
+        raise ConfigError(
+            'langgraph.json: quotas takes {"runs": 10, "crons": 5}: how many in flight, and of crons, a user may have.'
+        )
+    return block
 
 
 def _fairness(given: Any) -> str | None:

@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 from durathread import records
 from durathread.errors import Forbidden, NotFound, ThreadBusy
 from durathread.records import Json, JsonObject, NewRun, Run, RunStatus, Thread
-from durathread.store import lifetimes, runs, threads
+from durathread.store import lifetimes, quotas, runs, threads
 from durathread.store.filters import Filter
 from durathread.store.pool import Connection
 from durathread.store.saver import delete_for_runs
@@ -32,8 +32,8 @@ INSERT INTO thread (thread_id, metadata, temporary) VALUES (%s, %s, %s) ON CONFL
 # The transaction may have begun long before it got hold of its thread: runs are created in the order of admission.
 INSERT_RUN: LiteralString = f"""
 WITH admitted AS MATERIALIZED (SELECT clock_timestamp() AS at)
-INSERT INTO run (run_id, thread_id, assistant_id, graph_id, strategy, metadata, kwargs, created_at, updated_at)
-SELECT %(run)s, %(thread)s, %(assistant)s, %(graph)s, %(strategy)s, %(metadata)s::jsonb, %(kwargs)s::jsonb,
+INSERT INTO run (run_id, thread_id, assistant_id, graph_id, strategy, metadata, kwargs, holder, created_at, updated_at)
+SELECT %(run)s, %(thread)s, %(assistant)s, %(graph)s, %(strategy)s, %(metadata)s::jsonb, %(kwargs)s::jsonb, %(holder)s,
        at + make_interval(secs => %(after)s), at
 FROM admitted
 RETURNING {runs.COLUMNS_WITHOUT_INPUT}
@@ -117,6 +117,7 @@ async def admit(conn: Connection, new: NewRun, *, only: Filter | None = None) ->
         await _end(conn, before, action="interrupt" if new.strategy == "interrupt" else "rollback", error=error)
     else:
         before = ()
+    await quotas.require(conn, new.allowance, "run")
     run = await _insert(conn, new, thread)
     if thread.status != "busy" or error:
         await conn.execute(BUSY_THREAD, _busy(new, thread, error))
@@ -202,6 +203,7 @@ async def _insert(conn: Connection, new: NewRun, thread: Thread) -> Run:
         "strategy": new.strategy,
         "metadata": Jsonb(_metadata(new, thread)),
         "kwargs": sealed_in(_kwargs(new, thread), SECRET),
+        "holder": new.allowance.holder.replace("\x00", ""),
         "after": new.after_seconds,
     }
     async with conn.cursor(row_factory=class_row(Run)) as cur:

@@ -11,7 +11,8 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from durathread.errors import NotFound
-from durathread.records import Cron
+from durathread.records import Allowance, Cron
+from durathread.store import quotas
 from durathread.store.filters import SHOWN, Filter, shown
 from durathread.store.pool import Connection
 from durathread.store.sealed import sealed
@@ -36,9 +37,9 @@ GET: LiteralString = f"SELECT {COLUMNS} FROM cron WHERE cron_id = %(cron)s AND {
 LOCK: LiteralString = f"{GET} FOR UPDATE"
 INSERT: LiteralString = f"""
 INSERT INTO cron (cron_id, assistant_id, thread_id, user_id, configurable, stamp, schedule, timezone, end_time, enabled,
-                  on_run_completed, payload, metadata, next_run_date)
+                  on_run_completed, payload, metadata, next_run_date, holder)
 VALUES (%(cron_id)s, %(assistant_id)s, %(thread_id)s, %(user_id)s, %(configurable)s, %(stamp)s, %(schedule)s, %(timezone)s, %(end_time)s,
-        %(enabled)s, %(on_run_completed)s, %(payload)s, %(metadata)s, %(next_run_date)s)
+        %(enabled)s, %(on_run_completed)s, %(payload)s, %(metadata)s, %(next_run_date)s, %(holder)s)
 RETURNING {COLUMNS}
 """
 REVISE: LiteralString = f"""
@@ -113,14 +114,16 @@ async def lock(conn: Connection, cron_id: UUID, *, only: Filter | None = None) -
     return await _one(conn, LOCK, {"cron": cron_id, "only": shown(only)})
 
 
-async def insert(conn: Connection, cron: Cron) -> Cron:
-    """Create a cron, which is not scheduled yet.
+async def insert(conn: Connection, cron: Cron, *, allowance: Allowance) -> Cron:
+    """Create a cron, which is not scheduled yet. The caller holds a transaction.
 
     Raises:
+        TooMany: its holder has as many as they may have.
         NotFound: its assistant or thread has gone.
     """
+    await quotas.require(conn, allowance, "cron")
     try:
-        created = await _one(conn, INSERT, _row(cron))
+        created = await _one(conn, INSERT, {**_row(cron), "holder": allowance.holder})
     except ForeignKeyViolation as error:
         raise NotFound("Thread or assistant not found.") from error
     assert created is not None
@@ -265,8 +268,9 @@ async def forget_firings(conn: Connection) -> None:
 
 
 def _row(cron: Cron) -> dict[str, Any]:
-    jsons = {name: Jsonb(getattr(cron, name)) for name in ("configurable", "stamp", "metadata")}
-    return {**vars(cron), **jsons, "payload": sealed(cron.payload)}
+    jsons = {name: Jsonb(getattr(cron, name)) for name in ("stamp", "metadata")}
+    # Webhooks' secrets, and headers that are passed on, are in the configurable.
+    return {**vars(cron), **jsons, "payload": sealed(cron.payload), "configurable": sealed(cron.configurable)}
 
 
 async def _ids(conn: Connection, query: LiteralString, args: Any) -> list[UUID]:

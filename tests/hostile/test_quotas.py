@@ -1,0 +1,165 @@
+"""A user has so many runs in flight, and so many crons, and not one more, however they come."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from langgraph_sdk.client import LangGraphClient
+from langgraph_sdk.errors import APIStatusError
+
+from durathread.embedded.engines import Engines
+from durathread.errors import ConfigError
+from durathread.store.pool import connection, open_pool
+from durathread.terms import terms_of
+from tests.api.auth import client_of
+from tests.conftest import environment_of
+from tests.eventually import eventually
+from tests.hostile.conftest import PREAMBLE, example, headers_of
+from tests.stack import GRAPHS, Stack, running
+
+MOST = 10
+# They wait for longer than the tests last.
+LATER: dict[str, Any] = {"input": {"messages": []}, "after_seconds": 3600}
+REASONS = "SELECT reason FROM cron_firing WHERE cron_id = %s AND reason <> ''"
+RUNS_LEFT = """
+SELECT count(*) AS runs, count(*) FILTER (WHERE t.thread_id IS NULL) AS lost
+FROM run r LEFT JOIN thread t USING (thread_id) WHERE r.holder = %s AND r.status = 'pending'
+"""
+
+
+@pytest.fixture(scope="module")
+async def bounded(engine_set: Engines, database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """A server with quotas and the README's auth."""
+    assert database
+    folder = tmp_path_factory.mktemp("bounded")
+    # Identities of its own: holders are counted in the whole database.
+    (folder / "auth.py").write_text((PREAMBLE + example()).replace("readme-", "quota-"))
+    config = {
+        "graphs": {"agent": f"{GRAPHS.parent / 'agent.py'}:graph"},
+        "auth": {"path": "./auth.py:auth"},
+        "dependencies": [str(GRAPHS.parent)],
+        "quotas": {"runs": MOST, "crons": 2},
+    }
+    (folder / "langgraph.json").write_text(json.dumps(config))
+    environment = environment_of(engine_set, queue="bounded", config=folder / "langgraph.json")
+    async with running(environment, folder / "logs") as stack:
+        yield stack
+
+
+@pytest.fixture
+async def alice(bounded: Stack) -> AsyncIterator[LangGraphClient]:
+    """A user, whose runs are gone afterwards."""
+    async with client_of(bounded, headers_of("alice")) as client:
+        yield client
+        for thread in await client.threads.search(limit=1000):
+            await client.threads.delete(thread["thread_id"])
+
+
+async def admitted(attempts: list[Awaitable[Any]]) -> int:
+    """Count those that were; the others are refused as is right."""
+    count = 0
+    for outcome in await asyncio.gather(*attempts, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            # The SDK's `wait` raises httpx's own, and has not read the body.
+            assert isinstance(outcome, APIStatusError | httpx.HTTPStatusError), outcome
+            assert outcome.response.status_code == 429, outcome
+            assert int(outcome.response.headers["retry-after"]) > 0
+            if isinstance(outcome, APIStatusError):
+                assert outcome.response.json() == {"detail": f"No more than {MOST} runs in flight are allowed."}
+        else:
+            count += 1
+    return count
+
+
+async def test_of_a_hundred_at_once_exactly_so_many_are_admitted(
+    bounded: Stack, alice: LangGraphClient, database: str
+) -> None:
+    threads = [str(uuid4()) for _ in range(50)]
+    attempts: list[Awaitable[Any]] = [
+        alice.runs.create(thread, "agent", if_not_exists="create", **LATER) for thread in threads
+    ]
+    attempts += [alice.runs.create(None, "agent", on_completion="keep", **LATER) for _ in range(50)]
+    assert await admitted(attempts) == MOST
+    async with open_pool(database, size=2) as pool, connection(pool) as conn:
+        [row] = await (await conn.execute(RUNS_LEFT, ("quota-alice",))).fetchall()
+    assert row == {"runs": MOST, "lost": 0}
+    # Those that were refused have left no thread.
+    left = await alice.threads.search(limit=1000)
+    assert len(left) == MOST
+
+    # Another user is not concerned.
+    async with client_of(bounded, headers_of("bob")) as bob:
+        run = await bob.runs.create(str(uuid4()), "agent", if_not_exists="create", **LATER)
+        await bob.threads.delete(run["thread_id"])
+
+
+async def test_every_way_in_is_refused_and_one_that_ends_makes_room(bounded: Stack, alice: LangGraphClient) -> None:
+    thread = (await alice.threads.create())["thread_id"]
+    runs = [await alice.runs.create(thread, "agent", **LATER) for _ in range(MOST)]
+
+    async def streamed() -> None:
+        async for _ in alice.runs.stream(thread, "agent", input={"messages": []}):
+            pass
+
+    async def batched() -> None:
+        payload: Any = [{"assistant_id": "agent", **LATER}]
+        await alice.runs.create_batch(payload)
+
+    once: dict[str, Any] = {"input": {"messages": []}}
+    ways: list[Awaitable[Any]] = [streamed(), batched(), alice.runs.wait(thread, "agent", **once)]
+    ways += [alice.runs.wait(None, "agent", **once), alice.runs.create(None, "agent", **once)]
+    assert await admitted(ways) == 0
+    command = {"id": 1, "method": "run.start", "params": {"assistant_id": "agent", **once}}
+    async with httpx.AsyncClient(base_url=bounded.url, headers=headers_of("alice")) as client:
+        answer = (await client.post(f"/threads/{thread}/commands", json=command)).json()
+    assert answer["type"] == "error"
+    assert "No more than" in answer["message"]
+    assert len(await alice.runs.list(thread, limit=100)) == MOST
+
+    # What takes the place of others needs no more room than they had.
+    await alice.runs.create(thread, "agent", multitask_strategy="interrupt", **LATER)
+    await alice.runs.cancel(thread, (await alice.runs.list(thread, status="pending"))[0]["run_id"])
+    payload: Any = [{"assistant_id": "agent", "on_completion": "keep", **LATER}] * (MOST + 1)
+    with pytest.raises(APIStatusError, match="No more than"):
+        await alice.runs.create_batch(payload)
+    # All or none.
+    assert len(await alice.threads.search(limit=1000)) == 1
+    assert len(await alice.runs.create_batch(payload[:MOST])) == MOST
+    assert len(runs) == MOST
+
+
+async def test_a_user_has_so_many_crons_and_their_firings_count_as_runs(alice: LangGraphClient, database: str) -> None:
+    thread = (await alice.threads.create())["thread_id"]
+    for _ in range(MOST):
+        await alice.runs.create(thread, "agent", **LATER)
+    attempts = [alice.crons.create("agent", schedule="* * * * * *", input={"messages": []}) for _ in range(10)]
+    outcomes = await asyncio.gather(*attempts, return_exceptions=True)
+    made: list[Any] = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+    refused = [outcome for outcome in outcomes if isinstance(outcome, APIStatusError)]
+    assert (len(made), len(refused)) == (2, 8)
+    assert {(each.status_code, each.response.json()["detail"]) for each in refused} == {
+        (429, "No more than 2 crons are allowed.")
+    }
+
+    async with open_pool(database, size=2) as pool:
+
+        async def said() -> Any:
+            async with connection(pool) as conn:
+                return await (await conn.execute(REASONS, (made[0]["cron_id"],))).fetchone()
+
+        row = await eventually(said)
+    assert row["reason"] == f"No more than {MOST} runs in flight are allowed."
+    for cron in made:
+        await alice.crons.delete(cron["cron_id"])
+    again: Any = await alice.crons.create("agent", schedule="0 0 1 1 *")
+    await alice.crons.delete(again["cron_id"])
+
+
+@pytest.mark.parametrize("quotas", [{"bytes": 1}, {"runs": "10"}, {"runs": True}, {"crons": -1}, 10])
+def test_a_quota_that_cannot_be_kept_is_refused(quotas: Any) -> None:
+    with pytest.raises(ConfigError, match="quotas"):
+        terms_of({"quotas": quotas})
