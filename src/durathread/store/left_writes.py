@@ -6,7 +6,7 @@ from uuid import UUID
 from langgraph.checkpoint.base import PendingWrite
 
 from durathread.store.pool import Connection
-from durathread.store.saver import SERIALIZER
+from durathread.store.serde import serializer
 from durathread.store.task_writes import finished
 
 # What a run has replaced is kept until it ends. So a question that a later run has replaced by its own may be lost: of a run
@@ -39,5 +39,5 @@ async def left_writes(conn: Connection, run_id: UUID, *, thread_id: UUID, checkp
     args: dict[str, Any] = {"run": run_id, "thread": str(thread_id), "checkpoint": checkpoint_id}
     rows = await (await conn.execute(LEFT, args)).fetchall()
     return finished(
-        [(row["task_id"], row["channel"], SERIALIZER.loads_typed((row["type"], row["blob"]))) for row in rows]
+        [(row["task_id"], row["channel"], serializer().loads_typed((row["type"], row["blob"]))) for row in rows]
     )
