@@ -177,8 +177,7 @@ def test_every_difference_names_tests_that_there_are() -> None:
 
 def test_decision_records_have_their_four_parts() -> None:
     pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
-    numbers = [page.name[:4] for page in pages]
-    assert len(numbers) == len(set(numbers))
+    assert [page.name[:4] for page in pages] == [f"{n:04}" for n in range(1, len(pages) + 1)]
     for page in pages:
         headings = re.findall(r"^## (.+)$", page.read_text(), re.MULTILINE)
         assert {"Context", "Decision", "Consequences", "Alternatives"} <= set(headings), page.name

@@ -44,14 +44,21 @@ class Searched(Generic[Row]):
         offset: int,
     ) -> list[Row]:
         """Return a page of the rows that pass all filters."""
+        query, args = self.query(filters, columns=columns, order=order, descending=descending)
+        async with conn.cursor(row_factory=class_row(self.row)) as cur:
+            return await (await cur.execute(query, {**args, "limit": limit, "offset": offset})).fetchall()
+
+    def query(
+        self, filters: Mapping[str, Any], *, columns: LiteralString, order: LiteralString, descending: bool
+    ) -> tuple[LiteralString, dict[str, Any]]:
+        """Build what finds a page; it takes a `limit` and an `offset` too."""
         where, args = self._where(filters)
         direction = "DESC" if descending else "ASC"
         query: LiteralString = (
             f"SELECT {columns} FROM {self.table} WHERE {where} ORDER BY {order} {direction}{self.nulls}, {self.key} "
             "LIMIT %(limit)s OFFSET %(offset)s"
         )
-        async with conn.cursor(row_factory=class_row(self.row)) as cur:
-            return await (await cur.execute(query, {**args, "limit": limit, "offset": offset})).fetchall()
+        return query, args
 
     async def count(self, conn: Connection, filters: Mapping[str, Any], *, at_most: int | None = None) -> int:
         """Count the rows that pass all filters, stopping at `at_most`."""
