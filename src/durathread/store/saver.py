@@ -416,7 +416,7 @@ class Saver(AsyncPostgresSaver):
         async def read() -> tuple[str, int] | None:
             async with connection(self._pool) as conn:
                 row = await (await conn.execute(BEGINNING, args)).fetchone()
-            return row and (row["source"], row["step"])
+            return (row["source"], row["step"]) if row else None
 
         return await self._here(read)
 
