@@ -56,7 +56,7 @@ class Receiver:
             found = self.at(path)
             return found if len(found) >= times else None
 
-        found = await eventually(enough, timeout=20, what=f"{times} requests to {path}")
+        found = await eventually(enough, what=f"{times} requests to {path}")
         assert found is not None
         return found
 

@@ -102,7 +102,7 @@ async def test_nobody_waits_for_a_frozen_valkey_and_each_event_comes_once_when_i
     async def written() -> bool:
         return len(await names(redis, subject)) >= len(expected)
 
-    await eventually(written, timeout=20)
+    await eventually(written)
     publisher.publish(subject, "after", b"{}")
     await publisher.flush()
     assert await names(redis, subject) == [*expected, "after"]
@@ -133,7 +133,7 @@ async def test_what_cannot_be_kept_is_dropped_of_who_says_the_most(
         await publisher.flush()
         return "after" in await names(redis, loud)
 
-    await eventually(back, timeout=20)
+    await eventually(back)
     assert await names(redis, quiet) == ["only"]
     written = await names(redis, loud)
     assert written[0] == "first"

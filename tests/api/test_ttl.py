@@ -282,7 +282,7 @@ async def test_a_schedule_looks_after_lifetimes_as_often_as_is_set(
         async def gone() -> bool:
             return await is_gone(own, thread_id)
 
-        await eventually(gone, timeout=20)
+        await eventually(gone)
     found = await temporal.get_schedule_handle(expire_schedule_id("lifetimes")).describe()
     assert [interval.every for interval in found.schedule.spec.intervals] == [timedelta(minutes=0.03)]
     assert await described(temporal, expire_schedule_id("lifetimes")) is None

@@ -271,4 +271,4 @@ async def listed(temporal: Client, cron_id: str, *, there: bool) -> None:
         found = {schedule.id async for schedule in await temporal.list_schedules()}
         return (f"cron/{cron_id}" in found) == there
 
-    await eventually(seen, timeout=20)
+    await eventually(seen)

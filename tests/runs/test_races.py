@@ -140,7 +140,7 @@ async def test_a_node_that_does_not_stop_changes_nothing_afterwards(
     async def old_node_ended() -> bool:
         return is_there(ended)
 
-    await eventually(old_node_ended, timeout=20)
+    await eventually(old_node_ended)
     third = await start(client, thread_id, "r3")
     await client.runs.join(thread_id, third["run_id"])
     assert await log_of(client, thread_id) == [*result["log"], "r3", "a", "b", "c"]
