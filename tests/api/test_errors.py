@@ -196,6 +196,6 @@ async def test_what_postgres_cannot_store_is_replaced(server: Stack, client: Lan
     await client.threads.update_state(thread["thread_id"], {"log": ["\x00"]}, as_node="a")
     assert (await client.threads.get(thread["thread_id"]))["values"] == {"log": ["\ufffd"]}
     async with httpx.AsyncClient(base_url=server.url) as http:
-        halves = b'{"graph_id": "agent", "name": "\\ud800", "metadata": {"x": "\\ud800", "n": NaN, "big": 1e999}}'
+        halves = b'{"graph_id": "agent", "name": "\\ud800", "metadata": {"x": "\\ud800", "big": 1e999}}'
         assert (await http.post("/assistants", content=halves)).status_code == 200
         assert (await http.get(f"/threads/{thread['thread_id']}/state/%00")).json()["values"] == {}
