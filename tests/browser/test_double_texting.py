@@ -109,7 +109,8 @@ async def test_a_rejected_message_stays_in_the_composer(chat: ChatPage, api: Lan
     await expect(chat.page.get_by_role("alert")).to_contain_text("Not sent: the bookseller is still answering.")
     await expect(chat.composer).to_have_value(WHALES)
     await chat.shoot("while a message is rejected")
-    assert await statuses(api, chat.thread_id) == ["running"]
+    # The answer may be through by now; the message that was refused is no run.
+    assert len(await statuses(api, chat.thread_id)) == 1
     await chat.idle()
     await chat.composer.press("Enter")
     await expect(chat.answers.last).to_contain_text("Moby-Dick (2 left)")
