@@ -7,10 +7,9 @@ from langchain_core.runnables import RunnableConfig
 
 from durathread.activities.resources import Resources
 from durathread.activities.standing import standing_left
-from durathread.activities.superstep import Position, locate, pending_interrupts
-from durathread.encode import Encoded, dumps
+from durathread.activities.superstep import Position, locate, position_of
 from durathread.graph_config import ADDRESS
-from durathread.records import JsonObject, ThreadStatus
+from durathread.records import JsonObject
 from durathread.store.left_writes import left_writes
 from durathread.store.pool import connection
 from durathread.store.saver import Saver
@@ -46,9 +45,7 @@ async def position_left(
             graph_id, config=config, checkpointer=saver, store=resources.store, why="threads.read"
         ) as graph:
             here: RunnableConfig = {"configurable": {"thread_id": str(thread_id)}}
-            state = await standing_left(graph, here, checkpoint_id, writes=writes)
-            resting: ThreadStatus = "interrupted" if state.next else "idle"
-            return Position(resting, Encoded(dumps(state.values)), pending_interrupts(state), checkpoint_id)
+            return position_of(await standing_left(graph, here, checkpoint_id, writes=writes))
 
     return await resources.loops.run(read, graph_id=graph_id)
 

@@ -290,6 +290,11 @@ async def locate(
         return Position("idle", Encoded(dumps(checkpoint["values"])), {}, found)
     config: RunnableConfig = {"configurable": {"thread_id": thread_id}}
     state = await (standing_at(graph, config, checkpoint_id) if checkpoint_id else standing(graph, config))
+    return position_of(state)
+
+
+def position_of(state: StateSnapshot) -> Position:
+    """Say of a state what a thread shows of it."""
     found = state.config.get("configurable", {}).get("checkpoint_id")
     if found is None:
         return Position("idle", None, {}, None)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -19,36 +19,14 @@ class Proxy:
 @asynccontextmanager
 async def cutting(url: str, allowances: Iterator[int]) -> AsyncGenerator[Proxy]:
     """Carry connections to a server; of each, cut the answers after as many bytes as is said next. Zero: never."""
-    target = urlsplit(url)
     proxy = Proxy("")
-    carrying = set[asyncio.Task[None]]()
 
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answers, there = await asyncio.open_connection(target.hostname, target.port)
-        forth = asyncio.create_task(_pass_on(reader, there, 0))
-        try:
-            proxy.cuts += await _pass_on(answers, writer, next(allowances))
-        finally:
-            forth.cancel()
-            await asyncio.gather(forth, return_exceptions=True)
-            # Without a farewell, as when a network goes away.
-            for end in (writer, there):
-                end.transport.abort()
+    async def answer(answers: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        proxy.cuts += await _pass_on(answers, client, next(allowances))
 
-    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(carry(reader, writer))
-        carrying.add(task)
-        task.add_done_callback(carrying.discard)
-
-    listening = await asyncio.start_server(begin, "127.0.0.1", 0)
-    proxy.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    try:
+    async with _carrying(url, answer) as port:
+        proxy.url = f"http://127.0.0.1:{port}"
         yield proxy
-    finally:
-        listening.close()
-        for task in list(carrying):
-            task.cancel()
-        await asyncio.gather(*carrying, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -74,8 +52,7 @@ async def slow(url: str, rate: int) -> AsyncGenerator[str]:
 
     listening = await asyncio.start_server(carry, "127.0.0.1", 0)
     try:
-        credentials, _, _ = target.netloc.rpartition("@")
-        yield target._replace(netloc=f"{credentials}@127.0.0.1:{listening.sockets[0].getsockname()[1]}").geturl()
+        yield _at(url, listening.sockets[0].getsockname()[1])
     finally:
         listening.close()
 
@@ -91,21 +68,37 @@ class Meter:
 @asynccontextmanager
 async def metered(url: str) -> AsyncGenerator[Meter]:
     """Carry connections to a server, and count what it answers."""
-    target, meter = urlsplit(url), Meter("")
+    meter = Meter("")
+
+    async def answer(answers: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await answers.read(65536):
+                meter.answered += len(data)
+                client.write(data)
+                await client.drain()
+
+    async with _carrying(url, answer) as port:
+        meter.url = _at(url, port)
+        yield meter
+
+
+@asynccontextmanager
+async def _carrying(
+    url: str, answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+) -> AsyncGenerator[int]:
+    """Pass on what clients say to a server, and its answers by `answer`; yield the port."""
+    target = urlsplit(url)
     carrying = set[asyncio.Task[None]]()
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answers, there = await asyncio.open_connection(target.hostname, target.port)
         forth = asyncio.create_task(_pass_on(reader, there, 0))
         try:
-            with contextlib.suppress(ConnectionError):
-                while data := await answers.read(65536):
-                    meter.answered += len(data)
-                    writer.write(data)
-                    await writer.drain()
+            await answer(answers, writer)
         finally:
             forth.cancel()
             await asyncio.gather(forth, return_exceptions=True)
+            # Without a farewell, as when a network goes away.
             for end in (writer, there):
                 end.transport.abort()
 
@@ -115,15 +108,20 @@ async def metered(url: str) -> AsyncGenerator[Meter]:
         task.add_done_callback(carrying.discard)
 
     listening = await asyncio.start_server(begin, "127.0.0.1", 0)
-    credentials, _, _ = target.netloc.rpartition("@")
-    meter.url = target._replace(netloc=f"{credentials}@127.0.0.1:{listening.sockets[0].getsockname()[1]}").geturl()
     try:
-        yield meter
+        yield listening.sockets[0].getsockname()[1]
     finally:
         listening.close()
         for task in list(carrying):
             task.cancel()
         await asyncio.gather(*carrying, return_exceptions=True)
+
+
+def _at(url: str, port: int) -> str:
+    """Lead a URL to a port of this machine."""
+    target = urlsplit(url)
+    credentials, _, _ = target.netloc.rpartition("@")
+    return target._replace(netloc=f"{credentials}@127.0.0.1:{port}").geturl()
 
 
 async def _pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter, allowance: int) -> bool:

@@ -2,8 +2,10 @@
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from langgraph_sdk.client import LangGraphClient
@@ -17,9 +19,8 @@ README = Path(__file__).parents[2] / "README.md"
 PREAMBLE = """
 from langgraph_sdk import Auth
 
-TOKENS = {"Bearer alice": "readme-alice", "Bearer bob": "readme-bob"}
+TOKENS = {"Bearer alice": "NAME-alice", "Bearer bob": "NAME-bob"}
 """
-"""The identities are none that other servers on the same database have."""
 
 
 def example() -> str:
@@ -35,17 +36,26 @@ def headers_of(name: str) -> dict[str, str]:
     return {"authorization": f"Bearer {name}"}
 
 
+@asynccontextmanager
+async def guarded(engine_set: Engines, folder: Path, name: str, **config: Any) -> AsyncGenerator[Stack]:
+    """Run a server with that `Auth`; the name makes its identities others than those of servers on the same database."""
+    (folder / "auth.py").write_text(PREAMBLE.replace("NAME", name) + example())
+    named = {
+        "graphs": {"agent": f"{GRAPHS.parent / 'agent.py'}:graph"},
+        "auth": {"path": "./auth.py:auth"},
+        "dependencies": [str(GRAPHS.parent)],
+    }
+    (folder / "langgraph.json").write_text(json.dumps(named | config))
+    environment = environment_of(engine_set, queue=name, config=folder / "langgraph.json")
+    async with running(environment, folder / "logs") as stack:
+        yield stack
+
+
 @pytest.fixture(scope="session")
 async def readme(engine_set: Engines, database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """The server."""
     assert database
-    folder = tmp_path_factory.mktemp("readme")
-    (folder / "auth.py").write_text(PREAMBLE + example())
-    graphs = {"agent": f"{GRAPHS.parent / 'agent.py'}:graph"}
-    config = {"graphs": graphs, "auth": {"path": "./auth.py:auth"}, "dependencies": [str(GRAPHS.parent)]}
-    (folder / "langgraph.json").write_text(json.dumps(config))
-    environment = environment_of(engine_set, queue="readme", config=folder / "langgraph.json")
-    async with running(environment, folder / "logs") as stack:
+    async with guarded(engine_set, tmp_path_factory.mktemp("readme"), "readme") as stack:
         yield stack
 
 

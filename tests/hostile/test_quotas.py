@@ -1,7 +1,6 @@
 """A user has so many runs in flight, and so many crons, and not one more, however they come."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 from uuid import uuid4
@@ -16,10 +15,9 @@ from durathread.errors import ConfigError
 from durathread.store.pool import connection, open_pool
 from durathread.terms import terms_of
 from tests.api.auth import client_of
-from tests.conftest import environment_of
 from tests.eventually import eventually
-from tests.hostile.conftest import PREAMBLE, example, headers_of
-from tests.stack import GRAPHS, Stack, running
+from tests.hostile.conftest import guarded, headers_of
+from tests.stack import Stack
 
 MOST = 10
 # They wait for longer than the tests last.
@@ -35,18 +33,9 @@ FROM run r LEFT JOIN thread t USING (thread_id) WHERE r.holder = %s AND r.status
 async def bounded(engine_set: Engines, database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """A server with quotas and the README's auth."""
     assert database
-    folder = tmp_path_factory.mktemp("bounded")
     # Identities of its own: holders are counted in the whole database.
-    (folder / "auth.py").write_text((PREAMBLE + example()).replace("readme-", "quota-"))
-    config = {
-        "graphs": {"agent": f"{GRAPHS.parent / 'agent.py'}:graph"},
-        "auth": {"path": "./auth.py:auth"},
-        "dependencies": [str(GRAPHS.parent)],
-        "quotas": {"runs": MOST, "crons": 2},
-    }
-    (folder / "langgraph.json").write_text(json.dumps(config))
-    environment = environment_of(engine_set, queue="bounded", config=folder / "langgraph.json")
-    async with running(environment, folder / "logs") as stack:
+    quotas = {"runs": MOST, "crons": 2}
+    async with guarded(engine_set, tmp_path_factory.mktemp("bounded"), "quota", quotas=quotas) as stack:
         yield stack
 
 
