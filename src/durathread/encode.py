@@ -39,7 +39,8 @@ LARGEST_EXPONENT = 308
 LARGEST = 10**LARGEST_EXPONENT
 # From here on orjson writes floats with an exponent, which numbers in Postgres do not keep: they would come back whole.
 EXPONENT_FROM = 1e16
-EXPONENTS = (b"e+00,", b"e+000,")
+# Older versions of orjson write no sign.
+EXPONENTS = (b"0e00,", b"0e000,", b"e+00,", b"e+000,")
 MARKS = bytes(
     ord("0") if byte in b"0123456789" else byte if byte in b"e+" else ord(",") if byte in b",]}" else ord(" ")
     for byte in range(256)

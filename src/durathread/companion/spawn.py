@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any, Literal
 
 import structlog
 from temporalio.client import Client
+from temporalio.service import ConnectConfig
 
 from durathread.companion.wire import Begun, Connect, Done, Goodbye, Message, Told, Trouble, messages, packed
 
@@ -27,6 +28,10 @@ UNREAD = 4 * 1024 * 1024
 RENEWAL = 1.0
 GRACE = 2.0
 CONNECT = timedelta(seconds=5)
+# Older versions of the SDK have no such setting.
+HURRY: dict[str, Any] = (
+    {"connect_timeout": CONNECT} if any(field.name == "connect_timeout" for field in fields(ConnectConfig)) else {}
+)
 
 Answer = Literal["cancelled", "lost"]
 
@@ -110,8 +115,8 @@ class Companions:
             config = replace(service.config, rpc_metadata=dict(service.config.rpc_metadata), runtime=None)
             if (service, config) != last:
                 last = service, config
-                identity = f"{config.identity} (companion)"
-                self._say(Connect(replace(config, identity=identity, connect_timeout=CONNECT), self._worker))
+                named = replace(config, identity=f"{config.identity} (companion)")
+                self._say(Connect(replace(named, **HURRY), self._worker))
             await asyncio.sleep(RENEWAL)
 
     def _connected(self, renewing: "asyncio.Task[None]") -> None:
