@@ -35,9 +35,14 @@ def _read() -> dict[str, Any]:
 
 def _filled(part: Any, variables: Mapping[str, str]) -> Any:
     if isinstance(part, str):
-        return VARIABLE.sub(lambda match: variables.get(match["name"]) or match["default"] or "unset", part)
+        return VARIABLE.sub(lambda match: variables.get(match["name"]) or _default(match), part)
     if isinstance(part, list):
         return [_filled(each, variables) for each in part]
     if isinstance(part, dict):
         return {key: _filled(each, variables) for key, each in part.items()}
     return part
+
+
+def _default(match: re.Match[str]) -> str:
+    """Return what stands for a variable that nobody has set; something, where Compose would refuse to start."""
+    return "unset" if match["default"] is None else match["default"]
