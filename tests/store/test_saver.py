@@ -2,19 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from typing import cast
 from uuid import UUID
 
-from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, CheckpointMetadata, empty_checkpoint
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.conformance.capabilities import ALL_CAPABILITIES
 
 from durathread.embedded.engines import Engines
 from durathread.records import Run
+from durathread.store import admission
 from durathread.store.migrate import upgrade
-from durathread.store.pool import Pool, connection, open_pool
+from durathread.store.pool import Pool, connection, open_pool, transaction
 from durathread.store.saver import Saver
 from tests.conftest import own_database
-from tests.store.support import address, cancel, claimed, finish, pending, put, saver_of
+from tests.store.support import address, admit, cancel, claimed, finish, new_run, pending, put, saver_of
 
 TASK = "11111111-1111-1111-1111-111111111111"
 
@@ -164,3 +166,35 @@ async def journal(pool: Pool, thread: UUID) -> list[tuple[str, str]]:
         query = "SELECT replaced_by, run_id FROM replaced_write WHERE thread_id = %s"
         rows = await (await conn.execute(query, (str(thread),))).fetchall()
     return [(row["replaced_by"], row["run_id"]) for row in rows]
+
+
+async def test_a_run_that_is_deleted_leaves_to_the_one_that_works_what_that_goes_on_from(
+    pool: Pool, thread: UUID
+) -> None:
+    old = await claimed(pool, thread)
+    stored = await put(saver_of(pool, old), thread, run_id=old.run_id, log=["in"])
+    await finish(pool, old)
+    run = await claimed(pool, thread)
+    saver = saver_of(pool, run)
+    read = await saver.aget_tuple(address(thread))
+    assert read is not None
+    async with transaction(pool) as conn:
+        assert await admission.delete(conn, thread, old.run_id)
+    # The state that it goes on with is what it has read, of which nothing has changed.
+    after = {**read.checkpoint, "id": empty_checkpoint()["id"]}
+    metadata = cast(CheckpointMetadata, {"source": "loop", "step": 1, "parents": {}, "run_id": str(run.run_id)})
+    await saver.aput(address(thread, stored), cast(Checkpoint, after), metadata, {})
+    found = await saver.aget_tuple(address(thread))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"log": ["in"]}
+
+
+async def test_a_run_that_waits_needs_no_value_of_one_that_is_deleted(pool: Pool, thread: UUID) -> None:
+    old = await claimed(pool, thread)
+    await put(saver_of(pool, old), thread, run_id=old.run_id, log=["in"])
+    await finish(pool, old)
+    await admit(pool, new_run(thread))
+    async with transaction(pool) as conn:
+        assert await admission.delete(conn, thread, old.run_id)
+        left = await conn.execute("SELECT 1 FROM checkpoint_blobs WHERE thread_id = %s", (str(thread),))
+        assert await left.fetchall() == []

@@ -1,5 +1,6 @@
 """What is encrypted in the database, piece by piece."""
 
+from collections.abc import AsyncIterator
 from typing import Any, cast
 from uuid import uuid4
 
@@ -9,15 +10,27 @@ from langgraph.store.base import SearchOp
 from psycopg.types.json import Jsonb
 
 from durathread import sealing
+from durathread.embedded.engines import Engines
 from durathread.errors import ConfigError, Invalid, NotStored
 from durathread.store import deployment
 from durathread.store.items import StoreConfig, open_store
-from durathread.store.pool import Pool, connection
+from durathread.store.migrate import upgrade
+from durathread.store.pool import Pool, connection, open_pool
 from durathread.store.saver import Saver
 from durathread.store.sealed import SEALED, loads, sealed, sealed_in
+from tests.conftest import own_database
 from tests.store.support import address
 
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210fedcba98"
+
+
+@pytest.fixture(scope="module")
+async def pool(engine_set: Engines) -> AsyncIterator[Pool]:
+    """A pool on a database of this module's own: no other test has the keys that its rows are encrypted with."""
+    async with own_database(engine_set) as url:
+        upgrade(url)
+        async with open_pool(url, size=8) as opened:
+            yield opened
 
 
 @pytest.fixture

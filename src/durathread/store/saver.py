@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, LiteralString, TypeAlias, TypeVar, cast
+from uuid import UUID
 
 import psycopg
 from langchain_core.runnables import RunnableConfig
@@ -98,8 +100,12 @@ WHERE r.replaced_by = ANY(%(runs)s) AND (r.run_id IS NULL OR r.run_id <> ALL(%(r
 ON CONFLICT DO NOTHING
 """
 FORGET_REPLACED = "DELETE FROM replaced_write WHERE replaced_by = ANY(%(runs)s)"
+# A run that is pending has read nothing yet, and does not begin before the transaction that holds it is over.
+HOLD_IN_FLIGHT = """
+SELECT thread_id, status FROM run WHERE thread_id = ANY(%s) AND status IN ('pending', 'running') ORDER BY run_id FOR UPDATE
+"""
 DELETE_BLOBS = """
-DELETE FROM checkpoint_blobs b WHERE b.thread_id = ANY(%(threads)s) AND NOT EXISTS (
+DELETE FROM checkpoint_blobs b WHERE b.thread_id = ANY(%s) AND NOT EXISTS (
     SELECT 1 FROM checkpoints c WHERE c.thread_id = b.thread_id AND c.checkpoint_ns = b.checkpoint_ns
     AND c.checkpoint -> 'channel_versions' ->> b.channel = b.version
 )
@@ -541,7 +547,26 @@ async def delete_for_runs(conn: Connection, run_ids: Sequence[str], *, thread_id
     await conn.execute(DELETE_WRITES_OF_RUNS, args)
     await conn.execute(RESTORE_WRITES, args)
     await conn.execute(FORGET_REPLACED, args)
-    await conn.execute(DELETE_BLOBS, {"threads": list({row["thread_id"] for row in gone})})
+    await _delete_blobs(conn, {row["thread_id"] for row in gone})
+
+
+async def _delete_blobs(conn: Connection, thread_ids: AbstractSet[str]) -> None:
+    """Take away the values of threads that no checkpoint refers to.
+
+    A run that works may have read a checkpoint that is gone, and will write others that refer to the same values: they stay
+    until the next deletion.
+    """
+    held = await (await conn.execute(HOLD_IN_FLIGHT, ([*filter(None, map(_uuid, thread_ids))],))).fetchall()
+    needed = {str(row["thread_id"]) for row in held if row["status"] == "running"}
+    await conn.execute(DELETE_BLOBS, ([*(thread_ids - needed)],))
+
+
+def _uuid(text: str) -> UUID | None:
+    """Read the id of a thread that may have runs: other savers' may be any text."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 async def copy_thread(conn: Connection, source: str, target: str) -> None:
