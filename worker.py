@@ -11,16 +11,16 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
-from durathread import event_loop
-from durathread.activities.tracing import flush
+from durathread.config.settings import Settings
 from durathread.errors import Error
-from durathread.logs import configure
-from durathread.monitoring import Answer, Page, answering, health
 from durathread.plugin import BUILD_ID, DurathreadPlugin
-from durathread.preflight import prepared, stop_at_once
-from durathread.settings import Settings
-from durathread.temporal import connect
-from durathread.watchdog import Watchdog
+from durathread.process import event_loop
+from durathread.process.logs import configure
+from durathread.process.monitoring import Answer, Page, answering, health
+from durathread.process.watchdog import Watchdog
+from durathread.startup.preflight import prepared, stop_at_once
+from durathread.steps.tracing import flush
+from durathread.temporal.connection import connect
 
 log = structlog.get_logger()
 

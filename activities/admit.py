@@ -11,17 +11,17 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from durathread.activities.failures import shown_text
 from durathread.activities.resources import Resources
+from durathread.config.policies import Terms
+from durathread.db import admission, runs
+from durathread.db.pool import transaction
 from durathread.errors import Conflict, Error, Forbidden, Unavailable
-from durathread.preparation import RunCreate, find_assistant, prepare, signal_of
+from durathread.graphs.failures import shown_text
 from durathread.records import JsonObject
-from durathread.store import admission, runs
-from durathread.store.pool import transaction
-from durathread.streams.marks import conclude
+from durathread.runs.request import RunCreate, find_assistant, prepare, signal_of
 from durathread.streams.publisher import Publisher
-from durathread.temporal import run_workflow_id, thread_workflow_id
-from durathread.terms import Terms
+from durathread.streams.thread_markers import conclude
+from durathread.temporal.connection import run_workflow_id, thread_workflow_id
 from durathread.users import User
 from durathread.workflows.messages import ADMIT, AWAIT_RUN, REFUSED, RunRequest
 

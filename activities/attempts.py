@@ -3,10 +3,8 @@
 import asyncio
 from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager, suppress
-from contextvars import ContextVar
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 from temporalio import activity
@@ -16,49 +14,16 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 from durathread.activities.resources import Resources
-from durathread.companion.spawn import Answer, Companions
+from durathread.companion.spawn import Companions
+from durathread.steps.attempt import Attempt, Ending, attempt_here
 
 log = structlog.get_logger()
-
-# `lost`: Temporal has given the attempt up; another has taken its place, or will.
-Ending = Literal["cancelled", "shutdown", "lost"]
 
 # An attempt that was started longer ago than this may be over. In seconds.
 OLD = 1.0
 RETRY = 0.5
 PATIENCE = timedelta(seconds=5)
 LOST = "Lost"
-
-
-@dataclass(eq=False)
-class Attempt:
-    """An attempt that this process works on. `ending` says why it shall stop, once it shall."""
-
-    info: activity.Info
-    ending: Ending | None = None
-    # Set when Temporal has something to say: it is to be asked what.
-    told: asyncio.Event = field(default_factory=asyncio.Event)
-    # What the companion has heard.
-    answer: Answer | None = None
-    # Whether the SDK has forgotten the attempt, though it is alive; its end is then ours to report.
-    forgotten: bool = False
-
-    def hear(self, answer: Answer) -> None:
-        """Take what the companion has heard."""
-        self.answer = answer
-        self.told.set()
-
-
-_current: ContextVar[Attempt | None] = ContextVar("attempt", default=None)
-
-
-def why_cancelled() -> Ending:
-    """Say why the running attempt is cancelled."""
-    attempt = _current.get()
-    if attempt is not None and attempt.ending is not None:
-        return attempt.ending
-    details = activity.cancellation_details()
-    return "shutdown" if details and details.worker_shutdown else "cancelled"
 
 
 class Attempts(Interceptor):
@@ -126,7 +91,7 @@ class _Inbound(ActivityInboundInterceptor):
 
     async def _carried_out(self, attempt: Attempt, input: ExecuteActivityInput) -> "asyncio.Task[Any]":
         """Run an activity to its end, through cancellations that are none."""
-        _current.set(attempt)
+        attempt_here.set(attempt)
         inner = asyncio.create_task(self.next.execute_activity(input))
         try:
             while not inner.done():

@@ -13,19 +13,19 @@ import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from durathread.activities.position import position_left
-from durathread.activities.posting import Answer, post
+from durathread.activities.positions import position_left
 from durathread.activities.resources import Resources
-from durathread.dispatch import notify
+from durathread.db import outbox
+from durathread.db.outbox import Addressed, Owed
+from durathread.db.pool import TROUBLES, connection
 from durathread.encode import dumps
 from durathread.errors import Invalid, Unavailable
-from durathread.preparation import RESERVED_PREFIXES
 from durathread.records import JsonObject
-from durathread.store import outbox
-from durathread.store.outbox import Addressed, Owed
-from durathread.store.pool import TROUBLES, connection
+from durathread.runs.request import RESERVED_PREFIXES
+from durathread.runs.signals import notify
 from durathread.users import SECRET
-from durathread.webhooks import is_relative
+from durathread.webhooks.policy import is_relative
+from durathread.webhooks.posting import Answer, post
 from durathread.workflows.messages import (
     DELIVER,
     DISCARD,

@@ -6,10 +6,10 @@ import structlog
 from temporalio import activity
 
 from durathread.activities.resources import Resources
-from durathread.removal import Removed, take, tell
-from durathread.store import lifetimes
-from durathread.store.pool import Connection, connection, is_outage, transaction
-from durathread.store.pruning import keep_latest
+from durathread.db import expiry
+from durathread.db.pool import Connection, connection, is_outage, transaction
+from durathread.db.pruning import keep_latest
+from durathread.runs.deletion import Removed, take, tell
 from durathread.workflows.messages import EXPIRE_THREADS, Expiration
 
 log = structlog.get_logger()
@@ -32,7 +32,7 @@ class Expiries:
         count = 0
         while count < given.limit:
             async with connection(self._resources.pool) as conn:
-                found = await lifetimes.expired(conn, limit=min(BATCH, given.limit - count))
+                found = await expiry.expired(conn, limit=min(BATCH, given.limit - count))
             done = 0
             for thread_id in found:
                 activity.heartbeat()
@@ -44,18 +44,18 @@ class Expiries:
 
     async def _forsaken(self) -> None:
         async with connection(self._resources.pool) as conn:
-            found = await lifetimes.forsaken(conn, limit=BATCH)
+            found = await expiry.forsaken(conn, limit=BATCH)
         for thread_id in found:
             activity.heartbeat()
             async with transaction(self._resources.pool) as conn:
-                removed = await take(conn, thread_id) if await lifetimes.lock_forsaken(conn, thread_id) else None
+                removed = await take(conn, thread_id) if await expiry.lock_forsaken(conn, thread_id) else None
             if removed is not None:
                 await tell(removed, publisher=self._resources.publisher, temporal=activity.client())
 
     async def _expire(self, thread_id: UUID) -> bool:
         removed: Removed | None = None
         async with transaction(self._resources.pool) as conn:
-            strategy = await lifetimes.lock_expired(conn, thread_id)
+            strategy = await expiry.lock_expired(conn, thread_id)
             if strategy == "delete":
                 removed = await take(conn, thread_id)
         if strategy == "keep_latest":
@@ -66,7 +66,7 @@ class Expiries:
 
     async def _prune(self, thread_id: UUID) -> None:
         async def lock(conn: Connection) -> bool:
-            return await lifetimes.lock_expired(conn, thread_id) == "keep_latest"
+            return await expiry.lock_expired(conn, thread_id) == "keep_latest"
 
         try:
             await keep_latest(self._resources.pool, thread_id, lock=lock)
@@ -76,4 +76,4 @@ class Expiries:
             # Tried again after another lifetime: meanwhile it holds up no other thread.
             log.exception("A thread keeps its history", thread_id=str(thread_id))
         async with connection(self._resources.pool) as conn:
-            await lifetimes.renew(conn, thread_id)
+            await expiry.renew(conn, thread_id)

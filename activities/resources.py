@@ -10,28 +10,28 @@ from langgraph.store.base import BaseStore
 from redis.asyncio import Redis
 from temporalio.client import Client
 
-from durathread.activities.embedding import store_config_on
 from durathread.activities.execution import Executions
-from durathread.activities.loops import THREADS, GraphLoops
-from durathread.activities.metering import WorkerMetrics
-from durathread.activities.turns import Turns
+from durathread.activities.worker_metrics import WorkerMetrics
 from durathread.companion.spawn import Companions
+from durathread.config.policies import Terms, terms_of
+from durathread.config.settings import Settings
+from durathread.db import deployment as deployments
+from durathread.db import serde
+from durathread.db.deployment import Deployment
+from durathread.db.memory_store import LoopStore, open_store
+from durathread.db.pool import Pool, connection, open_pool, wait_for_database
+from durathread.db.presence import Presence, let_go
 from durathread.errors import Unavailable
-from durathread.graphs import Graphs
-from durathread.lifecycle import Owner
-from durathread.registration import names_of, register
-from durathread.settings import Settings
-from durathread.store import deployment as deployments
-from durathread.store import serde
-from durathread.store.deployment import Deployment
-from durathread.store.items import LoopStore, open_store
-from durathread.store.pool import Pool, connection, open_pool, wait_for_database
-from durathread.store.presence import Presence, let_go
-from durathread.streams.connection import connect
-from durathread.streams.interest import Interest
+from durathread.graphs.embedding import store_config_on
+from durathread.graphs.loops import THREADS, GraphLoops
+from durathread.graphs.registration import names_of, register
+from durathread.graphs.registry import Graphs
+from durathread.process.lifecycle import Owner
+from durathread.process.stalls import Turns
+from durathread.streams.presence import Interest
 from durathread.streams.publisher import Publisher, open_publisher
-from durathread.terms import Terms, terms_of
-from durathread.webhooks import Dress, dress_of, require_domains
+from durathread.streams.valkey import connect
+from durathread.webhooks.policy import Dress, dress_of, require_domains
 
 
 class Resources:

@@ -5,18 +5,18 @@ from uuid import UUID
 import structlog
 from temporalio import activity
 
+from durathread.activities.close_streams import close_ended
 from durathread.activities.deliver import Deliveries
-from durathread.activities.position import position_at
-from durathread.activities.repair import close_ended
+from durathread.activities.positions import position_at
 from durathread.activities.resources import Resources
-from durathread.activities.superstep import Position
+from durathread.db import runs, threads
+from durathread.db.pool import connection, transaction
 from durathread.encode import dumps
 from durathread.errors import Unavailable
 from durathread.records import JsonObject, Run, RunStatus
-from durathread.store import runs, threads
-from durathread.store.pool import connection, transaction
+from durathread.steps.superstep import Position
 from durathread.streams.events import settled
-from durathread.streams.marks import conclude
+from durathread.streams.thread_markers import conclude
 from durathread.workflows.messages import FORGET, SETTLE, Settlement
 
 log = structlog.get_logger()

@@ -17,37 +17,37 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError
 
-from durathread import sealing
-from durathread.activities.attempts import why_cancelled
+from durathread import encryption
+from durathread.activities.close_streams import close_before
 from durathread.activities.deliver import Deliveries
-from durathread.activities.emitter import Emitter
 from durathread.activities.execution import Execution, Stopped
-from durathread.activities.failures import MASK, describe, glimpse, node_of, report
-from durathread.activities.loops import Raised, Work
-from durathread.activities.opening import baseline, given_by, relayed, remaining
-from durathread.activities.outlet import Outlet
-from durathread.activities.position import position_at
-from durathread.activities.protocol import Protocol, forks
-from durathread.activities.repair import close_before
-from durathread.activities.repetition import Found, found_by
+from durathread.activities.positions import position_at
 from durathread.activities.resources import Resources
-from durathread.activities.superstep import Position, Result, run_config, superstep, unopened
-from durathread.activities.tracing import tracing
-from durathread.activities.transformed import Transformed
-from durathread.activities.transformers import Pipelines
-from durathread.activities.untracked import Untracked, carries, carrying
 from durathread.companion.wire import WORKER_DIED
+from durathread.db import runs, threads
+from durathread.db.pool import TROUBLES, connection, is_clash, is_outage, transaction
+from durathread.db.saver import Saver
 from durathread.encode import dumps
 from durathread.errors import Error, Fenced, Unavailable, Unfinished
-from durathread.graphs import Graph
-from durathread.inside import working
+from durathread.events.emitter import Emitter
+from durathread.events.outlet import Outlet
+from durathread.events.protocol import Protocol, forks
+from durathread.events.transformed import Transformed
+from durathread.events.transformers import Pipelines
+from durathread.graphs.failures import MASK, describe, glimpse, node_of, report
+from durathread.graphs.loops import Raised, Work
+from durathread.graphs.registry import Graph
+from durathread.graphs.untracked import Untracked, carries, carrying
+from durathread.inprocess.calls import working
 from durathread.records import JsonObject, Run, RunStatus, call_of, token_of
-from durathread.store import runs, threads
-from durathread.store.pool import TROUBLES, connection, is_clash, is_outage, transaction
-from durathread.store.saver import Saver
+from durathread.steps.attempt import why_cancelled
+from durathread.steps.first_input import baseline, given_by, relayed, remaining
+from durathread.steps.repetition import Found, found_by
+from durathread.steps.superstep import Position, Result, run_config, superstep, unopened
+from durathread.steps.tracing import tracing
 from durathread.streams.frames import Frame, Named, ending, frames_subject, requested, running, speaks_protocol
-from durathread.streams.marks import begun_mark, conclude
-from durathread.streams.unfinished import unfinished
+from durathread.streams.open_items import unfinished
+from durathread.streams.thread_markers import begun_mark, conclude
 from durathread.workflows.messages import FAILED, HANDED_BACK, STEP, UNAVAILABLE, UNENDED, StepInput, StepOutcome
 
 log = structlog.get_logger()
@@ -102,7 +102,7 @@ class Steps:
         return ApplicationError(
             glimpse(described),
             described["error"],
-            MASK if sealing.is_on() else described["message"],
+            MASK if encryption.is_on() else described["message"],
             type=FAILED,
             non_retryable=True,
             category=ApplicationErrorCategory.BENIGN,

@@ -15,16 +15,16 @@ from temporalio.service import RPCError, RPCStatusCode
 from durathread.activities.deliver import Deliveries
 from durathread.activities.resources import Resources
 from durathread.activities.settle import Settlements
-from durathread.dispatch import PATIENCE, send
+from durathread.db import runs
+from durathread.db.pool import connection, transaction
 from durathread.errors import Unavailable
-from durathread.preparation import signal_of
 from durathread.records import Run
-from durathread.store import runs
-from durathread.store.pool import connection, transaction
-from durathread.temporal import thread_workflow_id
+from durathread.runs.request import signal_of
+from durathread.runs.signals import send
+from durathread.temporal.connection import RPC_TIMEOUT, thread_workflow_id
 from durathread.workflows.messages import HELD, SWEEP_RUNS, Settlement, Sweep
 
-# How many threads are asked at once. One whose workers are gone takes as long to ask as `PATIENCE` says.
+# How many threads are asked at once. One whose workers are gone takes as long to ask as `RPC_TIMEOUT` says.
 AT_ONCE = 20
 
 log = structlog.get_logger()
@@ -106,9 +106,9 @@ async def _held(client: Client, thread_id: UUID) -> set[str]:
     """
     handle = client.get_workflow_handle(thread_workflow_id(thread_id))
     try:
-        if (await handle.describe(rpc_timeout=PATIENCE)).status is not WorkflowExecutionStatus.RUNNING:
+        if (await handle.describe(rpc_timeout=RPC_TIMEOUT)).status is not WorkflowExecutionStatus.RUNNING:
             return set()
-        return set(await handle.query(HELD, result_type=list[str], rpc_timeout=PATIENCE))
+        return set(await handle.query(HELD, result_type=list[str], rpc_timeout=RPC_TIMEOUT))
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return set()

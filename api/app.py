@@ -7,41 +7,38 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 from starlette.types import Scope
 
-from durathread.api import (
+from durathread.api.auth.authentication import Authentication, is_public
+from durathread.api.auth.handlers import Authority
+from durathread.api.http import error_answers
+from durathread.api.http.cors import cors_middleware
+from durathread.api.http.custom_app import Chosen, Custom, Switch, custom_app, is_custom
+from durathread.api.http.entrance import Entrance, Located, MountPrefix
+from durathread.api.http.middleware import BodyLimit, HeadRequests, JsonBodies, Stopping
+from durathread.api.http.origins import ForeignPages, Hosts, NoSniffing
+from durathread.api.lifespan import lifespan_of
+from durathread.api.openapi import described, security
+from durathread.api.openapi.description import describe
+from durathread.api.protocol import commands, event_socket, event_stream
+from durathread.api.routes import (
     assistants,
-    bulk,
-    commands,
     crons,
-    described,
-    errors,
-    event_socket,
-    event_stream,
     metrics,
+    run_batches,
     runs,
-    security,
     state,
-    stateless,
-    storage,
+    stateless_runs,
     store,
     system,
-    thread_stream,
+    thread_size,
     threads,
 )
-from durathread.api.authentication import Authentication, is_public
-from durathread.api.authority import Authority
-from durathread.api.cors import cors_middleware
-from durathread.api.custom import Chosen, Custom, Switch, custom_app, is_custom
-from durathread.api.description import describe
-from durathread.api.entrance import Entrance, Located, MountPrefix
-from durathread.api.headers import Forwarding, RequestIds
-from durathread.api.lifespan import lifespan_of
-from durathread.api.middleware import BodyLimit, HeadRequests, JsonBodies, Stopping
-from durathread.api.pages import ForeignPages, Hosts, NoSniffing
+from durathread.api.services.request_headers import Forwarding, RequestIds
+from durathread.api.streaming import thread_stream
+from durathread.config.http import Http, http_config
+from durathread.config.settings import Settings
 from durathread.errors import PartEnded
-from durathread.graphs import Graphs
-from durathread.http import Http, http_config
-from durathread.settings import Settings
-from durathread.webhooks import require_domains
+from durathread.graphs.registry import Graphs
+from durathread.webhooks.policy import require_domains
 
 log = structlog.get_logger()
 
@@ -93,11 +90,11 @@ def create_routes(settings: Settings, http: Http) -> FastAPI:
         version=system.VERSION,
         openapi_url="/openapi.json" if not http.disable_meta else None,
         generate_unique_id_function=described.operation_id,
-        responses={422: {"model": errors.Problem}, 503: {"model": errors.Problem}},
+        responses={422: {"model": error_answers.Problem}, 503: {"model": error_answers.Problem}},
     )
     app.state.metrics = metrics.Metrics()
     app.state.cors = http.cors
-    errors.register(app)
+    error_answers.register(app)
     for router in _routers(http, settings):
         app.include_router(router)
     # Outermost last.
@@ -116,12 +113,12 @@ def _routers(http: Http, settings: Settings) -> list[APIRouter]:
         ([system.health], not http.disable_meta),
         ([system.router, metrics.router], http.disable_meta),
         ([assistants.router], http.disable_assistants),
-        ([threads.router, state.router, thread_stream.router, storage.router], http.disable_threads),
+        ([threads.router, state.router, thread_stream.router, thread_size.router], http.disable_threads),
         (
             [event_stream.router, event_socket.router, commands.router],
             http.disable_threads or http.disable_event_streaming,
         ),
-        ([runs.router, bulk.router, stateless.router], http.disable_runs),
+        ([runs.router, run_batches.router, stateless_runs.router], http.disable_runs),
         ([crons.router], http.disable_runs or not settings.crons_enabled),
         ([store.router], http.disable_store),
     ]

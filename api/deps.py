@@ -15,24 +15,24 @@ from starlette.requests import HTTPConnection
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from durathread.activities.loops import GraphLoops
-from durathread.api.authority import Authority
-from durathread.api.brief import Brief
+from durathread.api.auth.handlers import Authority
+from durathread.api.http.brief_answers import Brief
+from durathread.config.policies import Terms
+from durathread.config.settings import Settings
+from durathread.db import runs, threads
+from durathread.db.filters import Filter
+from durathread.db.guarded_store import GuardedItems
+from durathread.db.pool import Pool, connection
 from durathread.errors import Error, Invalid, NotFound, TimedOut, Unavailable
-from durathread.graphs import Graphs
-from durathread.lifecycle import Owner
-from durathread.preparation import UUID_FORM, limits_of
+from durathread.graphs.loops import GraphLoops
+from durathread.graphs.registry import Graphs
+from durathread.process.lifecycle import Owner
 from durathread.records import IN_FLIGHT, Run, Thread
-from durathread.settings import Settings
-from durathread.store import runs, threads
-from durathread.store.filters import Filter
-from durathread.store.guarded import GuardedItems
-from durathread.store.pool import Pool, connection
+from durathread.runs.request import UUID_FORM, limits_of
 from durathread.streams.events import FRAMES, THREAD, settled
 from durathread.streams.hub import Hub
-from durathread.streams.interest import Watchers
+from durathread.streams.presence import Watchers
 from durathread.streams.publisher import Publisher
-from durathread.terms import Terms
 from durathread.workflows.messages import Limits
 
 T = TypeVar("T")

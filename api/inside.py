@@ -7,14 +7,14 @@ from starlette.types import ASGIApp
 from temporalio.client import Client
 
 from durathread.api.app import create_routes
-from durathread.api.errors import problem
-from durathread.api.in_process import in_process
+from durathread.api.http.error_answers import problem
+from durathread.api.http.in_process import in_process
 from durathread.api.lifespan import open_server
-from durathread.bridge import Bridge
-from durathread.graphs import Graphs
-from durathread.http import http_config
-from durathread.lifecycle import Owner
-from durathread.settings import Settings
+from durathread.config.http import http_config
+from durathread.config.settings import Settings
+from durathread.graphs.registry import Graphs
+from durathread.inprocess.cross_loop import Bridge
+from durathread.process.lifecycle import Owner
 
 
 @asynccontextmanager

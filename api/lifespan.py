@@ -22,32 +22,32 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError
 
-from durathread import clients
-from durathread.activities.embedding import store_config_on
-from durathread.activities.loops import GraphLoops
-from durathread.api.authority import Authority
+from durathread.api.auth.handlers import Authority
 from durathread.api.deps import Server, final_statuses
-from durathread.api.in_process import in_process
-from durathread.belonging import Belonging
-from durathread.bridge import Bridge
+from durathread.api.http.in_process import in_process
+from durathread.config.lifetimes import Expiry
+from durathread.config.policies import terms_of
+from durathread.config.settings import Settings
+from durathread.db import deployment as deployments
+from durathread.db import serde
+from durathread.db.guarded_store import GuardedItems
+from durathread.db.memory_store import LoopStore, open_store
+from durathread.db.pool import connection, open_pool, wait_for_database
+from durathread.deployment.belonging import Belonging
 from durathread.errors import PartEnded
-from durathread.graphs import Graphs
-from durathread.lifecycle import Owner
-from durathread.lifetimes import Expiry
-from durathread.preflight import settled
-from durathread.registration import first_nodes_of, names_of, register
-from durathread.settings import Settings
-from durathread.store import deployment as deployments
-from durathread.store import serde
-from durathread.store.guarded import GuardedItems
-from durathread.store.items import LoopStore, open_store
-from durathread.store.pool import connection, open_pool, wait_for_database
-from durathread.streams.connection import connect as connect_valkey
+from durathread.graphs.embedding import store_config_on
+from durathread.graphs.loops import GraphLoops
+from durathread.graphs.registration import first_nodes_of, names_of, register
+from durathread.graphs.registry import Graphs
+from durathread.inprocess import clients
+from durathread.inprocess.cross_loop import Bridge
+from durathread.process.lifecycle import Owner
+from durathread.startup.preflight import settled
 from durathread.streams.hub import open_hub
-from durathread.streams.interest import Watchers
+from durathread.streams.presence import Watchers
 from durathread.streams.publisher import open_publisher
-from durathread.temporal import connect, expire_schedule_id, sweep_schedule_id
-from durathread.terms import terms_of
+from durathread.streams.valkey import connect as connect_valkey
+from durathread.temporal.connection import connect, expire_schedule_id, sweep_schedule_id
 from durathread.workflows.messages import EXPIRE, SWEEP, Expiration, Sweep
 
 log = structlog.get_logger()

@@ -10,16 +10,16 @@ from types import FrameType
 import structlog
 import uvicorn
 
-from durathread import event_loop
 from durathread.api.app import create_app
-from durathread.api.bounds import bounded
+from durathread.api.http.limits import bounded
+from durathread.config.settings import Settings
 from durathread.errors import Error, PartEnded
-from durathread.graphs import Graphs
-from durathread.logs import configure
-from durathread.monitoring import answering, health
-from durathread.preflight import leave, prepared, stop_at_once
-from durathread.settings import Settings
-from durathread.watchdog import Watchdog
+from durathread.graphs.registry import Graphs
+from durathread.process import event_loop
+from durathread.process.logs import configure
+from durathread.process.monitoring import answering, health
+from durathread.process.watchdog import Watchdog
+from durathread.startup.preflight import leave, prepared, stop_at_once
 
 log = structlog.get_logger()
 

@@ -14,10 +14,10 @@ from langgraph_sdk.client import LangGraphClient
 from temporalio.client import Client
 from temporalio.worker import Replayer
 
+from durathread.config.settings import Settings
+from durathread.db.migrate import upgrade
 from durathread.embedded.engines import Engines
 from durathread.plugin import DurathreadPlugin
-from durathread.settings import Settings
-from durathread.store.migrate import upgrade
 from tests.api.auth import OWNERS
 from tests.engines import engines
 from tests.stack import GRAPHS, Stack, running

@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from durathread.addresses import is_own, leads_here
+from durathread.webhooks.addresses import is_own, leads_here
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from durathread import clients
-from durathread.bridge import Bridge
+from durathread.inprocess import clients
+from durathread.inprocess.cross_loop import Bridge
 from tests.eventually import eventually
 
 mark: ContextVar[str] = ContextVar("mark", default="none")

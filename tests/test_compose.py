@@ -12,8 +12,8 @@ import pytest
 import yaml
 from pydantic import AliasChoices
 
+from durathread.config.settings import Settings
 from durathread.embedded.temporal import DYNAMIC_CONFIG
-from durathread.settings import Settings
 from tests.cluster.compose import PASSWORDS, default, services
 
 ROOT = Path(__file__).parents[1]

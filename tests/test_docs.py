@@ -14,10 +14,10 @@ from langgraph_sdk.client import LangGraphClient
 from starlette.routing import Match
 
 from durathread.api.app import create_app
-from durathread.configuration import KEYS
-from durathread.graphs import Graphs
-from durathread.http import Http
-from durathread.settings import Settings
+from durathread.config.http import Http
+from durathread.config.keys import KEYS
+from durathread.config.settings import Settings
+from durathread.graphs.registry import Graphs
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -119,7 +119,7 @@ def test_every_setting_has_its_row_in_the_readme(field: str) -> None:
 
 @pytest.mark.parametrize("field", Settings.model_fields)
 def test_every_setting_is_read(field: str) -> None:
-    own = (ROOT / "src/durathread/settings.py").read_text()
+    own = (ROOT / "src/durathread/config/settings.py").read_text()
     assert re.search(rf"settings\.{field}\b", SOURCES) or re.search(rf"self\.{field}\b", own)
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from durathread.event_loop import run
+from durathread.process.event_loop import run
 
 
 async def never() -> None:

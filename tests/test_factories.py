@@ -17,8 +17,8 @@ from langgraph_sdk import get_client
 
 from durathread.embedded.engines import Engines
 from durathread.errors import ConfigError
-from durathread.factories import Access, Factory
-from durathread.graphs import Graphs
+from durathread.graphs.factories import Access, Factory
+from durathread.graphs.registry import Graphs
 from tests.api.serving import serving
 from tests.eventually import eventually
 from tests.runs.support import is_there, status_becomes

@@ -12,7 +12,7 @@ import pytest
 import structlog.testing
 
 from durathread.errors import ConfigError, NotFound
-from durathread.graphs import Graphs
+from durathread.graphs.registry import Graphs
 
 SOURCE = """
 import os

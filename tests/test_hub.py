@@ -10,21 +10,21 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
-from durathread.api.resting import resting, resting_frames
+from durathread.api.services.rest import resting, resting_frames
 from durathread.embedded import folder as folders
 from durathread.embedded.engines import Engines
 from durathread.embedded.ports import free_port
 from durathread.embedded.valkey import Valkey
 from durathread.encode import dumps
 from durathread.errors import Unavailable
-from durathread.lifecycle import Owner
-from durathread.streams import interest
-from durathread.streams.connection import connect
+from durathread.process.lifecycle import Owner
+from durathread.streams import presence
 from durathread.streams.events import END, GAP, Event, News, end_data, stream_key
 from durathread.streams.frames import Named, over
 from durathread.streams.hub import FIRST_PAGE, Hub, open_hub
-from durathread.streams.interest import Interest, Watchers
+from durathread.streams.presence import Interest, Watchers
 from durathread.streams.publisher import Publisher
+from durathread.streams.valkey import connect
 
 
 async def statuses(subjects: Collection[str]) -> dict[str, str | None]:
@@ -102,7 +102,7 @@ async def publish(redis: Any) -> None:
 async def test_a_part_of_the_process_ends_when_cancelled_even_if_that_is_lost(
     part: Callable[[Any], Coroutine[Any, Any, None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(interest, "AGAIN", 0)
+    monkeypatch.setattr(presence, "AGAIN", 0)
     redis = Losing()
     working = asyncio.create_task(part(redis))
     await redis.asked.wait()

@@ -10,19 +10,19 @@ from redis.asyncio import Redis
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from durathread.config.settings import Settings
 from durathread.embedded.engines import Engines
 from durathread.errors import PartEnded, Unavailable
-from durathread.lifecycle import Owner
 from durathread.plugin import DurathreadPlugin
-from durathread.settings import Settings
+from durathread.process.lifecycle import Owner
 from durathread.streams.events import NEWS
-from durathread.streams.interest import Interest
+from durathread.streams.presence import Interest
 from tests import stack as stacks
 from tests.conftest import environment_of
 from tests.stack import GRAPHS, Stack
 
 BROKEN_WORKER = """
-from durathread.streams.interest import Interest
+from durathread.streams.presence import Interest
 from durathread.worker import main
 
 def break_down(self, thread_ids):

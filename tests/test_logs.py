@@ -8,7 +8,7 @@ from asyncio.subprocess import PIPE
 
 SCRIPT = """
 import logging, structlog
-from durathread.logs import configure
+from durathread.process.logs import configure
 configure({level!r}, json={json})
 structlog.get_logger("ours").info("One", run_id="r1")
 logging.getLogger("theirs").warning("Two of %s", 2, extra={{"run_id": "r2"}})
@@ -21,7 +21,7 @@ except ZeroDivisionError:
 
 HOSTILE = """
 import structlog
-from durathread.logs import configure
+from durathread.process.logs import configure
 configure({level!r}, json={json})
 
 class Shy:
@@ -90,7 +90,7 @@ async def test_lines_below_the_level_are_dropped() -> None:
 
 NESTED = """
 import structlog
-from durathread.logs import configure
+from durathread.process.logs import configure
 configure({level!r}, json={json})
 
 class Raw:

@@ -15,12 +15,12 @@ from langgraph_sdk.errors import InternalServerError
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from durathread.config.settings import Settings
+from durathread.db.migrate import upgrade
 from durathread.embedded.engines import Engines
-from durathread.graphs import Graphs
-from durathread.loopback import serving_inside
+from durathread.graphs.registry import Graphs
 from durathread.plugin import DurathreadPlugin
-from durathread.settings import Settings
-from durathread.store.migrate import upgrade
+from durathread.startup.loopback import serving_inside
 
 SOURCE = """
 from typing import Any, TypedDict

@@ -9,11 +9,11 @@ import pytest
 from redis.asyncio import Redis
 
 from durathread.embedded.engines import Engines
-from durathread.lifecycle import Owner
-from durathread.streams.connection import connect
+from durathread.process.lifecycle import Owner
 from durathread.streams.events import stream_key
 from durathread.streams.hub import open_hub
-from durathread.streams.pages import PAGE, PAGE_BYTES, Entry, newest_first, next_count, oldest_first
+from durathread.streams.read_pages import PAGE, PAGE_BYTES, Entry, newest_first, next_count, oldest_first
+from durathread.streams.valkey import connect
 from tests.proxy import slow
 
 SMALL = 40
@@ -95,6 +95,6 @@ async def test_what_takes_too_long_at_once_is_read_one_by_one(
 ) -> None:
     async with connect(engine_set.redis_url) as redis:
         key = stream_key(await written(redis))
-    monkeypatch.setattr("durathread.streams.connection.PATIENCE", 1.0)
+    monkeypatch.setattr("durathread.streams.valkey.PATIENCE", 1.0)
     async with slow(engine_set.redis_url, 4 * 1024 * 1024) as url, connect(url) as redis:
         assert await names(newest_first(redis, key)) == EXPECTED[::-1]

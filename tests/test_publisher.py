@@ -12,11 +12,11 @@ from redis.asyncio import Redis
 from durathread.embedded import folder as folders
 from durathread.embedded.ports import free_port
 from durathread.embedded.valkey import Valkey
-from durathread.lifecycle import Owner
-from durathread.streams.connection import connect
+from durathread.process.lifecycle import Owner
 from durathread.streams.events import Said, state_key, stream_key
 from durathread.streams.frames import Kind, Named, frame, frames_subject, running
 from durathread.streams.publisher import LEAST_PORTION, MOST_PORTION, Publisher, open_publisher
+from durathread.streams.valkey import connect
 from tests.eventually import eventually
 from tests.proxy import slow
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from durathread.crons.expression import Timetable
 from durathread.errors import Invalid
-from durathread.timetable import Timetable
 
 # A Monday.
 START = datetime(2026, 11, 23, 6, 46, 30, tzinfo=UTC)

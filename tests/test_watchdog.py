@@ -6,8 +6,8 @@ import threading
 import pytest
 from structlog.testing import capture_logs
 
-from durathread import watchdog
-from durathread.watchdog import Watchdog
+from durathread.process import watchdog
+from durathread.process.watchdog import Watchdog
 from tests.eventually import eventually
 
 

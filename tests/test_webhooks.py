@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from durathread.api.app import create_app
+from durathread.config.settings import Settings
 from durathread.errors import ConfigError, Invalid
-from durathread.graphs import Graphs
+from durathread.graphs.registry import Graphs
 from durathread.records import JsonObject
-from durathread.settings import Settings
-from durathread.webhooks import Dress, Rules, dress_of, require_domains, rules_of
+from durathread.webhooks.policy import Dress, Rules, dress_of, require_domains, rules_of
 
 DEFAULT = Rules()
 LOOPBACK = Rules(disable_loopback=False)

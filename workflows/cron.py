@@ -5,7 +5,7 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.common import RetryPolicy, SearchAttributeKey
 
-from durathread.temporal import GRAPH_ID, RUN_STATUS, THREAD_ID
+from durathread.temporal.connection import GRAPH_ID, RUN_STATUS, THREAD_ID
 from durathread.workflows.messages import CRON, FIRE, CronFiring, CronTick, Fired
 
 # Set by Temporal on what a schedule starts.

@@ -10,7 +10,7 @@ from temporalio import workflow
 from temporalio.common import Priority, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
 
-from durathread.temporal import RUN_STATUS
+from durathread.temporal.connection import RUN_STATUS
 from durathread.workflows.messages import (
     HANDED_BACK,
     RUN,

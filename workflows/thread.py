@@ -19,7 +19,7 @@ from temporalio.exceptions import (
     is_cancelled_exception,
 )
 
-from durathread.temporal import ASSISTANT_ID, GRAPH_ID, THREAD_ID, run_workflow_id
+from durathread.temporal.connection import ASSISTANT_ID, GRAPH_ID, THREAD_ID, run_workflow_id
 from durathread.workflows.messages import (
     ADMIT,
     AWAIT_RUN,

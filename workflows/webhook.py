@@ -6,7 +6,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError
 
-from durathread.temporal import webhook_task_queue
+from durathread.temporal.connection import webhook_task_queue
 from durathread.workflows.messages import DELIVER, DISCARD, WEBHOOK, Delivered, Delivery
 
 BOOKKEEPING = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10))

@@ -8,9 +8,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from durathread.dispatch import start_run
+    from durathread.config.settings import Settings
     from durathread.plugin import DurathreadPlugin
-    from durathread.settings import Settings
+    from durathread.runs.signals import start_run
     from durathread.workflows.messages import RunRequest
 
 __all__ = ["DurathreadPlugin", "RunRequest", "Settings", "__version__", "start_run"]
@@ -21,8 +21,8 @@ __version__ = version("durathread")
 _HOMES = {
     "DurathreadPlugin": "durathread.plugin",
     "RunRequest": "durathread.workflows.messages",
-    "Settings": "durathread.settings",
-    "start_run": "durathread.dispatch",
+    "Settings": "durathread.config.settings",
+    "start_run": "durathread.runs.signals",
 }
 
 

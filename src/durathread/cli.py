@@ -73,7 +73,7 @@ def env(
 @app.command()
 def check(config: Config = None) -> None:
     """Import every graph that is to be served, and build it once. Needs no engines."""
-    run("durathread.checking", DURATHREAD_CONFIG=config)
+    run("durathread.startup.checking", DURATHREAD_CONFIG=config)
 
 
 @app.command()
@@ -99,7 +99,7 @@ def migrate(
 ) -> None:
     """Bring the database in DATABASE_URL to this version, and Temporal's namespace to what it needs."""
     settings = configured()
-    migration = load("durathread.migration")
+    migration = load("durathread.startup.migration")
     code = migration.show(settings, say=typer.echo) if status else migration.run(settings, say=typer.echo, claim=claim)
     # What was imported can abort the interpreter's own exit.
     sys.stdout.flush()
@@ -125,10 +125,10 @@ def configured() -> Any:
         ConfigError: an environment variable has a value that it cannot have.
     """
     try:
-        settings = load("durathread.settings").Settings()
+        settings = load("durathread.config.settings").Settings()
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    load("durathread.logs").configure(settings.log_level, json=settings.log_json)
+    load("durathread.process.logs").configure(settings.log_level, json=settings.log_json)
     return settings
 
 

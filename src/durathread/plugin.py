@@ -15,22 +15,22 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from durathread.activities.admit import Admissions
 from durathread.activities.attempts import Attempts
-from durathread.activities.crons import Crons
 from durathread.activities.deliver import Deliveries
 from durathread.activities.expire import Expiries
+from durathread.activities.fire_crons import Crons
 from durathread.activities.resources import Resources
 from durathread.activities.settle import Settlements
 from durathread.activities.step import Steps
 from durathread.activities.sweep import Sweeps
-from durathread.belonging import Belonging
-from durathread.graphs import Graphs
-from durathread.loopback import serving_inside
-from durathread.ownership import claim
-from durathread.preflight import answered
+from durathread.config.settings import Settings
+from durathread.db.filters import Filter
+from durathread.deployment.belonging import Belonging
+from durathread.deployment.task_queue import claim
+from durathread.graphs.registry import Graphs
 from durathread.records import JsonObject
-from durathread.settings import Settings
-from durathread.store.filters import Filter
-from durathread.temporal import webhook_task_queue
+from durathread.startup.loopback import serving_inside
+from durathread.startup.preflight import answered
+from durathread.temporal.connection import webhook_task_queue
 from durathread.workflows.cron import Cron
 from durathread.workflows.expire import Expire
 from durathread.workflows.messages import ACTIVITIES
@@ -40,7 +40,7 @@ from durathread.workflows.thread import Thread
 from durathread.workflows.webhook import Webhook
 
 if TYPE_CHECKING:
-    from durathread.api.standing import Standing
+    from durathread.api.auth.absent_users import Standing
 
 # What our workers call themselves in histories. Without one the SDK hashes all modules of the process, which takes 0.3 s.
 BUILD_ID = f"durathread-{version('durathread')}"
@@ -110,7 +110,7 @@ class DurathreadPlugin(SimplePlugin):
 
         async def asked() -> Filter | None:
             # Not at the start, which need not wait for it.
-            standing = self._standing or import_module("durathread.api.standing").Standing.load(self.graphs)
+            standing = self._standing or import_module("durathread.api.auth.absent_users").Standing.load(self.graphs)
             self._standing = standing
             return await standing.ask(user, value)
 

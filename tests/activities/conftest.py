@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from durathread.store.pool import Pool, open_pool
+from durathread.db.pool import Pool, open_pool
 
 
 @pytest.fixture(scope="session")

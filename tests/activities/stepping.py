@@ -13,16 +13,16 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
 from langgraph.types import Command
 
-from durathread.activities.emitter import Emitter, Room, at_once
-from durathread.activities.protocol import Protocol
-from durathread.activities.superstep import Result, StepControl, run_config, superstep
-from durathread.activities.tracing import tracing
-from durathread.activities.transformed import Transformed
-from durathread.activities.transformers import Pipelines
-from durathread.graphs import Graph
+from durathread.db.pool import Pool
+from durathread.db.saver import Saver
+from durathread.events.emitter import Emitter, Room, at_once
+from durathread.events.protocol import Protocol
+from durathread.events.transformed import Transformed
+from durathread.events.transformers import Pipelines
+from durathread.graphs.registry import Graph
 from durathread.records import Run
-from durathread.store.pool import Pool
-from durathread.store.saver import Saver
+from durathread.steps.superstep import Result, StepControl, run_config, superstep
+from durathread.steps.tracing import tracing
 
 LONG = 600
 NOW = datetime.now(UTC)

@@ -13,10 +13,10 @@ from temporalio.testing import ActivityEnvironment
 
 from durathread.activities.deliver import AT_ONCE, Deliveries
 from durathread.activities.resources import Resources
+from durathread.config.settings import Settings
+from durathread.db.pool import connection
 from durathread.embedded.engines import Engines
-from durathread.graphs import Graphs
-from durathread.settings import Settings
-from durathread.store.pool import connection
+from durathread.graphs.registry import Graphs
 from durathread.workflows.messages import UNDELIVERED, Delivered, Delivery
 from tests.eventually import eventually
 from tests.receiver import receiving

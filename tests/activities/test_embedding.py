@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from langgraph.store.base.embed import ensure_embeddings
 
-from durathread.activities.embedding import OnGraphsLoop
-from durathread.activities.loops import GraphLoops
+from durathread.db.memory_store import Index, LoopStore, StoreConfig, open_store
+from durathread.db.migrate import upgrade
+from durathread.db.pool import Pool, open_pool
 from durathread.embedded.engines import Engines
-from durathread.store.items import Index, LoopStore, StoreConfig, open_store
-from durathread.store.migrate import upgrade
-from durathread.store.pool import Pool, open_pool
+from durathread.graphs.embedding import OnGraphsLoop
+from durathread.graphs.loops import GraphLoops
 from tests.conftest import own_database
 
 AT_ONCE = 2

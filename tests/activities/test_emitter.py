@@ -7,7 +7,7 @@ import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langgraph.types import Interrupt
 
-from durathread.activities.emitter import Emitter
+from durathread.events.emitter import Emitter
 
 Events = list[tuple[str, Any]]
 

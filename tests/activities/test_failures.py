@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
-from durathread.activities.failures import MASK, describe, masked
+from durathread.graphs.failures import MASK, describe, masked
 
 
 class Own(ValueError):

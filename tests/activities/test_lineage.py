@@ -1,6 +1,6 @@
 """Subgraphs are told of by one name."""
 
-from durathread.activities.lineage import Lineage
+from durathread.events.subgraphs import Lineage
 
 
 def test_the_end_of_a_subagent_has_the_name_of_its_beginning() -> None:

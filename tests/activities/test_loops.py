@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import structlog
 
-from durathread.activities.loops import BEAT, STALLED, GraphLoop, GraphLoops, Raised, UsersLoop
 from durathread.errors import LoopEnded
+from durathread.graphs.loops import BEAT, STALLED, GraphLoop, GraphLoops, Raised, UsersLoop
 from tests.eventually import eventually
 
 # What a busy machine adds.
@@ -360,7 +360,7 @@ async def test_work_that_is_cancelled_while_it_begins_does_not_hang(loops: Graph
 
 WATCHED = """
 import asyncio, sys
-from durathread.activities.loops import BEAT, GraphLoops
+from durathread.graphs.loops import BEAT, GraphLoops
 
 
 async def main():

@@ -12,8 +12,8 @@ from langgraph.graph import END, START, MessagesState, StateGraph, add_messages
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, Send
 
-from durathread.graphs import Graph
-from durathread.store.pool import Pool
+from durathread.db.pool import Pool
+from durathread.graphs.registry import Graph
 from tests.activities.stepping import Thread
 
 MODES = ["values", "updates", "tasks", "debug", "messages-tuple", "custom"]

@@ -5,8 +5,8 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
 
-from durathread.activities.messages import Messages
-from durathread.activities.model_calls import ModelCalls
+from durathread.events.messages import Messages
+from durathread.events.model_calls import ModelCalls
 
 CALL = {"langgraph_node": "node"}
 

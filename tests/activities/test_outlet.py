@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from durathread.activities.outlet import Outlet
+from durathread.db.pool import Pool
 from durathread.embedded.engines import Engines
-from durathread.store.pool import Pool
-from durathread.streams.connection import connect
+from durathread.events.outlet import Outlet
 from durathread.streams.frames import Named, frame
 from durathread.streams.publisher import LEAST_SHARE, MAX_BACKLOG, Publisher
+from durathread.streams.valkey import connect
 from tests.activities.stepping import Thread
 
 BIG = b'"' + b"x" * 1024 * 1024 + b'"'

@@ -12,11 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
-from durathread.activities import posting
-from durathread.activities.posting import Answer, Resolve, post
-from durathread.addresses import Address
 from durathread.errors import Invalid
-from durathread.webhooks import Rules
+from durathread.webhooks import posting
+from durathread.webhooks.addresses import Address
+from durathread.webhooks.policy import Rules
+from durathread.webhooks.posting import Answer, Resolve, post
 from tests.receiver import receiving
 
 LOOPBACK = Rules(disable_loopback=False)

@@ -6,8 +6,8 @@ from typing import Any, cast
 import pytest
 from langchain_core.messages import AIMessage
 
-from durathread.graphs import Graph
-from durathread.store.pool import Pool
+from durathread.db.pool import Pool
+from durathread.graphs.registry import Graph
 from tests.activities.stepping import Thread
 from tests.graphs import providers
 from tests.providers.endpoint import endpoint as listening

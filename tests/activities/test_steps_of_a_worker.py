@@ -13,12 +13,12 @@ from temporalio.testing import ActivityEnvironment
 
 from durathread.activities import step as steps
 from durathread.activities.resources import Resources
+from durathread.config.settings import Settings
+from durathread.db import runs, threads
+from durathread.db.pool import connection
 from durathread.embedded.engines import Engines
-from durathread.graphs import Graphs
+from durathread.graphs.registry import Graphs
 from durathread.records import token_of
-from durathread.settings import Settings
-from durathread.store import runs, threads
-from durathread.store.pool import connection
 from durathread.workflows.messages import StepInput, StepOutcome
 from tests.eventually import eventually
 from tests.runs.support import entered

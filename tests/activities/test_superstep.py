@@ -14,8 +14,8 @@ from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import CachePolicy, Command, RetryPolicy, Send, interrupt
 
-from durathread.graphs import Graph
-from durathread.store.pool import Pool
+from durathread.db.pool import Pool
+from durathread.graphs.registry import Graph
 from tests.activities.stepping import Thread, both, resume
 
 

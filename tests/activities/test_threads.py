@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from durathread.activities.threads import Threads
+from durathread.graphs.threads import Threads
 from tests.eventually import eventually
 
 SIZE = 3

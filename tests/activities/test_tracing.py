@@ -8,8 +8,8 @@ import pytest
 from langchain_core.callbacks import AsyncCallbackHandler
 from langgraph.types import Command, interrupt
 
-from durathread.graphs import Graph
-from durathread.store.pool import Pool
+from durathread.db.pool import Pool
+from durathread.graphs.registry import Graph
 from tests.activities.stepping import Thread
 from tests.activities.test_superstep import State, chain, compiled
 

@@ -11,12 +11,12 @@ from langchain_core.messages import AIMessageChunk
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.stream import ProtocolEvent, StreamTransformer
 
-from durathread.activities.model_calls import ModelCalls
-from durathread.activities.redaction import redacted
-from durathread.activities.transformed import Transformed
-from durathread.activities.transformers import Pipeline
-from durathread.graphs import Graph
-from durathread.store.pool import Pool
+from durathread.db.pool import Pool
+from durathread.events.model_calls import ModelCalls
+from durathread.events.redaction import redacted
+from durathread.events.transformed import Transformed
+from durathread.events.transformers import Pipeline
+from durathread.graphs.registry import Graph
 from tests.activities.stepping import Outcome, Thread
 from tests.graphs import transforming
 from tests.graphs.chat import Parrot

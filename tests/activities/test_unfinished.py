@@ -15,14 +15,14 @@ from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send
 
-from durathread.activities.emitter import Emitter
-from durathread.activities.superstep import Result, run_config, superstep
-from durathread.activities.tracing import Trace
-from durathread.activities.transformed import Transformed
+from durathread.db.pool import Pool, connection
+from durathread.db.saver import Saver
 from durathread.errors import Fenced, Unfinished
-from durathread.graphs import Graph
-from durathread.store.pool import Pool, connection
-from durathread.store.saver import Saver
+from durathread.events.emitter import Emitter
+from durathread.events.transformed import Transformed
+from durathread.graphs.registry import Graph
+from durathread.steps.superstep import Result, run_config, superstep
+from durathread.steps.tracing import Trace
 from tests.activities.stepping import Thread
 from tests.eventually import eventually
 

@@ -8,8 +8,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from typing_extensions import TypedDict
 
-from durathread.activities.untracked import Untracked, Values, carrying
-from durathread.graphs import Graph
+from durathread.graphs.registry import Graph
+from durathread.graphs.untracked import Untracked, Values, carrying
 
 
 class State(TypedDict, total=False):

@@ -10,10 +10,10 @@ from langgraph_sdk import Auth
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from durathread.api.authentication import Authentication
-from durathread.api.authority import Authority
-from durathread.api.middleware import Stopping
-from durathread.api.sse import event_stream, padded_json
+from durathread.api.auth.authentication import Authentication
+from durathread.api.auth.handlers import Authority
+from durathread.api.http.middleware import Stopping
+from durathread.api.streaming.sse import event_stream, padded_json
 from durathread.streams.events import Event
 
 RECHECK = 0.01

@@ -12,9 +12,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from durathread.api.app import create_app
-from durathread.api.authentication import PUBLIC
-from durathread.graphs import Graphs
-from durathread.settings import Settings
+from durathread.api.auth.authentication import PUBLIC
+from durathread.config.settings import Settings
+from durathread.graphs.registry import Graphs
 from tests.api.auth import headers_of, script
 from tests.stack import Stack
 

@@ -10,10 +10,10 @@ import pytest
 from langgraph_sdk import Auth
 from starlette.exceptions import HTTPException
 
-from durathread.api.authority import Authority
+from durathread.api.auth.handlers import Authority
+from durathread.db.filters import Filter
 from durathread.errors import ConfigError, Forbidden
-from durathread.graphs import Graphs
-from durathread.store.filters import Filter
+from durathread.graphs.registry import Graphs
 from durathread.users import User
 
 ALICE = User({"identity": "alice", "permissions": ["a", "b"]})

@@ -11,7 +11,7 @@ import httpx
 import orjson
 import pytest
 
-from durathread.api.bodies import read_json
+from durathread.api.http.bodies import read_json
 from durathread.encode import loads
 from tests.stack import Stack
 

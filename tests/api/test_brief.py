@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from durathread.api.brief import MOMENT, MOST, Brief
+from durathread.api.http.brief_answers import MOMENT, MOST, Brief
 
 
 class Counted:

@@ -10,11 +10,11 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 
 from durathread.api.app import create_app
-from durathread.api.cors import EXPOSED
+from durathread.api.http.cors import EXPOSED
+from durathread.config.http import http_config
+from durathread.config.settings import Settings
 from durathread.errors import ConfigError
-from durathread.graphs import Graphs
-from durathread.http import http_config
-from durathread.settings import Settings
+from durathread.graphs.registry import Graphs
 
 PAGE = "https://page.example"
 

@@ -13,8 +13,8 @@ from langgraph_sdk.errors import BadRequestError, NotFoundError, UnprocessableEn
 from temporalio.client import Client, ScheduleDescription, ScheduleOverlapPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
-from durathread.temporal import ASSISTANT_ID, THREAD_ID
-from durathread.timetable import Timetable
+from durathread.crons.expression import Timetable
+from durathread.temporal.connection import ASSISTANT_ID, THREAD_ID
 from tests.stack import Stack
 
 AGENT = "fe096781-5601-53d2-b2f6-0d3403f7e9ca"

@@ -10,11 +10,11 @@ from langgraph_sdk import get_client
 from websockets.asyncio.client import connect
 
 from durathread.api.app import create_app
-from durathread.api.description import merged
+from durathread.api.openapi.description import merged
+from durathread.config.settings import Settings
 from durathread.embedded.engines import Engines
 from durathread.errors import ConfigError
-from durathread.graphs import Graphs
-from durathread.settings import Settings
+from durathread.graphs.registry import Graphs
 from tests.api.serving import serving
 from tests.stack import Stack
 

@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from durathread.api.app import create_app
+from durathread.config.http import http_config
+from durathread.config.settings import Settings
 from durathread.embedded.engines import Engines
-from durathread.graphs import Graphs
-from durathread.http import http_config
-from durathread.settings import Settings
+from durathread.graphs.registry import Graphs
 from tests.api.serving import serving
 from tests.stack import Stack
 

@@ -10,9 +10,9 @@ from langgraph_sdk import get_client
 from starlette.datastructures import Headers
 from temporalio.client import Client
 
-from durathread.api.headers import SECRET, SIGNED_IN, configurable
+from durathread.api.services.request_headers import SECRET, SIGNED_IN, configurable
+from durathread.config.http import HeaderRule
 from durathread.embedded.engines import Engines
-from durathread.http import HeaderRule
 from tests.api.serving import GRAPHS, serving
 from tests.runs.crons import YEARLY, firings, trigger
 from tests.stack import Stack

@@ -12,16 +12,16 @@ from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from durathread import clients
 from durathread.api.app import create_app
-from durathread.api.authentication import Authentication
-from durathread.api.authority import Authority
-from durathread.api.in_process import KEY, in_process
+from durathread.api.auth.authentication import Authentication
+from durathread.api.auth.handlers import Authority
+from durathread.api.http.in_process import KEY, in_process
 from durathread.api.lifespan import open_server
+from durathread.config.settings import Settings
 from durathread.embedded.engines import Engines
-from durathread.graphs import Graphs
-from durathread.lifecycle import Owner
-from durathread.settings import Settings
+from durathread.graphs.registry import Graphs
+from durathread.inprocess import clients
+from durathread.process.lifecycle import Owner
 from tests.api.auth import OWNERS
 
 

@@ -10,12 +10,12 @@ import pytest
 from langgraph_sdk import get_client
 from starlette.types import Receive, Scope, Send
 
-from durathread.api.entrance import MountPrefix
-from durathread.api.json import Json
+from durathread.api.http.entrance import MountPrefix
+from durathread.api.http.json_answers import Json
+from durathread.config.http import http_config
+from durathread.config.settings import Settings
 from durathread.embedded.engines import Engines
 from durathread.errors import ConfigError
-from durathread.http import http_config
-from durathread.settings import Settings
 from tests.api.serving import serving
 from tests.stack import Stack
 

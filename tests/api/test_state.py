@@ -12,7 +12,7 @@ from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import BadRequestError, ConflictError, NotFoundError, UnprocessableEntityError
 from temporalio.client import Client
 
-from durathread.temporal import thread_workflow_id
+from durathread.temporal.connection import thread_workflow_id
 from tests.eventually import eventually
 from tests.stack import Stack
 

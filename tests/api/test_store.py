@@ -14,12 +14,12 @@ from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import BadRequestError, UnprocessableEntityError
 
+from durathread.db.memory_store import prepare_index
+from durathread.db.migrate import upgrade
 from durathread.embedded.engines import Engines
 from durathread.errors import ConfigError
-from durathread.graphs import Graphs
-from durathread.indexing import store_config
-from durathread.store.items import prepare_index
-from durathread.store.migrate import upgrade
+from durathread.graphs.indexing import store_config
+from durathread.graphs.registry import Graphs
 from tests.conftest import environment_of, own_database
 from tests.eventually import eventually
 from tests.stack import GRAPHS, Stack, running

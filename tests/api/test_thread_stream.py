@@ -15,7 +15,7 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import NotFoundError, UnprocessableEntityError
 
-from durathread.streams.marks import LAST, entry_id, number, parse
+from durathread.streams.thread_markers import LAST, entry_id, number, parse
 from tests.eventually import eventually
 from tests.runs.support import entered, start
 from tests.stack import Stack

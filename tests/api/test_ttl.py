@@ -16,12 +16,12 @@ from langgraph_sdk.errors import NotFoundError
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from durathread.config.lifetimes import Expiry, expiry_of
+from durathread.db import expiry
+from durathread.db.pool import open_pool, transaction
 from durathread.errors import ConfigError
-from durathread.lifetimes import Expiry, expiry_of
 from durathread.records import Lifetime
-from durathread.store import lifetimes
-from durathread.store.pool import open_pool, transaction
-from durathread.temporal import cron_schedule_id, expire_schedule_id
+from durathread.temporal.connection import cron_schedule_id, expire_schedule_id
 from durathread.workflows.messages import Expiration
 from tests.eventually import eventually
 from tests.runs.support import entered, log_of, start
@@ -224,7 +224,7 @@ async def test_a_run_that_is_admitted_at_that_moment_saves_its_thread(client: La
 
         async def take() -> str | None:
             async with transaction(pool) as conn:
-                return await lifetimes.lock_expired(conn, UUID(thread_id))
+                return await expiry.lock_expired(conn, UUID(thread_id))
 
         taking = asyncio.create_task(take())
 
@@ -248,11 +248,11 @@ async def test_a_touched_thread_is_not_taken_although_it_was_found(client: LangG
     await expires(database, thread_id)
     async with open_pool(database, size=2) as pool:
         async with transaction(pool) as conn:
-            assert UUID(thread_id) in await lifetimes.expired(conn, limit=10_000)
-            assert await lifetimes.lock_expired(conn, UUID(thread_id)) == "delete"
+            assert UUID(thread_id) in await expiry.expired(conn, limit=10_000)
+            assert await expiry.lock_expired(conn, UUID(thread_id)) == "delete"
         await client.threads.update(thread_id, metadata={}, ttl=60)
         async with transaction(pool) as conn:
-            assert await lifetimes.lock_expired(conn, UUID(thread_id)) is None
+            assert await expiry.lock_expired(conn, UUID(thread_id)) is None
 
 
 async def test_the_configured_lifetime_is_that_of_new_threads_only(

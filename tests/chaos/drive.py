@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 
 from temporalio.client import Client as Temporal
 
+from durathread.db.migrate import upgrade
 from durathread.embedded.engines import Engines, engines
-from durathread.store.migrate import upgrade
 from durathread.workflows.messages import Sweep
 from tests.chaos.clients import Client
 from tests.chaos.havoc import Havoc

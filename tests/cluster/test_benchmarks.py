@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from durathread.db.migrate import upgrade
 from durathread.embedded import engines as embedded
 from durathread.embedded.engines import Engines
-from durathread.store.migrate import upgrade
 from tests.cluster.compose import ROOT
 from tests.cluster.deployment import deployed
 from tests.cluster.report import REPORT

@@ -13,7 +13,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, GetClust
 from temporalio.client import Client
 
 from durathread.embedded.engines import Engines
-from durathread.temporal import SEARCH_ATTRIBUTES
+from durathread.temporal.connection import SEARCH_ATTRIBUTES
 from tests.cluster import compose
 from tests.cluster.build import version
 from tests.cluster.deployment import Deployment

@@ -9,7 +9,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import connect
 
-from durathread.api import bounds
+from durathread.api.http import limits
 from tests.eventually import eventually
 
 SHORT = 0.3
@@ -34,9 +34,9 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 @pytest.fixture
 async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[uvicorn.Server]:
     """A server with little patience."""
-    monkeypatch.setattr(bounds, "PATIENCE", SHORT)
-    monkeypatch.setattr(bounds, "UNREAD", SHORT)
-    http = bounds.bounded(100)
+    monkeypatch.setattr(limits, "PATIENCE", SHORT)
+    monkeypatch.setattr(limits, "UNREAD", SHORT)
+    http = limits.bounded(100)
     config = uvicorn.Config(app, http=http, port=0, lifespan="off", log_level="error", timeout_keep_alive=1)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())

@@ -7,10 +7,10 @@ from starlette.responses import PlainTextResponse
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from durathread.api.pages import Hosts, may_act
+from durathread.api.http.origins import Hosts, may_act
+from durathread.config.http import Cors
 from durathread.embedded.engines import Engines
 from durathread.embedded.http import get
-from durathread.http import Cors
 from tests.hostile.conftest import headers_of
 from tests.stack import Stack
 

@@ -10,10 +10,10 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import APIStatusError
 
+from durathread.config.policies import terms_of
+from durathread.db.pool import connection, open_pool
 from durathread.embedded.engines import Engines
 from durathread.errors import ConfigError
-from durathread.store.pool import connection, open_pool
-from durathread.terms import terms_of
 from tests.api.auth import client_of
 from tests.eventually import eventually
 from tests.hostile.conftest import guarded, headers_of

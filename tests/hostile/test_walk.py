@@ -14,8 +14,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from durathread.api.app import create_app
-from durathread.graphs import Graphs
-from durathread.settings import Settings
+from durathread.config.settings import Settings
+from durathread.graphs.registry import Graphs
 from tests.api.test_auth_routes import ANY_BODY, BODIES
 from tests.hostile.conftest import headers_of
 from tests.stack import Stack

@@ -10,9 +10,9 @@ import pytest
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
+from durathread.db import admission
+from durathread.db.pool import open_pool, transaction
 from durathread.embedded.engines import Engines
-from durathread.store import admission
-from durathread.store.pool import open_pool, transaction
 from durathread.streams.frames import is_of
 from tests.conftest import environment_of
 from tests.eventually import eventually

@@ -8,12 +8,12 @@ import pytest
 from redis.asyncio import Redis
 
 from durathread.embedded.engines import Engines
-from durathread.lifecycle import Owner
-from durathread.streams.closing import halted, left_open
-from durathread.streams.connection import connect
+from durathread.process.lifecycle import Owner
+from durathread.streams.closing_frames import halted, left_open
 from durathread.streams.events import state_key, stream_key
 from durathread.streams.frames import Frame, Kind, Named, frame, frames_subject, last_seq
 from durathread.streams.publisher import Publisher, open_publisher
+from durathread.streams.valkey import connect
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError
 
-from durathread.api.event_socket import Conversation
+from durathread.api.protocol.event_socket import Conversation
 from tests.protocol.support import ALL, PATIENCE, Event, is_end, kinds, run_start, watching
 from tests.stack import Stack
 
@@ -208,8 +208,8 @@ async def test_a_failure_that_nobody_foresaw_is_logged(
     async def watching(thread_id: str) -> AsyncGenerator[None]:
         yield
 
-    monkeypatch.setattr("durathread.api.event_socket.newest", nothing)
-    monkeypatch.setattr("durathread.api.event_socket.follow", fails)
+    monkeypatch.setattr("durathread.api.protocol.event_socket.newest", nothing)
+    monkeypatch.setattr("durathread.api.protocol.event_socket.follow", fails)
     server: Any = SimpleNamespace(watchers=SimpleNamespace(watching=watching))
     client: Any = Silent()
     with capture_logs() as logs:

@@ -6,7 +6,7 @@ from typing import Any, cast
 import orjson
 from langgraph_sdk.stream.subscription import matches_subscription
 
-from durathread.api.subscriptions import Subscription
+from durathread.api.protocol.subscriptions import Subscription
 from durathread.streams.events import Event
 from durathread.streams.frames import Named, frame
 

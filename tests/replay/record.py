@@ -24,10 +24,10 @@ from langgraph_sdk.client import LangGraphClient
 from temporalio.client import Client, WorkflowHistory
 from temporalio.worker import Worker
 
+from durathread.config.settings import Settings
+from durathread.db.migrate import upgrade
 from durathread.embedded.engines import engines
 from durathread.plugin import DurathreadPlugin
-from durathread.settings import Settings
-from durathread.store.migrate import upgrade
 from durathread.workflows.messages import Expiration, RunRequest, Sweep, ThreadState
 from tests.conftest import environment_of
 from tests.eventually import eventually

@@ -9,8 +9,8 @@ from temporalio import workflow
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
+from durathread.config.settings import Settings
 from durathread.plugin import DurathreadPlugin
-from durathread.settings import Settings
 from durathread.workflows.messages import RUN, RunOutcome, RunRequest
 
 FOLDER = Path(__file__).parent / "histories"

@@ -13,19 +13,19 @@ from alembic import command
 from temporalio.client import Client, Interceptor, OutboundInterceptor, UpdateScheduleInput
 from temporalio.worker import Worker
 
-from durathread.belonging import Belonging
+from durathread.config.settings import Settings
+from durathread.db import runs
+from durathread.db.deployment import Deployment
+from durathread.db.migrate import upgrade
+from durathread.db.pool import connection, open_pool
+from durathread.deployment.belonging import Belonging
+from durathread.deployment.task_queue import claim, take_over
 from durathread.embedded.engines import Engines
 from durathread.errors import Unprepared
-from durathread.ownership import claim, take_over
 from durathread.plugin import DurathreadPlugin
-from durathread.preflight import identity, prepared, settled
 from durathread.records import Run
-from durathread.settings import Settings
-from durathread.store import runs
-from durathread.store.deployment import Deployment
-from durathread.store.migrate import upgrade
-from durathread.store.pool import connection, open_pool
-from durathread.temporal import owner_schedule_id
+from durathread.startup.preflight import identity, prepared, settled
+from durathread.temporal.connection import owner_schedule_id
 from durathread.workflows.messages import RunRequest
 from tests.conftest import own_database
 from tests.eventually import eventually

@@ -19,13 +19,13 @@ from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from durathread.config.settings import Settings
+from durathread.db import schema
+from durathread.db.migrate import upgrade
 from durathread.errors import ConfigError, Unprepared
-from durathread.migration import steps
-from durathread.namespace import NAMES, check, examine, register
-from durathread.preflight import prepared
-from durathread.settings import Settings
-from durathread.store import schema
-from durathread.store.migrate import upgrade
+from durathread.startup.migration import steps
+from durathread.startup.preflight import prepared
+from durathread.temporal.namespace import NAMES, check, examine, register
 from tests.eventually import eventually
 from tests.roles.plain import PlainEngines
 from tests.roles.roles import STOPPED, Role, Roles

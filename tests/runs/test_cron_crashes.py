@@ -14,10 +14,10 @@ from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import InternalServerError
 from temporalio.client import Client, Schedule, ScheduleActionStartWorkflow, ScheduleSpec
 
+from durathread.config.settings import Settings
+from durathread.db.migrate import upgrade
 from durathread.embedded.engines import Engines
 from durathread.plugin import DurathreadPlugin
-from durathread.settings import Settings
-from durathread.store.migrate import upgrade
 from durathread.workflows.messages import Sweep
 from tests.conftest import environment_of
 from tests.engines import engines

@@ -12,7 +12,7 @@ from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import NotFoundError
 from temporalio.client import Client, ScheduleBackfill, ScheduleOverlapPolicy
 
-from durathread.temporal import GRAPH_ID, RUN_STATUS, THREAD_ID
+from durathread.temporal.connection import GRAPH_ID, RUN_STATUS, THREAD_ID
 from tests.eventually import eventually
 from tests.runs.crons import create, exists, fire, firings, workflows
 from tests.runs.support import entered, log_of, start, statuses

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from langgraph_sdk.client import LangGraphClient
 
-from durathread.graphs import system_assistant_id
+from durathread.graphs.registry import system_assistant_id
 from tests.eventually import eventually
 
 PAGE = Path(__file__).parents[2] / "docs" / "graph-config.md"

@@ -13,10 +13,10 @@ from langgraph_sdk.client import LangGraphClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from durathread.activities.resources import Resources
+from durathread.config.settings import Settings
 from durathread.embedded.engines import Engines
 from durathread.errors import ConfigError
-from durathread.monitoring import answering
-from durathread.settings import Settings
+from durathread.process.monitoring import answering
 from tests.api.serving import serving
 from tests.eventually import eventually
 from tests.stack import Stack, free_port

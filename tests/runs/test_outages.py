@@ -15,9 +15,9 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
+from durathread.db.migrate import upgrade
 from durathread.embedded.child import Child
 from durathread.embedded.engines import Engines
-from durathread.store.migrate import upgrade
 from tests.conftest import environment_of
 from tests.engines import ON_CLUSTER, engines
 from tests.eventually import eventually

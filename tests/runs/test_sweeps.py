@@ -8,8 +8,8 @@ import psycopg
 from langgraph_sdk.client import LangGraphClient
 from temporalio.client import Client
 
-from durathread.store import admission
-from durathread.store.pool import open_pool, transaction
+from durathread.db import admission
+from durathread.db.pool import open_pool, transaction
 from durathread.workflows.messages import Sweep
 from tests.eventually import eventually
 from tests.runs.support import entered, is_there, log_of, start, status_becomes

@@ -19,7 +19,7 @@ from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import UnprocessableEntityError
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from durathread.temporal import ASSISTANT_ID, GRAPH_ID, RUN_STATUS, THREAD_ID
+from durathread.temporal.connection import ASSISTANT_ID, GRAPH_ID, RUN_STATUS, THREAD_ID
 from durathread.workflows.messages import Sweep
 from tests.eventually import eventually
 from tests.receiver import Received, Receiver, receiving

@@ -12,8 +12,8 @@ import psutil
 from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 
+from durathread.db.migrate import upgrade
 from durathread.embedded.engines import Engines
-from durathread.store.migrate import upgrade
 from tests.conftest import FAST, environment_of, own_database
 from tests.embedded.processes import command_of
 from tests.eventually import eventually

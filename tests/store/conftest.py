@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from durathread.store.pool import Pool, open_pool
+from durathread.db.pool import Pool, open_pool
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,10 @@ from uuid import UUID, uuid4
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointMetadata, empty_checkpoint
 
+from durathread.db import admission, runs, threads
+from durathread.db.pool import Pool, connection, transaction
+from durathread.db.saver import Saver
 from durathread.records import Assistant, JsonObject, NewRun, Run, Strategy, Thread, ThreadStatus
-from durathread.store import admission, runs, threads
-from durathread.store.pool import Pool, connection, transaction
-from durathread.store.saver import Saver
 
 NOW = datetime.now(UTC)
 

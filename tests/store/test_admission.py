@@ -10,11 +10,11 @@ from uuid import UUID
 
 import pytest
 
+from durathread.db import admission, runs, threads
+from durathread.db.pool import Connection, Pool, connection, transaction
+from durathread.db.saver import Saver
 from durathread.errors import NotFound, ThreadBusy
 from durathread.records import Run, RunStatus, Strategy
-from durathread.store import admission, runs, threads
-from durathread.store.pool import Connection, Pool, connection, transaction
-from durathread.store.saver import Saver
 from tests.store.support import (
     address,
     admit,

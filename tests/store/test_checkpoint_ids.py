@@ -13,11 +13,11 @@ from langgraph.checkpoint.base import id as langgraph_ids
 from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
+from durathread.db import checkpoint_ids
+from durathread.db.checkpoint_ids import follow, is_before, uuid6
+from durathread.db.pool import Pool
+from durathread.db.saver import Saver
 from durathread.errors import Unfinished
-from durathread.store import checkpoint_ids
-from durathread.store.checkpoint_ids import follow, is_before, uuid6
-from durathread.store.pool import Pool
-from durathread.store.saver import Saver
 from tests.store.support import address, put
 
 

@@ -2,9 +2,9 @@
 
 from uuid import UUID, uuid4
 
-from durathread.store import lifetimes, threads
-from durathread.store.pool import Pool, connection, transaction
-from durathread.store.saver import copy_thread
+from durathread.db import expiry, threads
+from durathread.db.pool import Pool, connection, transaction
+from durathread.db.saver import copy_thread
 from tests.store.support import address, claimed, put, saver_of
 
 WRITES = "SELECT checkpoint_id, task_id FROM checkpoint_writes WHERE thread_id = %s"
@@ -42,9 +42,9 @@ async def test_a_copy_that_was_never_whole_is_found_after_an_hour(pool: Pool) ->
         for row in ((old, True, 90), (young, True, 1), (seen, False, 90)):
             await conn.execute(insert, row)
     async with transaction(pool) as conn:
-        found = await lifetimes.forsaken(conn, limit=1000)
+        found = await expiry.forsaken(conn, limit=1000)
         assert [each in found for each in (old, young, seen)] == [True, False, False]
-        assert [await lifetimes.lock_forsaken(conn, each) for each in (old, young, seen)] == [True, False, False]
+        assert [await expiry.lock_forsaken(conn, each) for each in (old, young, seen)] == [True, False, False]
         for each in (old, young, seen):
             await threads.delete(conn, each)
 

@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from durathread.db import runs
+from durathread.db.pool import Pool, connection
+from durathread.db.presence import Presence, let_go
 from durathread.records import token_of
-from durathread.store import runs
-from durathread.store.pool import Pool, connection
-from durathread.store.presence import Presence, let_go
 from tests.eventually import eventually
 from tests.store.support import admit, new_run
 

@@ -8,11 +8,11 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from durathread.db import admission, runs, threads
+from durathread.db.pool import Connection, Pool, connection, transaction
+from durathread.db.saver import PUT_WRITES, Saver
 from durathread.errors import Fenced, ThreadBusy
 from durathread.records import Run
-from durathread.store import admission, runs, threads
-from durathread.store.pool import Connection, Pool, connection, transaction
-from durathread.store.saver import PUT_WRITES, Saver
 from tests.eventually import eventually
 from tests.store.support import address, admit, cancel, claim, claimed, finish, new_run, pending, put, run_of, saver_of
 

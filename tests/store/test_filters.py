@@ -6,8 +6,8 @@ from typing import Any, LiteralString, cast
 import pytest
 from psycopg.types.json import Jsonb
 
-from durathread.store.filters import SHOWN, Filter, shown
-from durathread.store.pool import Pool, connection
+from durathread.db.filters import SHOWN, Filter, shown
+from durathread.db.pool import Pool, connection
 
 QUERY: LiteralString = f"""
 SELECT (SELECT count(*) FROM (SELECT %(row)s::jsonb AS metadata) AS rows WHERE {SHOWN}) AS found

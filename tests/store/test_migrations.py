@@ -1,7 +1,7 @@
 """Migrations: each file of SQL is applied."""
 
-from durathread.store.pool import Pool, connection
-from durathread.store.schema import HEAD, MIGRATIONS
+from durathread.db.pool import Pool, connection
+from durathread.db.schema import HEAD, MIGRATIONS
 
 INDEX = "SELECT 1 FROM pg_indexes WHERE indexname = 'thread_hidden_idx'"
 

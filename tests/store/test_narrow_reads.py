@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from durathread.store import runs
-from durathread.store.pool import Connection, Pool, connection, open_pool, transaction
+from durathread.db import runs
+from durathread.db.pool import Connection, Pool, connection, open_pool, transaction
 from tests.proxy import Meter, metered
 from tests.store.support import admit, claim, new_run
 

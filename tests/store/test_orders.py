@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from durathread.db.migrate import upgrade
+from durathread.db.pool import Pool, connection, open_pool
+from durathread.db.threads import ORDERS, SEARCHED
 from durathread.embedded.engines import Engines
-from durathread.store.migrate import upgrade
-from durathread.store.pool import Pool, connection, open_pool
-from durathread.store.threads import ORDERS, SEARCHED
 from tests.conftest import own_database
 
 FILL = """

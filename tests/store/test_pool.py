@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from durathread.store.pool import Pool, connection, open_pool
+from durathread.db.pool import Pool, connection, open_pool
 
 
 async def pid_of(pool: Pool, stack: AsyncExitStack) -> int:

@@ -5,9 +5,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from durathread.db import runs
+from durathread.db.pool import Connection, Pool, connection
 from durathread.records import Run
-from durathread.store import runs
-from durathread.store.pool import Connection, Pool, connection
 from tests.store.support import admit, claim, finish, new_run
 
 KWARGS = {"input": {"large": "x"}, "command": {"resume": 1}, "config": {"configurable": {}}}

@@ -9,12 +9,12 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, Checkpoin
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.conformance.capabilities import ALL_CAPABILITIES
 
+from durathread.db import admission
+from durathread.db.migrate import upgrade
+from durathread.db.pool import Pool, connection, open_pool, transaction
+from durathread.db.saver import Saver
 from durathread.embedded.engines import Engines
 from durathread.records import Run
-from durathread.store import admission
-from durathread.store.migrate import upgrade
-from durathread.store.pool import Pool, connection, open_pool, transaction
-from durathread.store.saver import Saver
 from tests.conftest import own_database
 from tests.store.support import address, admit, cancel, claimed, finish, new_run, pending, put, saver_of
 

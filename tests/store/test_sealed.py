@@ -9,15 +9,15 @@ from langgraph.checkpoint.base import Checkpoint, empty_checkpoint
 from langgraph.store.base import SearchOp
 from psycopg.types.json import Jsonb
 
-from durathread import sealing
+from durathread import encryption
+from durathread.db import deployment
+from durathread.db.memory_store import StoreConfig, open_store
+from durathread.db.migrate import upgrade
+from durathread.db.pool import Pool, connection, open_pool
+from durathread.db.saver import Saver
+from durathread.db.sealed import SEALED, loads, sealed, sealed_in
 from durathread.embedded.engines import Engines
 from durathread.errors import ConfigError, Invalid, NotStored
-from durathread.store import deployment
-from durathread.store.items import StoreConfig, open_store
-from durathread.store.migrate import upgrade
-from durathread.store.pool import Pool, connection, open_pool
-from durathread.store.saver import Saver
-from durathread.store.sealed import SEALED, loads, sealed, sealed_in
 from tests.conftest import own_database
 from tests.store.support import address
 
@@ -90,28 +90,28 @@ async def test_nobody_can_store_what_looks_as_if_it_were_sealed(
 
 
 async def test_what_was_encrypted_with_an_old_key_is_read(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    written = sealing.sealed(b"before")
+    written = encryption.sealed(b"before")
     monkeypatch.setenv("LANGGRAPH_AES_KEY", OTHER)
-    with pytest.raises(sealing.Unreadable, match="another key"):
-        sealing.unsealed(written)
+    with pytest.raises(encryption.Unreadable, match="another key"):
+        encryption.unsealed(written)
     monkeypatch.setenv("DURATHREAD_OLD_AES_KEYS", f"aaaabbbbccccdddd {KEY}")
-    assert sealing.unsealed(written) == b"before"
-    assert sealing.unsealed(sealing.sealed(b"after")) == b"after"
+    assert encryption.unsealed(written) == b"before"
+    assert encryption.unsealed(encryption.sealed(b"after")) == b"after"
 
 
 async def test_what_was_changed_is_not_believed(key: str) -> None:
-    written = sealing.sealed(b"before")
+    written = encryption.sealed(b"before")
     for at in (10, 30, len(written) - 1):
         changed = written[:at] + bytes([written[at] ^ 1]) + written[at + 1 :]
-        with pytest.raises(sealing.Unreadable):
-            sealing.unsealed(changed)
+        with pytest.raises(encryption.Unreadable):
+            encryption.unsealed(changed)
 
 
 @pytest.mark.parametrize("text", ["short", "x" * 33])
 def test_a_key_of_another_length_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("LANGGRAPH_AES_KEY", text)
     with pytest.raises(ConfigError, match="16, 24 or 32"):
-        sealing.keys()
+        encryption.keys()
 
 
 async def test_small_values_of_checkpoints_are_not_in_their_rows(pool: Pool, key: str) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from durathread.db import serde
+from durathread.db.pool import Pool
+from durathread.db.saver import Saver
 from durathread.errors import ConfigError
-from durathread.store import serde
-from durathread.store.pool import Pool
-from durathread.store.saver import Saver
 
 
 @dataclass

@@ -5,7 +5,7 @@ import pytest
 from psycopg import errors
 from psycopg_pool import PoolTimeout
 
-from durathread.store.pool import is_clash, is_outage
+from durathread.db.pool import is_clash, is_outage
 
 
 @pytest.mark.parametrize(

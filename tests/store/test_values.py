@@ -19,9 +19,9 @@ from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph_sdk.client import LangGraphClient
 
+from durathread.db.pool import Pool, connection
+from durathread.db.saver import Saver
 from durathread.encode import dumps, exact
-from durathread.store.pool import Pool, connection
-from durathread.store.saver import Saver
 from tests.graphs.keepsakes import Colour, Model, Pair, Point, told
 from tests.graphs.values import SET
 from tests.stack import Stack

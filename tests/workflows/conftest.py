@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
+from durathread.config.settings import Settings
+from durathread.db import assistants
+from durathread.db.pool import connection, open_pool
 from durathread.embedded.engines import Engines
-from durathread.graphs import Graphs, system_assistant_id
+from durathread.graphs.registry import Graphs, system_assistant_id
 from durathread.plugin import DurathreadPlugin
-from durathread.settings import Settings
-from durathread.store import assistants
-from durathread.store.pool import connection, open_pool
 from tests.stack import GRAPHS
 
 MakePlugin = Callable[[], DurathreadPlugin]

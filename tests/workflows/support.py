@@ -8,7 +8,7 @@ from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExec
 from temporalio.common import SearchAttributeKey
 from temporalio.service import RPCError, RPCStatusCode
 
-from durathread.temporal import RUN_STATUS
+from durathread.temporal.connection import RUN_STATUS
 from durathread.workflows.messages import StepOutcome
 from tests.eventually import eventually
 

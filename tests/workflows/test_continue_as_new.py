@@ -11,8 +11,8 @@ import pytest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHistory
 from temporalio.worker import Replayer, Worker
 
-from durathread.store import threads
-from durathread.store.pool import connection, open_pool
+from durathread.db import threads
+from durathread.db.pool import connection, open_pool
 from durathread.workflows.messages import Cancellation, RunRequest, ThreadState
 from tests.eventually import eventually
 from tests.workflows.conftest import MakePlugin

@@ -16,13 +16,13 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.worker import Replayer, Worker
 
-from durathread.dispatch import start_run
+from durathread.config.settings import Settings
+from durathread.db import threads
+from durathread.db.pool import Pool, connection, open_pool
 from durathread.embedded.engines import Engines
 from durathread.errors import ConfigError, NotFound
 from durathread.plugin import DurathreadPlugin
-from durathread.settings import Settings
-from durathread.store import threads
-from durathread.store.pool import Pool, connection, open_pool
+from durathread.runs.signals import start_run
 from durathread.workflows.messages import RunRequest
 from tests.stack import Stack
 from tests.workflows import agency

@@ -12,9 +12,9 @@ from langgraph_sdk.errors import NotFoundError
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.worker import Worker
 
-from durathread.graphs import system_assistant_id
-from durathread.preparation import signal_of
-from durathread.store.pool import open_pool
+from durathread.db.pool import open_pool
+from durathread.graphs.registry import system_assistant_id
+from durathread.runs.request import signal_of
 from durathread.workflows.messages import Limits, RunRequest
 from tests.eventually import eventually
 from tests.runs.support import entered, lines, log_of, start, statuses

@@ -13,8 +13,8 @@ from langgraph_sdk.errors import NotFoundError
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowExecutionStatus
 
-from durathread.graphs import system_assistant_id
-from durathread.temporal import ASSISTANT_ID, GRAPH_ID, RUN_STATUS, THREAD_ID
+from durathread.graphs.registry import system_assistant_id
+from durathread.temporal.connection import ASSISTANT_ID, GRAPH_ID, RUN_STATUS, THREAD_ID
 from tests.eventually import eventually
 from tests.runs.support import entered, log_of, start, status_becomes
 from tests.stack import Stack

@@ -14,11 +14,11 @@ from redis.exceptions import RedisError
 
 from durathread.encode import dumps
 from durathread.errors import Unavailable
-from durathread.lifecycle import Owner
+from durathread.process.lifecycle import Owner
 from durathread.streams.cancellation import stop_if_cancelled
 from durathread.streams.events import END, GAP, NEWS, START, Event, News, end_data, stream_key
-from durathread.streams.gaps import Whole, gap_before, has_all_frames, has_all_marks, is_whole_run
-from durathread.streams.pages import FIRST_PAGE, legible, newest_first, next_count
+from durathread.streams.lost_events import Whole, gap_before, has_all_frames, has_all_marks, is_whole_run
+from durathread.streams.read_pages import FIRST_PAGE, legible, newest_first, next_count
 
 log = structlog.get_logger()
 

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from durathread.encode import loads
 from durathread.streams.events import stream_key
 from durathread.streams.frames import frames_subject
-from durathread.streams.pages import oldest_first
+from durathread.streams.read_pages import oldest_first
 
 Lifecycle = tuple[tuple[str, ...], dict[str, Any]]
 

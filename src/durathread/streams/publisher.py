@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from durathread.encode import dumps
-from durathread.lifecycle import Owner
-from durathread.sealing import sealed
+from durathread.encryption import sealed
+from durathread.process.lifecycle import Owner
 from durathread.streams.cancellation import stop_if_cancelled
 from durathread.streams.events import (
     END,
