@@ -28,8 +28,6 @@ log = structlog.get_logger()
 
 # Says on which threads a user may start a run, or raises what refuses it.
 Ask = Callable[[JsonObject, JsonObject], Awaitable[Filter | None]]
-# How long whoever changes a cron has to publish it before the sweep does.
-PUBLISHING = timedelta(seconds=30)
 
 
 class Crons:
@@ -65,7 +63,7 @@ class Crons:
     async def sweep(self) -> int:
         """Give each cron the schedule that its row asks for, and delete those without a row; return how many."""
         client = activity.client()
-        since = datetime.now(UTC) - PUBLISHING
+        since = datetime.now(UTC) - crons.PUBLISHING
         # The schedules before the rows: a cron that is made meanwhile has a row, whether it is listed or not.
         found = await listed(client, task_queue=activity.info().task_queue)
         async with connection(self._resources.pool) as conn:

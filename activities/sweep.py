@@ -82,6 +82,9 @@ class Sweeps:
             activity.heartbeat()
             try:
                 held = await _held(client, thread_id)
+                if known := [run.run_id for run in stranded if str(run.run_id) in held]:
+                    async with connection(self._resources.pool) as conn:
+                        await runs.note_asked(conn, known)
                 now = datetime.now(UTC)
                 for run in stranded:
                     if str(run.run_id) not in held and run.created_at <= now:

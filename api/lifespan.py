@@ -3,29 +3,16 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
 from typing import Any
 
 import structlog
 from fastapi import FastAPI
 from starlette.applications import Starlette
-from temporalio.client import (
-    Client,
-    Schedule,
-    ScheduleActionStartWorkflow,
-    ScheduleAlreadyRunningError,
-    ScheduleIntervalSpec,
-    ScheduleOverlapPolicy,
-    SchedulePolicy,
-    ScheduleSpec,
-    ScheduleUpdate,
-)
-from temporalio.service import RPCError
+from temporalio.client import Client
 
 from durathread.api.auth.handlers import Authority
 from durathread.api.deps import Server, final_statuses
 from durathread.api.http.in_process import in_process
-from durathread.config.lifetimes import Expiry
 from durathread.config.policies import terms_of
 from durathread.config.settings import Settings
 from durathread.db import deployment as deployments
@@ -34,6 +21,7 @@ from durathread.db.guarded_store import GuardedItems
 from durathread.db.memory_store import LoopStore, open_store
 from durathread.db.pool import connection, open_pool, wait_for_database
 from durathread.deployment.belonging import Belonging
+from durathread.deployment.upkeep import Upkeep
 from durathread.errors import PartEnded
 from durathread.graphs.embedding import store_config_on
 from durathread.graphs.loops import GraphLoops
@@ -47,14 +35,9 @@ from durathread.streams.hub import open_hub
 from durathread.streams.presence import Watchers
 from durathread.streams.publisher import open_publisher
 from durathread.streams.valkey import connect as connect_valkey
-from durathread.temporal.connection import connect, expire_schedule_id, sweep_schedule_id
-from durathread.workflows.messages import EXPIRE, SWEEP, Expiration, Sweep
+from durathread.temporal.connection import connect
 
 log = structlog.get_logger()
-
-SWEEP_INTERVAL = timedelta(seconds=20)
-# Seconds between attempts at making a schedule, while Temporal is away.
-RETRY = 5.0
 
 
 @asynccontextmanager
@@ -119,9 +102,15 @@ async def open_server(
         server.authority = authority
         server.guarded = GuardedItems(pool, items)
         await stack.enter_async_context(owner.keeping(watchers.run(), name="watchers"))
-        for schedule in (_sweep(settings, server), _expiry(settings, terms.expiry)):
-            keeper = _keep_scheduled(temporal, *schedule)
-            await stack.enter_async_context(owner.keeping(keeper, name=f"keeper of {schedule[0]}"))
+        upkeep = Upkeep(
+            pool,
+            temporal,
+            task_queue=settings.task_queue,
+            limits=server.limits,
+            expiry=terms.expiry,
+            every=settings.sweep_interval,
+        )
+        await stack.enter_async_context(owner.keeping(upkeep.run(), name="upkeep"))
         stack.push_async_callback(owner.close)
         yield server
 
@@ -174,48 +163,3 @@ async def _reported(owner: Owner, on_failure: Callable[[PartEnded], object]) -> 
         yield
     finally:
         task.cancel()
-
-
-def _sweep(settings: Settings, server: Server) -> tuple[str, Schedule]:
-    """Describe what sees to it that runs whose signal was lost are found."""
-    action = ScheduleActionStartWorkflow(
-        SWEEP,
-        Sweep(limits=server.limits),
-        id=sweep_schedule_id(settings.task_queue),
-        task_queue=settings.task_queue,
-    )
-    return action.id, _every(SWEEP_INTERVAL, action)
-
-
-def _expiry(settings: Settings, expiry: Expiry) -> tuple[str, Schedule]:
-    """Describe what sees to it that threads end which have outlived their lifetime."""
-    action = ScheduleActionStartWorkflow(
-        EXPIRE,
-        Expiration(expiry.limit),
-        id=expire_schedule_id(settings.task_queue),
-        task_queue=settings.task_queue,
-    )
-    return action.id, _every(timedelta(minutes=expiry.interval_minutes), action)
-
-
-def _every(interval: timedelta, action: ScheduleActionStartWorkflow) -> Schedule:
-    return Schedule(
-        action=action,
-        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=interval)]),
-        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(minutes=1)),
-    )
-
-
-async def _keep_scheduled(temporal: Client, schedule_id: str, schedule: Schedule) -> None:
-    """Create a schedule, or make it what is set now; as often as it takes. Then there is nothing left to do."""
-    while True:
-        try:
-            try:
-                await temporal.create_schedule(schedule_id, schedule)
-            except ScheduleAlreadyRunningError:
-                await temporal.get_schedule_handle(schedule_id).update(lambda _: ScheduleUpdate(schedule))
-        except (RPCError, RuntimeError) as error:
-            log.warning("A schedule could not be made", schedule=schedule_id, error=str(error))
-            await asyncio.sleep(RETRY)
-        else:
-            await asyncio.get_running_loop().create_future()

@@ -32,6 +32,9 @@ class Cron:
         )
         outcome = f"run `{fired.run_id}` on thread `{fired.thread_id}`" if fired.run_id else fired.reason
         workflow.set_current_details(f"**{fired.status}** {outcome}")
+        # Each upsert is a write to Temporal's visibility store, and an Action: the run has these attributes itself.
+        if fired.status == "admitted" and tick.terse:
+            return fired
         updates = [RUN_STATUS.value_set(fired.status)]
         if fired.thread_id:
             updates += [THREAD_ID.value_set(fired.thread_id), GRAPH_ID.value_set(fired.graph_id)]

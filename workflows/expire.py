@@ -1,4 +1,4 @@
-"""The workflow that a Temporal Schedule starts: it takes away what threads have outlived."""
+"""The workflow that takes away what threads have outlived. It is started when one has."""
 
 from datetime import timedelta
 

@@ -214,6 +214,8 @@ class Sweep:
     age: float = 15
     limit: int = 200
     limits: Limits = Limits()
+    # Whether crons are compared with their schedules, too.
+    crons: bool = True
 
 
 @dataclass(frozen=True)
@@ -247,6 +249,8 @@ class CronTick:
     """A cron that is due."""
 
     cron_id: str
+    # Whether the workflow has attributes of its outcome only if no run came of it; schedules of earlier versions set them always.
+    terse: bool = False
 
 
 @dataclass(frozen=True)

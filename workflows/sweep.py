@@ -1,4 +1,4 @@
-"""The workflow that a Temporal Schedule starts: it repairs what a crash has left between Postgres and Temporal."""
+"""The workflow that repairs what a crash has left between Postgres and Temporal. It is started when there may be something."""
 
 from datetime import timedelta
 
@@ -22,7 +22,7 @@ class Sweep:
             heartbeat_timeout=timedelta(seconds=30),
             start_to_close_timeout=timedelta(minutes=10),
         )
-        if workflow.patched("crons"):
+        if request.crons and workflow.patched("crons"):
             await workflow.execute_activity(
                 SWEEP_CRONS,
                 result_type=int,

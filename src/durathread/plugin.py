@@ -26,8 +26,10 @@ from durathread.config.settings import Settings
 from durathread.db.filters import Filter
 from durathread.deployment.belonging import Belonging
 from durathread.deployment.task_queue import claim
+from durathread.deployment.upkeep import Upkeep
 from durathread.graphs.registry import Graphs
 from durathread.records import JsonObject
+from durathread.runs.request import limits_of
 from durathread.startup.loopback import serving_inside
 from durathread.startup.preflight import answered
 from durathread.temporal.connection import webhook_task_queue
@@ -164,6 +166,15 @@ class DurathreadPlugin(SimplePlugin):
                 worker._shutdown_complete_event.set()  # pyright: ignore[reportPrivateUsage]
                 raise
             await stack.enter_async_context(self._messenger(worker))
+            upkeep = Upkeep(
+                self._resources.pool,
+                worker.client,
+                task_queue=worker.task_queue,
+                limits=limits_of(self.settings),
+                expiry=self._resources.terms.expiry,
+                every=self.settings.sweep_interval,
+            )
+            await stack.enter_async_context(self._resources.owner.keeping(upkeep.run(), name="upkeep"))
             await self._resources.owner.during(next(worker))
 
     def _messenger(self, worker: Worker) -> Worker:

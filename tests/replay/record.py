@@ -257,8 +257,9 @@ async def record_sweep(recorder: Recorder) -> None:
     thread_id = str(uuid4())
     await start(recorder.client, thread_id, "r", after_seconds=3600)
     queue = recorder.stack.environment["DURATHREAD_TASK_QUEUE"]
-    await recorder.temporal.execute_workflow("Sweep", Sweep(age=1), id="sweep", task_queue=queue)
-    await recorder.store("sweep", "sweep")
+    for name, crons in (("sweep", True), ("sweep-without-crons", False)):
+        await recorder.temporal.execute_workflow("Sweep", Sweep(age=1, crons=crons), id=name, task_queue=queue)
+        await recorder.store(name, name)
 
 
 async def record_cron(recorder: Recorder) -> None:
@@ -269,7 +270,7 @@ async def record_cron(recorder: Recorder) -> None:
         cron = await create_cron(recorder.client, thread_id=thread_id, enabled=enabled)
         await fire(recorder.temporal, cron["cron_id"])
         [started] = await workflows(recorder.temporal, cron["cron_id"], 1)
-        await recorder.store(f"cron-{name}", started.workflow_id)
+        await recorder.store(f"cron-terse-{name}", started.workflow_id)
     queue = recorder.stack.environment["DURATHREAD_TASK_QUEUE"]
     await recorder.temporal.execute_workflow("Sweep", Sweep(), id="sweep-crons", task_queue=queue)
     await recorder.store("sweep-crons", "sweep-crons")

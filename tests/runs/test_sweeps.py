@@ -18,7 +18,7 @@ from tests.workflows.support import closed
 
 
 async def sweep(temporal: Client, server: Stack, age: float = 0) -> int:
-    """Do what a schedule does now and then."""
+    """Do what the server does when there is something to do."""
     queue = server.environment["DURATHREAD_TASK_QUEUE"]
     return await temporal.execute_workflow("Sweep", Sweep(age=age), id=f"sweep-{uuid4()}", task_queue=queue)
 
@@ -36,7 +36,7 @@ async def signals(temporal: Client, thread_id: str) -> int:
 
 
 async def test_a_sweep_leaves_alone_what_a_thread_holds(
-    client: LangGraphClient, thread_id: str, tmp_path: Path, server: Stack, temporal: Client
+    client: LangGraphClient, thread_id: str, tmp_path: Path, server: Stack, temporal: Client, database: str
 ) -> None:
     """Else each sweep would add to the history of a thread with a long queue, until it is full."""
     gate, trace = tmp_path / "gate", tmp_path / "a"
@@ -47,6 +47,10 @@ async def test_a_sweep_leaves_alone_what_a_thread_holds(
     await sweep(temporal, server)
     await sweep(temporal, server)
     assert await signals(temporal, thread_id) == before == 4
+    # And it notes that it has asked: the next sweeps leave the thread in peace for a while.
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as conn:
+        query = "SELECT count(*) FROM run WHERE thread_id = %s AND asked_at IS NOT NULL"
+        assert await (await conn.execute(query, (thread_id,))).fetchone() == (4,)
     gate.touch()
     result: Any = await client.runs.join(thread_id, queued[-1]["run_id"])
     assert [entry for entry in result["log"] if entry.startswith("r")] == ["r0", "r1", "r2", "r3"]
@@ -77,7 +81,7 @@ async def test_a_thread_that_does_not_answer_holds_up_no_other(
     handle = await temporal.start_workflow("Thread", id=f"thread/{mute}", task_queue="nobody")
 
     async def found() -> bool:
-        # The server's own schedule may have come first.
+        # The server itself may have come first.
         await sweep(temporal, server)
         return (await client.threads.get(lost))["status"] == "idle"
 

@@ -90,6 +90,12 @@ class Settings(BaseSettings):
         gt=1,
         description="Seconds for which a machine may be silent, or a worker frozen, before its steps are repeated elsewhere.",
     )
+    sweep_interval: float = Field(
+        default=20,
+        validation_alias=named("DURATHREAD_SWEEP_INTERVAL"),
+        gt=0,
+        description="Seconds between two looks into the database for runs that Temporal has not heard of.",
+    )
     graph_timeout: float = Field(
         default=30,
         validation_alias=named("DURATHREAD_GRAPH_TIMEOUT"),

@@ -179,7 +179,7 @@ def _schedule(cron: Cron, *, times: Times, task_queue: str, window: timedelta) -
     return Schedule(
         action=ScheduleActionStartWorkflow(
             CRON,
-            CronTick(str(cron.cron_id)),
+            CronTick(str(cron.cron_id), terse=True),
             id=cron_schedule_id(cron.cron_id),
             task_queue=task_queue,
             execution_timeout=window,

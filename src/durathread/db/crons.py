@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, LiteralString
 from uuid import UUID
 
@@ -17,6 +17,9 @@ from durathread.db.sealed import sealed
 from durathread.db.searches import Searched
 from durathread.errors import NotFound
 from durathread.records import Allowance, Cron
+
+# How long whoever changes a cron has to publish it before a sweep does.
+PUBLISHING = timedelta(seconds=30)
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,8 @@ OF_THREAD = "SELECT cron_id FROM cron WHERE thread_id = %s"
 OF_ASSISTANT = "SELECT cron_id FROM cron WHERE assistant_id = %s"
 PAST: LiteralString = f"SELECT {COLUMNS} FROM cron WHERE next_run_date <= %s"
 # One that was written just now is being published by whoever wrote it.
-UNPUBLISHED = """
-SELECT cron_id FROM cron
-WHERE (NOT scheduled AND updated_at < %(since)s) OR refill_at < %(since)s
-"""
+BEHIND = "((NOT scheduled AND updated_at < %(since)s) OR refill_at < %(since)s)"
+UNPUBLISHED: LiteralString = f"SELECT cron_id FROM cron WHERE {BEHIND}"
 PUBLISHED = "SELECT cron_id FROM cron WHERE scheduled AND updated_at < %(since)s"
 
 KNOWN = "SELECT cron_id FROM cron WHERE cron_id = ANY(%s)"

@@ -16,9 +16,10 @@ GET: LiteralString = (
     f'SELECT {ADDRESSED}, run, error, checkpoint_id, known, "values", interrupts FROM outbox WHERE run_id = %s'
 )
 ADDRESS: LiteralString = f"SELECT {ADDRESSED} FROM outbox WHERE run_id = %s"
+IS_LEFT = "created_at < now() - make_interval(secs => %(age)s)"
 LEFT: LiteralString = f"""
 SELECT {ADDRESSED} FROM outbox
-WHERE created_at < now() - make_interval(secs => %(age)s) AND (created_at, run_id) > (%(moment)s, %(after)s)
+WHERE {IS_LEFT} AND (created_at, run_id) > (%(moment)s, %(after)s)
 ORDER BY created_at, run_id LIMIT %(limit)s
 """
 FILL = """

@@ -137,20 +137,30 @@ WHERE t.thread_id = %(thread)s AND t.status = 'busy'
   AND NOT EXISTS (SELECT 1 FROM run w WHERE w.thread_id = t.thread_id AND {CUT_SHORT}
                   AND w.started_at > coalesce(t.ended_started_at, '-infinity'))
 """
+TOUCHED = "greatest(created_at, updated_at, coalesce(started_at, created_at))"
+# One that its thread's workflow held when it was asked is asked again when it is twice as old: at most twenty times `age` later.
+IS_STRANDED: LiteralString = f"""
+status IN ('pending', 'running') AND {TOUCHED} < now() - make_interval(secs => %(age)s) AND (
+    asked_at IS NULL OR asked_at < {TOUCHED} OR now() - asked_at >= least(asked_at - {TOUCHED}, make_interval(secs => 20 * %(age)s))
+)
+"""
 STRANDED: LiteralString = f"""
-SELECT {COLUMNS_WITHOUT_INPUT} FROM run WHERE status IN ('pending', 'running') AND seq > %(after)s
-  AND greatest(created_at, updated_at, coalesce(started_at, created_at)) < now() - make_interval(secs => %(age)s)
-ORDER BY seq LIMIT %(limit)s
+SELECT {COLUMNS_WITHOUT_INPUT} FROM run WHERE {IS_STRANDED} AND seq > %(after)s ORDER BY seq LIMIT %(limit)s
+"""
+# Never waits for others' locks: those who end several runs take theirs in another order.
+NOTE_ASKED = """
+UPDATE run SET asked_at = now() WHERE run_id IN (SELECT run_id FROM run WHERE run_id = ANY(%s) FOR UPDATE SKIP LOCKED)
 """
 # A busy thread without a run in flight waits for what its last run has left to be settled; or that run is gone.
-UNSETTLED = f"""
+IS_UNSETTLED: LiteralString = """
+t.status = 'busy' AND t.updated_at < now() - make_interval(secs => %(age)s)
+AND NOT EXISTS (SELECT 1 FROM run o WHERE o.thread_id = t.thread_id
+                AND (o.status IN ('pending', 'running') OR o.updated_at > now() - make_interval(secs => %(age)s)))
+"""
+UNSETTLED: LiteralString = f"""
 SELECT t.thread_id, (SELECT r.run_id FROM run r WHERE r.thread_id = t.thread_id AND {LATER}
                      ORDER BY r.started_at DESC NULLS LAST, r.ended_at DESC LIMIT 1) AS run_id
-FROM thread t
-WHERE t.status = 'busy' AND t.updated_at < now() - make_interval(secs => %(age)s)
-  AND NOT EXISTS (SELECT 1 FROM run o WHERE o.thread_id = t.thread_id
-                  AND (o.status IN ('pending', 'running') OR o.updated_at > now() - make_interval(secs => %(age)s)))
-LIMIT %(limit)s
+FROM thread t WHERE {IS_UNSETTLED} LIMIT %(limit)s
 """
 WITH_STATUS: LiteralString = f"""
 SELECT thread_id, array_agg(run_id) AS run_ids FROM run WHERE status = ANY(%(statuses)s) AND {THREAD_SHOWN}
@@ -236,9 +246,17 @@ async def with_status(
 
 
 async def stranded(conn: Connection, *, age: float, limit: int, after: int = 0) -> list[Run]:
-    """Find runs that have been in flight, untouched, for `age` seconds; in order of admission, behind `after`."""
+    """Find runs that have been in flight, untouched, for `age` seconds; in order of admission, after number `after`.
+
+    Those that a thread was found to hold are left out for a while.
+    """
     async with conn.cursor(row_factory=class_row(Run)) as cur:
         return await (await cur.execute(STRANDED, {"age": age, "limit": limit, "after": after})).fetchall()
+
+
+async def note_asked(conn: Connection, run_ids: Sequence[UUID]) -> None:
+    """Note of runs that the workflows of their threads hold them."""
+    await conn.execute(NOTE_ASKED, (list(run_ids),))
 
 
 async def unsettled(conn: Connection, *, age: float, limit: int) -> list[tuple[UUID, UUID | None]]:

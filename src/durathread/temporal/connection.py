@@ -75,13 +75,13 @@ def cron_id_of(schedule_id: str) -> UUID | None:
         return None
 
 
-def sweep_schedule_id(task_queue: str) -> str:
-    """Name the schedule, and the workflow, that finds what a deployment has lost sight of."""
+def sweep_workflow_id(task_queue: str) -> str:
+    """Name the workflow that finds what a deployment has lost sight of. Earlier versions had a schedule of that name."""
     return f"{task_queue}/sweep"
 
 
-def expire_schedule_id(task_queue: str) -> str:
-    """Name the schedule, and the workflow, that looks after the lifetimes of a deployment's threads."""
+def expire_workflow_id(task_queue: str) -> str:
+    """Name the workflow that looks after the lifetimes of threads. Earlier versions had a schedule of that name."""
     return f"{task_queue}/expire"
 
 
