@@ -58,7 +58,7 @@ class Run:
             outcome = await self._steps(request)
         except workflow.ContinueAsNewError:
             raise
-        except BaseException as error:
+        except (Exception, asyncio.CancelledError) as error:
             if is_cancelled_exception(error):
                 self._show("rollback" if _rolled_back(workflow.cancellation_reason() or "") else "interrupted")
             else:
