@@ -3,8 +3,8 @@ BIN := .venv/bin
 CLIENTS := tests/javascript
 CHAT := examples/chat
 # What is run on the oldest packages that pyproject.toml allows, and on the newest there are.
-LOWEST := tests/runs/test_double_texting.py tests/runs/test_lifecycle.py tests/companion tests/store/test_values.py tests/test_encode.py
-CORE := $(LOWEST) tests/store tests/replay tests/test_factories.py
+LOWEST := tests/runs/test_double_texting.py tests/runs/test_lifecycle.py tests/companion tests/db/test_values.py tests/test_encode.py
+CORE := $(LOWEST) tests/db tests/replay tests/graphs/test_factories.py
 BOUND := -m pytest -n 2 --dist loadfile -p no:cacheprovider -W default
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 

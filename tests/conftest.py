@@ -16,6 +16,7 @@ from temporalio.worker import Replayer
 
 from durathread.config.settings import Settings
 from durathread.db.migrate import upgrade
+from durathread.db.pool import Pool, open_pool
 from durathread.embedded.engines import Engines
 from durathread.plugin import DurathreadPlugin
 from tests.api.auth import OWNERS
@@ -61,6 +62,13 @@ def database(engine_set: Engines) -> str:
 
 
 @pytest.fixture(scope="session")
+async def pool(database: str) -> AsyncIterator[Pool]:
+    """A pool on the session's database."""
+    async with open_pool(database, size=8) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
 def environment(engine_set: Engines, database: str) -> dict[str, str]:
     """The environment of the session's server."""
     assert database
@@ -69,7 +77,7 @@ def environment(engine_set: Engines, database: str) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 async def server(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """A server with the graphs of tests/graphs."""
+    """A server with the graphs of tests/served."""
     async with running(environment, tmp_path_factory.mktemp("server")) as stack:
         yield stack
     assert await replay_failures(environment) == {}, "workflows of this session do not replay"

@@ -15,7 +15,7 @@ import httpx
 
 from tests.eventually import eventually
 
-GRAPHS = Path(__file__).parent / "graphs" / "langgraph.json"
+GRAPHS = Path(__file__).parent / "served" / "langgraph.json"
 ROLES = {
     "worker": "from durathread.worker import main; main()",
     "api": "from durathread.api.serve import main; main()",

@@ -18,7 +18,7 @@ def headers_of(name: str) -> dict[str, str]:
 
 
 def script(**said: Any) -> dict[str, str]:
-    """Return what makes the scripted server's handlers do something: see tests/graphs/auth/scripted.py."""
+    """Return what makes the scripted server's handlers do something: see tests/served/auth/scripted.py."""
     return {"authorization": f"Bearer {json.dumps(said)}"}
 
 

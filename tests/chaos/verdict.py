@@ -17,8 +17,8 @@ from redis.asyncio import Redis
 from temporalio.client import Client
 
 from tests.chaos.ledger import Ledger, Seen
-from tests.graphs.plans import expected
 from tests.receiver import Receiver
+from tests.served.plans import expected
 
 Row = dict[str, Any]
 

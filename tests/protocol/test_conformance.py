@@ -12,8 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 from websockets.asyncio.client import connect
 
-from tests.graphs.rich import CITATION, USAGE
 from tests.protocol.support import ALL, PATIENCE, Event, command, data_of, is_root, run_start, watching
+from tests.served.rich import CITATION, USAGE
 from tests.stack import Stack
 
 

@@ -12,8 +12,8 @@ from langgraph.types import Command
 from langgraph_sdk import get_sync_client
 from langgraph_sdk.client import LangGraphClient
 
-from tests.graphs.human import State
 from tests.protocol.support import PATIENCE
+from tests.served.human import State
 from tests.stack import Stack
 
 QUESTION: Any = {"messages": [{"role": "user", "content": "one two"}]}

@@ -7,7 +7,7 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 
 from tests.eventually import eventually
-from tests.graphs import contexts
+from tests.served import contexts
 
 PLACES = {"node", "sent", "get_runtime", "inner"}
 DEFAULTS = {"class": "Context", "tone": "plain", "words": ["hello"]}

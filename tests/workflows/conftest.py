@@ -17,7 +17,7 @@ MakePlugin = Callable[[], DurathreadPlugin]
 
 @pytest.fixture(scope="session")
 async def make_plugin(engine_set: Engines, database: str) -> MakePlugin:
-    """Build plugins that serve tests/graphs. No API has to run: the assistant that it would create is there."""
+    """Build plugins that serve tests/served. No API has to run: the assistant that it would create is there."""
     # One superstep an activity: what the workflows do with many is tested with few.
     settings = Settings(database_url=database, redis_url=engine_set.redis_url, config=GRAPHS, step_budget=0)
     graphs = Graphs.load(GRAPHS)

@@ -16,10 +16,10 @@ from durathread.db.pool import open_pool
 from durathread.graphs.registry import system_assistant_id
 from durathread.runs.request import signal_of
 from durathread.workflows.messages import Limits, RunRequest
+from tests.db.support import admit, assistant, new_run
 from tests.eventually import eventually
 from tests.runs.support import entered, lines, log_of, start, statuses
 from tests.stack import Stack
-from tests.store.support import admit, assistant, new_run
 from tests.workflows.neighbour import Neighbour, send_run
 from tests.workflows.support import closed, described, details
 

@@ -1,7 +1,7 @@
 """Factories of graphs: what they ask for, and how they are given it.
 
 The SDK has no public constructor of a `ServerRuntime`: the name is an alias of two classes that it keeps to itself, for
-servers to construct. This module alone does; tests/test_factories.py fails when they change.
+servers to construct. This module alone does; tests/graphs/test_factories.py fails when they change.
 """
 
 import inspect

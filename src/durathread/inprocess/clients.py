@@ -3,7 +3,7 @@
 The SDK gives them an ASGI transport. It finds the server by importing the vendor's; else it keeps the transport and waits
 for `configure_loopback_transports`, which reaches only clients that exist already, and httpx's transport hands out a
 response when it is complete: no stream would ever begin. So `install` puts our transport in the place of theirs. For that
-it sets two names of the SDK's module that are not public; tests/test_clients.py fails when they are gone.
+it sets two names of the SDK's module that are not public; tests/inprocess/test_clients.py fails when they are gone.
 
 All clients of the SDK, those with a URL too, say which run the code works on that sends a request.
 """

@@ -9,8 +9,8 @@ import pytest
 
 from durathread.db import runs
 from durathread.db.pool import Connection, Pool, connection, open_pool, transaction
+from tests.db.support import admit, claim, new_run
 from tests.proxy import Meter, metered
-from tests.store.support import admit, claim, new_run
 
 INPUT = 300_000
 MOST = 50_000

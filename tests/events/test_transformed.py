@@ -17,9 +17,9 @@ from durathread.events.redaction import redacted
 from durathread.events.transformed import Transformed
 from durathread.events.transformers import Pipeline
 from durathread.graphs.registry import Graph
-from tests.activities.stepping import Outcome, Thread
-from tests.graphs import transforming
-from tests.graphs.chat import Parrot
+from tests.served import transforming
+from tests.served.chat import Parrot
+from tests.steps.stepping import Outcome, Thread
 
 LONG = " ".join(["word"] * 60)
 MARK = "[REDACTED_EMAIL]"

@@ -12,7 +12,7 @@ from durathread.events.outlet import Outlet
 from durathread.streams.frames import Named, frame
 from durathread.streams.publisher import LEAST_SHARE, MAX_BACKLOG, Publisher
 from durathread.streams.valkey import connect
-from tests.activities.stepping import Thread
+from tests.steps.stepping import Thread
 
 BIG = b'"' + b"x" * 1024 * 1024 + b'"'
 

@@ -8,9 +8,9 @@ from langchain_core.messages import AIMessage
 
 from durathread.db.pool import Pool
 from durathread.graphs.registry import Graph
-from tests.activities.stepping import Thread
-from tests.graphs import providers
 from tests.providers.endpoint import endpoint as listening
+from tests.served import providers
+from tests.steps.stepping import Thread
 
 # LangChain's version 3 of events is a beta; a client of a provider forgets its connections.
 pytestmark = [

@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 from durathread.db import expiry, threads
 from durathread.db.pool import Pool, connection, transaction
 from durathread.db.saver import copy_thread
-from tests.store.support import address, claimed, put, saver_of
+from tests.db.support import address, claimed, put, saver_of
 
 WRITES = "SELECT checkpoint_id, task_id FROM checkpoint_writes WHERE thread_id = %s"
 

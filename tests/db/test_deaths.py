@@ -12,8 +12,8 @@ from durathread.db import runs
 from durathread.db.pool import Pool, connection
 from durathread.db.presence import Presence, let_go
 from durathread.records import token_of
+from tests.db.support import admit, new_run
 from tests.eventually import eventually
-from tests.store.support import admit, new_run
 
 
 @asynccontextmanager

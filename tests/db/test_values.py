@@ -22,8 +22,8 @@ from langgraph_sdk.client import LangGraphClient
 from durathread.db.pool import Pool, connection
 from durathread.db.saver import Saver
 from durathread.encode import dumps, exact
-from tests.graphs.keepsakes import Colour, Model, Pair, Point, told
-from tests.graphs.values import SET
+from tests.served.keepsakes import Colour, Model, Pair, Point, told
+from tests.served.values import SET
 from tests.stack import Stack
 
 SIZE = """

@@ -10,8 +10,8 @@ from langgraph.types import Command, interrupt
 
 from durathread.db.pool import Pool
 from durathread.graphs.registry import Graph
-from tests.activities.stepping import Thread
-from tests.activities.test_superstep import State, chain, compiled
+from tests.steps.stepping import Thread
+from tests.steps.test_superstep import State, chain, compiled
 
 
 class Spans(AsyncCallbackHandler):

@@ -15,7 +15,7 @@ from durathread.db.pool import Connection, Pool, connection, transaction
 from durathread.db.saver import Saver
 from durathread.errors import NotFound, ThreadBusy
 from durathread.records import Run, RunStatus, Strategy
-from tests.store.support import (
+from tests.db.support import (
     address,
     admit,
     assistant,

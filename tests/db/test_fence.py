@@ -13,8 +13,8 @@ from durathread.db.pool import Connection, Pool, connection, transaction
 from durathread.db.saver import PUT_WRITES, Saver
 from durathread.errors import Fenced, ThreadBusy
 from durathread.records import Run
+from tests.db.support import address, admit, cancel, claim, claimed, finish, new_run, pending, put, run_of, saver_of
 from tests.eventually import eventually
-from tests.store.support import address, admit, cancel, claim, claimed, finish, new_run, pending, put, run_of, saver_of
 
 TASK = "11111111-1111-1111-1111-111111111111"
 

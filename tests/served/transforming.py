@@ -7,7 +7,7 @@ from langchain.agents.middleware import PIIMiddleware
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.stream import ProtocolEvent, StreamChannel, StreamTransformer
 
-from tests.graphs.chat import Parrot
+from tests.served.chat import Parrot
 
 # Repeats its question, which may have an address: only the output is to be redacted.
 private = create_agent(

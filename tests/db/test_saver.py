@@ -16,7 +16,7 @@ from durathread.db.saver import Saver
 from durathread.embedded.engines import Engines
 from durathread.records import Run
 from tests.conftest import own_database
-from tests.store.support import address, admit, cancel, claimed, finish, new_run, pending, put, saver_of
+from tests.db.support import address, admit, cancel, claimed, finish, new_run, pending, put, saver_of
 
 TASK = "11111111-1111-1111-1111-111111111111"
 

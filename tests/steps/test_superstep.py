@@ -16,7 +16,7 @@ from langgraph.types import CachePolicy, Command, RetryPolicy, Send, interrupt
 
 from durathread.db.pool import Pool
 from durathread.graphs.registry import Graph
-from tests.activities.stepping import Thread, both, resume
+from tests.steps.stepping import Thread, both, resume
 
 
 class State(TypedDict, total=False):

@@ -19,7 +19,7 @@ from durathread.db.sealed import SEALED, loads, sealed, sealed_in
 from durathread.embedded.engines import Engines
 from durathread.errors import ConfigError, Invalid, NotStored
 from tests.conftest import own_database
-from tests.store.support import address
+from tests.db.support import address
 
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210fedcba98"
 

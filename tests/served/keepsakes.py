@@ -67,7 +67,7 @@ class Unpickler(pickle.Unpickler):
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         """Find a type."""
-        here = module_name == "tests.graphs.keepsakes"
+        here = module_name == "tests.served.keepsakes"
         return globals()[global_name] if here else super().find_class(module_name, global_name)
 
 

@@ -18,7 +18,7 @@ from durathread.db.checkpoint_ids import follow, is_before, uuid6
 from durathread.db.pool import Pool
 from durathread.db.saver import Saver
 from durathread.errors import Unfinished
-from tests.store.support import address, put
+from tests.db.support import address, put
 
 
 class Clock:

@@ -8,7 +8,7 @@ import pytest
 from durathread.db import runs
 from durathread.db.pool import Connection, Pool, connection
 from durathread.records import Run
-from tests.store.support import admit, claim, finish, new_run
+from tests.db.support import admit, claim, finish, new_run
 
 KWARGS = {"input": {"large": "x"}, "command": {"resume": 1}, "config": {"configurable": {}}}
 

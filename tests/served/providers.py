@@ -13,7 +13,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from pydantic import BaseModel, SecretStr
 
-from tests.graphs.chat import Parrot
+from tests.served.chat import Parrot
 
 Way = Literal[
     "ainvoke", "invoke", "astream", "events_v2", "events_v3", "stream_v3", "chain", "batch", "structured", "parts"

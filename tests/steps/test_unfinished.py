@@ -23,8 +23,8 @@ from durathread.events.transformed import Transformed
 from durathread.graphs.registry import Graph
 from durathread.steps.superstep import Result, run_config, superstep
 from durathread.steps.tracing import Trace
-from tests.activities.stepping import Thread
 from tests.eventually import eventually
+from tests.steps.stepping import Thread
 
 
 class State(TypedDict, total=False):

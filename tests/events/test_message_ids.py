@@ -14,7 +14,7 @@ from langgraph.types import Command, Send
 
 from durathread.db.pool import Pool
 from durathread.graphs.registry import Graph
-from tests.activities.stepping import Thread
+from tests.steps.stepping import Thread
 
 MODES = ["values", "updates", "tasks", "debug", "messages-tuple", "custom"]
 Build = StateGraph[Any]
