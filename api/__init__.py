@@ -1,0 +1,1 @@
+"""HTTP: the application, and what its parts depend on."""

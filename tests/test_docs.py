@@ -162,6 +162,19 @@ def test_links_in_the_documentation_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name} -> {target}"
 
 
+def test_files_that_the_documentation_names_are_there() -> None:
+    places = [ROOT, ROOT / "src" / "durathread", ROOT / "docs", ROOT / "benchmarks"]
+    for page in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *ROOT.glob("docs/**/*.md"),
+        ROOT / "benchmarks/README.md",
+    ):
+        for name in re.findall(r"`([\w./-]+\.(?:py|sql))`", page.read_text()):
+            if not name.startswith("./"):
+                assert any((place / name).exists() for place in places), f"{page.name} names {name}"
+
+
 def test_every_difference_names_tests_that_there_are() -> None:
     """Rows that say no test do not count: each names one, or the benchmark."""
     sources = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))

@@ -1,0 +1,1 @@
+"""A file a client of the SDK: parse, ask `services`, answer."""

@@ -1,0 +1,1 @@
+"""Server-sent events: how a client comes to watch a run or a thread."""

@@ -1,0 +1,1 @@
+"""How Temporal is reached, what a namespace must have, and how workflows are named."""

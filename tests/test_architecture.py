@@ -1,0 +1,35 @@
+"""docs/architecture.md is held to the code: its picture, its rooms, and what each room says of itself."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.rooms import PACKAGE, arrows, below, picture, rooms
+
+PAGE = (PACKAGE.parents[1] / "docs" / "architecture.md").read_text()
+PARENTS = sorted({path for files in rooms().values() for path in files if path.name == "__init__.py"})
+
+
+def test_the_picture_is_drawn_from_the_code() -> None:
+    found = re.search(r"```mermaid\n(.*?)\n```", PAGE, re.DOTALL)
+    assert found, "docs/architecture.md has no picture"
+    assert found[1] == picture(), "print it anew: python -m tests.rooms"
+
+
+def test_no_room_imports_itself_through_others() -> None:
+    edges = arrows()
+    assert [room for room in edges if room in below(room, edges)] == []
+
+
+def test_each_room_has_a_paragraph_and_each_paragraph_a_room() -> None:
+    assert sorted(re.findall(r"\*\*`(\w+)`\*\*:", PAGE)) == sorted(rooms())
+
+
+@pytest.mark.parametrize("path", PARENTS, ids=lambda path: path.parent.name)
+def test_a_package_says_what_it_is_for_and_imports_nothing(path: Path) -> None:
+    body = ast.parse(path.read_text()).body
+    if path.parent.name not in ("versions", "migrations"):
+        assert len(body) == 1
+        assert ast.get_docstring(ast.parse(path.read_text()))
