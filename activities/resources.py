@@ -175,7 +175,10 @@ class Resources:
                 stack.callback(setattr, self, "companions", None)
                 companions = self.companions = Companions(client, worker=self.presence.worker)
                 await stack.enter_async_context(owner.keeping(companions.run(), name="companion"))
-            self._pool = await stack.enter_async_context(open_pool(settings.database_url, size=settings.pool_size))
+            counting = self.terms.most_bytes is not None
+            self._pool = await stack.enter_async_context(
+                open_pool(settings.database_url, size=settings.pool_size, counting=counting)
+            )
             await wait_for_database(self._pool, patience=settings.start_patience)
             async with connection(self._pool) as conn:
                 self._deployment = await deployments.get(conn)
@@ -197,7 +200,9 @@ class Resources:
             )
             self._loops = GraphLoops(patience=settings.loop_patience, threads=max(THREADS, settings.jobs_per_worker))
             stack.callback(self._loops.close)
-            items = await stack.enter_async_context(open_store(self._pool, store_config_on(self.graphs, self._loops)))
+            items = await stack.enter_async_context(
+                open_store(self._pool, store_config_on(self.graphs, self._loops), counting=counting)
+            )
             store = self.store = LoopStore(items, at_once=settings.pool_size // 2)
             await self._loops.run(lambda: self.graphs.check(store=store))
             await register(self._pool, self.graphs, await self._loops.run(lambda: names_of(self.graphs, store)))

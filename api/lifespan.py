@@ -16,7 +16,7 @@ from durathread.api.http.in_process import in_process
 from durathread.config.policies import terms_of
 from durathread.config.settings import Settings
 from durathread.db import deployment as deployments
-from durathread.db import serde
+from durathread.db import serde, stored
 from durathread.db.guarded_store import GuardedItems
 from durathread.db.memory_store import LoopStore, open_store
 from durathread.db.pool import connection, open_pool, wait_for_database
@@ -59,12 +59,18 @@ async def open_server(
         temporal: a client of the running loop, if there is one.
     """
     serde.use(graphs.config)
+    terms = terms_of(graphs.config, thread_ttl=settings.thread_ttl)
+    counting = terms.most_bytes is not None
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(open_pool(settings.database_url, size=settings.pool_size))
+        pool = await stack.enter_async_context(
+            open_pool(settings.database_url, size=settings.pool_size, counting=counting)
+        )
         await wait_for_database(pool, patience=settings.start_patience)
         async with connection(pool) as conn:
             deployment = await deployments.get(conn)
             await deployments.agree_on_keys(conn)
+            if counting:
+                await stored.doubt(conn)
         settings = settled(settings, deployment)
         redis = connect_valkey(settings.redis_url)
         stack.push_async_callback(redis.aclose)
@@ -87,7 +93,7 @@ async def open_server(
         loops = GraphLoops(patience=0)
         stack.callback(loops.close)
         await stack.enter_async_context(owner.keeping(loops.watch(), name="loop watch"))
-        items = await stack.enter_async_context(open_store(pool, store_config_on(graphs, loops)))
+        items = await stack.enter_async_context(open_store(pool, store_config_on(graphs, loops), counting=counting))
         await items.start_ttl_sweeper()
         store = LoopStore(items, at_once=settings.pool_size // 2)
         temporal = temporal or await connect(
@@ -95,7 +101,6 @@ async def open_server(
         )
         await register(pool, graphs, await loops.run(lambda: names_of(graphs, store)))
         first_nodes = await loops.run(lambda: first_nodes_of(graphs, store))
-        terms = terms_of(graphs.config, thread_ttl=settings.thread_ttl)
         server = Server(
             settings, graphs, loops, first_nodes, pool, store, temporal, redis, hub, publisher, watchers, terms, owner
         )

@@ -23,6 +23,7 @@ log = structlog.get_logger()
 TEMPORAL_AWAY = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.RESOURCE_EXHAUSTED)
 # What FastAPI says of a body that is not UTF-8, or is nested too deep.
 UNREADABLE = "There was an error parsing the body"
+RETRY_AFTER = {"Retry-After": {"description": "In seconds.", "schema": {"type": "integer"}}}
 
 
 class Problem(BaseModel):
@@ -33,7 +34,10 @@ class Problem(BaseModel):
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Declare the error statuses of a route for OpenAPI; 422 and 503 are declared for all."""
-    return {status: {"model": Problem} for status in (*statuses, 422, 503)}
+    found: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (*statuses, 422, 503)}
+    if TooMany.status in found:
+        found[TooMany.status] |= {"description": "As many as a quota allows.", "headers": RETRY_AFTER}
+    return found
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Json:

@@ -22,12 +22,13 @@ from durathread.api.openapi.schemas import (
     SubgraphSchemas,
     selection_of,
 )
+from durathread.api.services.allowances import room_of
 from durathread.api.services.graph_schemas import schemas_of
 from durathread.api.services.launch import cancel
 from durathread.api.services.request_headers import forwarded
 from durathread.api.services.searching import Page, SortOrder, Text, page
 from durathread.api.services.thread_deletion import remove
-from durathread.db import assistants, crons
+from durathread.db import assistants, crons, stored
 from durathread.db.filters import Filter
 from durathread.db.pool import connection, transaction
 from durathread.encode import dumps
@@ -109,7 +110,7 @@ class VersionChoice(Body):
     version: int = Field(ge=0, lt=2**31)
 
 
-@router.post("", response_model=AssistantModel, responses=problems(400, 404, 409))
+@router.post("", response_model=AssistantModel, responses=problems(400, 404, 409, 429))
 async def create(body: AssistantCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Create an assistant."""
     assistant_id = UUID(body.assistant_id) if body.assistant_id else uuid4()
@@ -118,6 +119,7 @@ async def create(body: AssistantCreate, server: ServerDep, caller: CallerDep) ->
     body = AssistantCreate.model_validate({**value, "assistant_id": None})
     _require_graph(server, body.graph_id)
     config, context = _mirrored(body.config, body.context)
+    room = await room_of(server, caller, creates=False)
     async with transaction(server.pool) as conn:
         created = await assistants.insert(
             conn,
@@ -128,7 +130,10 @@ async def create(body: AssistantCreate, server: ServerDep, caller: CallerDep) ->
             config=config,
             context=context,
             metadata=stamped(body.metadata, only),
+            holder=room.holder,
         )
+        if created is not None:
+            await stored.require(conn, room)
         if created is None and body.if_exists == "do_nothing":
             created = await assistants.get(conn, assistant_id, only=only)
     if created is None:
@@ -167,7 +172,7 @@ async def get(assistant_id: AssistantId, server: ServerDep, caller: CallerDep) -
     return Json(assistant_json(await _existing(server, caller, assistant_id)))
 
 
-@router.patch("/{assistant_id}", response_model=AssistantModel, responses=problems(400, 404))
+@router.patch("/{assistant_id}", response_model=AssistantModel, responses=problems(400, 404, 429))
 async def patch(assistant_id: AssistantId, body: AssistantPatch, server: ServerDep, caller: CallerDep) -> Response:
     """Change an assistant: each change makes a new version."""
     value: JsonObject = {**body.model_dump(exclude_none=True), "assistant_id": assistant_id}
@@ -175,9 +180,11 @@ async def patch(assistant_id: AssistantId, body: AssistantPatch, server: ServerD
     body = AssistantPatch.model_validate(value)
     if body.graph_id is not None:
         _require_graph(server, body.graph_id)
+    room = await room_of(server, caller)
     async with transaction(server.pool) as conn:
         current = await assistants.lock(conn, assistant_id, only=only)
-        revised = current and await assistants.revise(conn, _patched(current, body))
+        async with stored.room(conn, await stored.of_assistant(conn, assistant_id, room)):
+            revised = current and await assistants.revise(conn, _patched(current, body))
         if revised:
             require_own(revised.metadata, only)
     return Json(assistant_json(_found(revised, assistant_id)))

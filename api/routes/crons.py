@@ -15,13 +15,14 @@ from durathread.api.http.bodies import Routes
 from durathread.api.http.error_answers import problems
 from durathread.api.http.json_answers import Json, cron_json, selected
 from durathread.api.openapi.schemas import CronModel, selection_of
+from durathread.api.services.allowances import room_of
 from durathread.api.services.launch import allow
 from durathread.api.services.request_headers import lasting
 from durathread.api.services.searching import Page, SortOrder, page
 from durathread.config.policies import Terms
 from durathread.crons.expression import next_run_date
 from durathread.crons.schedules import publish
-from durathread.db import crons, threads
+from durathread.db import crons, stored, threads
 from durathread.db.filters import Filter
 from durathread.db.pool import connection, transaction
 from durathread.errors import BadRequest, Invalid, NotFound, Unavailable
@@ -71,13 +72,13 @@ class CronSearch(CronFilter, Page):
     select: list[Shown] | None = None
 
 
-@router.post("/runs/crons", response_model=CronModel, responses=problems(400, 404))
+@router.post("/runs/crons", response_model=CronModel, responses=problems(400, 404, 429))
 async def create(body: CronCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run again and again, each time on a thread of its own."""
     return Json(cron_json(await _create(server, caller, body, thread_id=None)))
 
 
-@router.post("/threads/{thread_id}/runs/crons", response_model=CronModel, responses=problems(400, 404))
+@router.post("/threads/{thread_id}/runs/crons", response_model=CronModel, responses=problems(400, 404, 429))
 async def create_for_thread(thread_id: ThreadId, body: CronCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run again and again on a thread."""
     return Json(cron_json(await _create(server, caller, body, thread_id=thread_id)))
@@ -120,7 +121,7 @@ async def get(cron_id: CronId, server: ServerDep, caller: CallerDep) -> Response
         return Json(cron_json(_found(await crons.get(conn, cron_id, only=only), cron_id)))
 
 
-@router.patch("/runs/crons/{cron_id}", response_model=CronModel, responses=problems(400, 404))
+@router.patch("/runs/crons/{cron_id}", response_model=CronModel, responses=problems(400, 404, 429))
 async def patch(cron_id: CronId, body: CronPatch, server: ServerDep, caller: CallerDep) -> Response:
     """Change a cron from now on: what is given takes the place of what was, but `metadata` is merged, key by key."""
     given = body.model_dump(exclude_unset=True)
@@ -130,12 +131,14 @@ async def patch(cron_id: CronId, body: CronPatch, server: ServerDep, caller: Cal
     only = await caller.ask("crons", "update", value)
     given = {**(value.get("payload") or {}), **({"schedule": value["schedule"]} if value.get("schedule") else {})}
     await server.require_temporal()
+    room = await room_of(server, caller, creates=False)
     async with transaction(server.pool) as conn:
         before = _found(await crons.lock(conn, cron_id, only=only), cron_id)
         assistant = await find_assistant(conn, server.graphs, str(before.assistant_id))
         patched = _patched(before, given, stamp=value.get("metadata") or {})
         require_own(patched.metadata, only)
-        after = _found(await crons.revise(conn, _checked(patched, assistant, terms=server.terms)), cron_id)
+        async with stored.room(conn, await stored.of_cron(conn, cron_id, room)):
+            after = _found(await crons.revise(conn, _checked(patched, assistant, terms=server.terms)), cron_id)
     try:
         await _publish(server, cron_id)
     except Unavailable:
@@ -166,11 +169,13 @@ async def _create(server: Server, caller: Caller, body: CronCreate, *, thread_id
     run = await allow(server, caller, body, thread_id=thread_id)
     new, only = await _asked(caller, _new(caller, body, run.new, thread_id=thread_id))
     async with transaction(server.pool) as conn:
-        if thread_id and await threads.find(conn, thread_id, only=run.only) is None:
+        # Locked: whoever holds a thread may wait for their turn to write more, and a cron refers to its thread.
+        if thread_id and await threads.lock(conn, thread_id, only=run.only) is None:
             raise NotFound("Thread or assistant not found.")
         new = replace(new, metadata=stamped({**new.metadata, **(only.sole if only else {})}, only))
         allowance = replace(run.new.allowance, most=server.terms.most_crons)
-        cron = await crons.insert(conn, _checked(new, run.new.assistant, terms=server.terms), allowance=allowance)
+        checked = _checked(new, run.new.assistant, terms=server.terms)
+        cron = await crons.insert(conn, checked, allowance=allowance, room=run.new.room)
     try:
         await _publish(server, cron.cron_id)
     except Unavailable:

@@ -39,7 +39,7 @@ class RunsCancel(Body):
     run_ids: Annotated[list[UuidText], Field(max_length=MOST)] | None = None
 
 
-@router.post("/batch", response_model=list[RunModel], responses=problems(400, 404))
+@router.post("/batch", response_model=list[RunModel], responses=problems(400, 404, 429))
 async def create_batch(
     body: Annotated[list[RunCreate], Field(min_length=1, max_length=MOST)], server: ServerDep, caller: CallerDep
 ) -> Response:

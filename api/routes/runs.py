@@ -62,7 +62,7 @@ TRUE = ("true", "yes", "1")
 Action = Literal["interrupt", "rollback"]
 
 
-@router.post("", response_model=RunModel, responses=problems(400, 404, 409))
+@router.post("", response_model=RunModel, responses=problems(400, 404, 409, 429))
 async def create(thread_id: ThreadId, body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run in the background."""
     run = await launch(server, caller, body, thread_id=thread_id)
@@ -71,7 +71,7 @@ async def create(thread_id: ThreadId, body: RunCreate, server: ServerDep, caller
 
 @router.post(
     "/stream",
-    responses={**problems(400, 404, 409), **EVENTS},
+    responses={**problems(400, 404, 409, 429), **EVENTS},
     response_class=Response,
     openapi_extra=parameters(STREAM_END),
 )
@@ -89,7 +89,7 @@ async def stream(
     )
 
 
-@router.post("/wait", response_model=Any, responses=problems(400, 404, 409))
+@router.post("/wait", response_model=Any, responses=problems(400, 404, 409, 429))
 async def wait(thread_id: ThreadId, body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run and answer with its output. Newlines come first while it works."""
     run = await launch(server, caller, body, thread_id=thread_id, waits=True)

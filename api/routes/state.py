@@ -15,6 +15,7 @@ from durathread.api.http.error_answers import problems
 from durathread.api.http.json_answers import Encoded, Json
 from durathread.api.openapi.described import SELECT, parameters
 from durathread.api.openapi.schemas import StateUpdated, ThreadStateModel, selection_of
+from durathread.api.services.allowances import room_of
 from durathread.api.services.searching import MOST, integer
 from durathread.api.services.snapshots import address_json
 from durathread.api.services.state_updates import UpdateBody, edit
@@ -95,14 +96,15 @@ async def post_checkpoint(thread_id: ThreadId, body: StateRead, server: ServerDe
     return await _read(server, caller, thread_id, address, subgraphs=body.subgraphs, select=body.select, echo=True)
 
 
-@router.post("/state", response_model=StateUpdated, responses=problems(400, 404, 409, 504))
+@router.post("/state", response_model=StateUpdated, responses=problems(400, 404, 409, 429, 504))
 async def update(thread_id: ThreadId, body: StateUpdateBody, server: ServerDep, caller: CallerDep) -> Response:
     """Write a checkpoint, as if a node had returned values. Refused while a run is in flight."""
     address = address_of(body.checkpoint) if body.checkpoint else {}
     if body.checkpoint_id:
         address = {**address, "checkpoint_id": body.checkpoint_id}
     only = await caller.ask("threads", "update", {"thread_id": thread_id})
-    written = await edit(server, thread_id, body, address=address, only=only)
+    room = await room_of(server, caller, creates=False)
+    written = await edit(server, thread_id, body, address=address, only=only, room=room)
     checkpoint = address_json({"configurable": written})
     mark_state(server.publisher, thread_id, checkpoint["checkpoint_id"])
     return Json({"checkpoint": checkpoint, "configurable": checkpoint, "checkpoint_id": checkpoint["checkpoint_id"]})

@@ -27,7 +27,7 @@ from durathread.runs.request import RunCreate
 router = Routes(prefix="/runs", tags=["Stateless runs"])
 
 
-@router.post("", response_model=RunModel, responses=problems(400, 404))
+@router.post("", response_model=RunModel, responses=problems(400, 404, 429))
 async def create(body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run in the background, on a thread of its own."""
     run = await launch(server, caller, body, thread_id=None)
@@ -37,7 +37,7 @@ async def create(body: RunCreate, server: ServerDep, caller: CallerDep) -> Respo
 
 @router.post(
     "/stream",
-    responses={**problems(400, 404), **EVENTS},
+    responses={**problems(400, 404, 429), **EVENTS},
     response_class=Response,
     openapi_extra=parameters(STREAM_END),
 )
@@ -53,7 +53,7 @@ async def stream(body: RunCreate, request: Request, server: ServerDep, caller: C
     )
 
 
-@router.post("/wait", response_model=Any, responses=problems(400, 404))
+@router.post("/wait", response_model=Any, responses=problems(400, 404, 429))
 async def wait(body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run on a thread of its own and answer with its output."""
     run = await launch(server, caller, body, thread_id=None, waits=True)

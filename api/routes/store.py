@@ -14,6 +14,7 @@ from durathread.api.http.bodies import Routes
 from durathread.api.http.error_answers import problems
 from durathread.api.http.json_answers import Json
 from durathread.api.openapi.schemas import FoundItems, FoundNamespaces, ItemModel
+from durathread.api.services.allowances import room_of
 from durathread.api.services.searching import MOST, Page, Text, clean
 from durathread.db.filters import Filter
 from durathread.db.guarded_store import GuardedItems
@@ -82,7 +83,7 @@ class NamespaceSearch(Body):
     offset: int = Field(0, ge=0, lt=2**31)
 
 
-@router.put("/items", status_code=204, responses=problems(400, 409))
+@router.put("/items", status_code=204, responses=problems(400, 409, 429))
 async def put(body: ItemPut, server: ServerDep, caller: CallerDep) -> Response:
     """Keep an item, in place of one of the same key. Namespace and key together have at most 2,000 bytes."""
     value: JsonObject = {"namespace": tuple(body.namespace), "key": body.key, "value": body.value, "index": body.index}
@@ -94,9 +95,12 @@ async def put(body: ItemPut, server: ServerDep, caller: CallerDep) -> Response:
         raise BadRequest(f"The first label of a namespace cannot be '{RESERVED}'.")
     _require_short(*namespace, value["key"])
     stamp: JsonObject = {**(only.sole if only else {}), **(value.get("metadata") or {})}
-    if only is not None or stamp:
+    # Not refused before it is looked at: it may take the place of something larger.
+    room = await room_of(server, caller, creates=False)
+    is_claimed = only is not None or bool(stamp)
+    if is_claimed or room.most is not None:
         op = PutOp(namespace, value["key"], value["value"], value["index"], body.ttl)
-        await _guarded(server).put(op, stamp=stamp, only=only)
+        await _guarded(server).put(op, stamp=stamp if is_claimed else None, only=only, room=room)
     else:
         ttl: JsonObject = {} if body.ttl is None else {"ttl": body.ttl}
         await server.store.aput(namespace, value["key"], value["value"], value["index"], **ttl)

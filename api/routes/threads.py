@@ -18,11 +18,12 @@ from durathread.api.http.bodies import Routes
 from durathread.api.http.error_answers import problems
 from durathread.api.http.json_answers import Json, selected, thread_json
 from durathread.api.openapi.schemas import Pruned, ThreadModel, selection_of
+from durathread.api.services.allowances import room_of
 from durathread.api.services.searching import MOST, Page, SortOrder, Text, page
 from durathread.api.services.state_updates import Edit, UpdateBody, draft, position_of, show
 from durathread.api.services.thread_deletion import remove
 from durathread.config.lifetimes import LONGEST
-from durathread.db import expiry, saver, threads
+from durathread.db import expiry, saver, stored, threads
 from durathread.db.filters import Filter
 from durathread.db.pool import Connection, connection, transaction
 from durathread.db.pruning import keep_latest
@@ -122,7 +123,7 @@ class Prune(Body):
     strategy: Literal["delete", "keep_latest"] = "delete"
 
 
-@router.post("", response_model=ThreadModel, responses=problems(400, 403, 404, 409, 504))
+@router.post("", response_model=ThreadModel, responses=problems(400, 403, 404, 409, 429, 504))
 async def create(body: ThreadCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Create a thread."""
     # A node whose step is repeated gets the thread that it got before.
@@ -136,17 +137,21 @@ async def create(body: ThreadCreate, server: ServerDep, caller: CallerDep) -> Re
     only = await caller.ask("threads", "create", value)
     lifetime = _lifetime(ThreadCreate.model_validate({"ttl": value.get("ttl")}).ttl) or server.terms.expiry.default
     metadata: JsonObject = value.get("metadata") or {}
+    room = await room_of(server, caller, creates=False)
     while True:
         drafted = await _history(server, thread_id, body.supersteps, metadata=metadata) if body.supersteps else None
         async with transaction(server.pool) as conn:
             # There was one when its history should have been thought out: a new one now would have none.
             exists = bool(body.supersteps) and drafted is None
-            created = None if exists else await threads.insert(conn, thread_id, metadata=stamped(metadata, only))
+            owned = stamped(metadata, only)
+            created = None if exists else await threads.insert(conn, thread_id, metadata=owned, holder=room.holder)
             is_new = created is not None
             if is_new and lifetime:
                 await expiry.grant(conn, thread_id, lifetime)
             if is_new and drafted:
                 await drafted.write(conn, thread_id)
+            if is_new:
+                await stored.require(conn, room)
             if is_new or value.get("if_exists") == "do_nothing":
                 created = await threads.get(conn, thread_id, only=None if is_new else only)
             gone = exists and created is None and await threads.find(conn, thread_id, hidden=True) is None
@@ -214,8 +219,8 @@ async def get(
     return Json(shown)
 
 
-@router.patch("/{thread_id}/state", response_model=ThreadModel, responses=problems(404), include_in_schema=False)
-@router.patch("/{thread_id}", response_model=ThreadModel, responses=problems(404))
+@router.patch("/{thread_id}/state", response_model=ThreadModel, responses=problems(404, 429), include_in_schema=False)
+@router.patch("/{thread_id}", response_model=ThreadModel, responses=problems(404, 429))
 async def patch(
     thread_id: ThreadId,
     body: ThreadPatch,
@@ -226,7 +231,8 @@ async def patch(
     """Merge metadata into a thread's, key by key. `Prefer: return=minimal` asks for no answer but 204."""
     value: JsonObject = {"thread_id": thread_id, "metadata": body.metadata}
     only = await caller.ask("threads", "update", value)
-    async with transaction(server.pool) as conn:
+    room = await room_of(server, caller, creates=False)
+    async with transaction(server.pool) as conn, stored.room(conn, await stored.of_thread(conn, thread_id, room)):
         patched = await threads.patch(conn, thread_id, metadata=value.get("metadata") or {}, only=only)
         if patched is not None and "ttl" in body.model_fields_set:
             await expiry.grant(conn, thread_id, _lifetime(body.ttl))
@@ -247,20 +253,24 @@ async def delete(thread_id: ThreadId, server: ServerDep, caller: CallerDep) -> R
     return Response(status_code=204)
 
 
-@router.post("/{thread_id}/copy", response_model=ThreadModel, responses=problems(409, 504))
+@router.post("/{thread_id}/copy", response_model=ThreadModel, responses=problems(409, 429, 504))
 async def copy(thread_id: ThreadId, server: ServerDep, caller: CallerDep) -> Response:
     """Copy a thread with its checkpoints and pending interrupts, but not its runs."""
     copy_id, only = uuid4(), await caller.may_read(thread_id)
     metadata = await _copied_metadata(server, caller, thread_id, copy_id, only=only)
+    room = await room_of(server, caller)
     async with transaction(server.pool) as conn:
         source = await threads.lock(conn, thread_id, only=only)
         # While the source is busy its row says what its last run left; its checkpoints have gone on.
         moves = source is not None and source.status == "busy"
-        copied = source and await threads.copy(conn, thread_id, copy_id, metadata=metadata, hidden=moves)
+        copied = source and await threads.copy(
+            conn, thread_id, copy_id, metadata=metadata, hidden=moves, holder=room.holder
+        )
         if copied is None:
             # Not 404: clients know a failed copy as a conflict.
             raise Conflict("Conflict")
         await saver.copy_thread(conn, str(thread_id), str(copy_id))
+        await stored.require(conn, room)
     return Json(thread_json(await _revealed(server, copied) if moves else copied))
 
 

@@ -10,6 +10,7 @@ import structlog
 
 from durathread.api.auth.authorization import Caller
 from durathread.api.deps import Server
+from durathread.api.services.allowances import with_holder
 from durathread.api.services.request_headers import forwarded
 from durathread.api.services.self_waits import callers, refuse_circle
 from durathread.api.services.thread_deletion import remove
@@ -124,7 +125,8 @@ async def allow(
     """
     assistant = await chosen_assistant(server, caller, body.assistant_id)
     server_keys = {**forwarded(), **(given or {}), **caller.configurable}
-    new = prepare(body, assistant, terms=server.terms, thread_id=thread_id, server=server_keys)
+    prepared = prepare(body, assistant, terms=server.terms, thread_id=thread_id, server=server_keys)
+    new = await with_holder(server, caller, prepared)
     value: JsonObject = {
         "thread_id": thread_id,
         "assistant_id": assistant.assistant_id,

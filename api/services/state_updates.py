@@ -16,7 +16,7 @@ from langgraph.types import StateUpdate
 
 from durathread.api.deps import Server
 from durathread.api.services.request_headers import forwarded
-from durathread.db import threads
+from durathread.db import stored, threads
 from durathread.db.drafts import Draft
 from durathread.db.filters import Filter
 from durathread.db.pool import Connection, connection, transaction
@@ -24,7 +24,7 @@ from durathread.db.saver import Saver
 from durathread.errors import BadRequest, Error, NotFound, ThreadBusy
 from durathread.graphs.failures import describe
 from durathread.graphs.registry import Graph
-from durathread.records import JsonObject, Thread
+from durathread.records import Allowance, JsonObject, Thread
 from durathread.runs.request import ADDRESS, Body, CommandBody
 from durathread.steps.first_input import command_of
 from durathread.steps.superstep import Position, locate
@@ -70,7 +70,7 @@ def config_of(thread: Thread, address: JsonObject) -> RunnableConfig:
 
 
 async def edit(
-    server: Server, thread_id: UUID, update: UpdateBody, *, address: JsonObject, only: Filter | None
+    server: Server, thread_id: UUID, update: UpdateBody, *, address: JsonObject, only: Filter | None, room: Allowance
 ) -> JsonObject:
     """Write a checkpoint on a thread that the filter lets through, and return its address.
 
@@ -80,8 +80,10 @@ async def edit(
         update: what the checkpoint is made of.
         address: of the checkpoint to begin at; the latest if it is empty.
         only: lets the thread through.
+        room: of whoever writes; it is the thread's holder that must have it.
 
     Raises:
+        TooMany: there is no room for it.
         NotFound: there is no such thread, graph or checkpoint.
         ThreadBusy: a run of the thread is in flight, or others change it all the time.
         BadRequest: the thread has no graph, or the graph refuses the update.
@@ -96,9 +98,11 @@ async def edit(
             drafted = await draft(server, thread, [[update]], address=address)
             async with transaction(server.pool) as conn:
                 await threads.lock_idle(conn, thread_id, only=only)
-                if await threads.version(conn, thread_id) == version:
+                if await threads.version(conn, thread_id) != version:
+                    continue
+                async with stored.room(conn, await stored.of_thread(conn, thread_id, room)):
                     await drafted.write(conn, thread_id)
-                    return drafted.address
+                return drafted.address
     raise ThreadBusy("The thread is changed by others all the time.")
 
 

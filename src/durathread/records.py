@@ -136,6 +136,8 @@ class NewRun:
     lifetime: Lifetime | None = None
     thread_metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     allowance: Allowance = Allowance()
+    # How many bytes whoever has the thread may have stored.
+    room: Allowance = Allowance()
 
 
 @dataclass(frozen=True)

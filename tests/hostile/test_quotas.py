@@ -148,7 +148,7 @@ async def test_a_user_has_so_many_crons_and_their_firings_count_as_runs(alice: L
     await alice.crons.delete(again["cron_id"])
 
 
-@pytest.mark.parametrize("quotas", [{"bytes": 1}, {"runs": "10"}, {"runs": True}, {"crons": -1}, 10])
+@pytest.mark.parametrize("quotas", [{"disk": 1}, {"bytes": "1 MB"}, {"runs": "10"}, {"runs": True}, {"crons": -1}, 10])
 def test_a_quota_that_cannot_be_kept_is_refused(quotas: Any) -> None:
     with pytest.raises(ConfigError, match="quotas"):
         terms_of({"quotas": quotas})

@@ -21,9 +21,10 @@ class Terms:
     # Whether users are authenticated, and whether runs may come by a signal in Temporal, where nobody asks who sends them.
     authenticates: bool = False
     signals: bool = True
-    # How many runs in flight, and crons, one user may have; everybody together if nobody says whose they are.
+    # How many runs in flight, crons and stored bytes one user may have; everybody together if nobody says whose they are.
     most_runs: int | None = None
     most_crons: int | None = None
+    most_bytes: int | None = None
 
 
 def terms_of(config: Mapping[str, Any], *, thread_ttl: str = "") -> Terms:
@@ -41,6 +42,7 @@ def terms_of(config: Mapping[str, Any], *, thread_ttl: str = "") -> Terms:
         signals=_signals(config.get("temporal"), default=config.get("auth") is None and not encryption.is_on()),
         most_runs=quotas.get("runs"),
         most_crons=quotas.get("crons"),
+        most_bytes=quotas.get("bytes"),
     )
 
 
@@ -60,9 +62,10 @@ def _quotas(given: Any) -> Mapping[str, int]:
     if given is None:
         return {}
     block: Mapping[str, Any] = cast(Mapping[str, Any], given) if isinstance(given, Mapping) else {"": given}
-    if set(block) - {"runs", "crons"} or not all(type(most) is int and most >= 0 for most in block.values()):
+    if set(block) - {"runs", "crons", "bytes"} or not all(type(most) is int and most >= 0 for most in block.values()):
         raise ConfigError(
-            'langgraph.json: quotas takes {"runs": 10, "crons": 5}: how many in flight, and of crons, a user may have.'
+            'langgraph.json: quotas takes {"runs": 10, "crons": 5, "bytes": 100000000}: how many runs in flight, crons and '
+            "stored bytes a user may have."
         )
     return block
 

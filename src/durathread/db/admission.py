@@ -13,7 +13,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from durathread import records
-from durathread.db import expiry, quotas, runs, threads
+from durathread.db import expiry, quotas, runs, stored, threads
 from durathread.db.filters import Filter
 from durathread.db.pool import Connection
 from durathread.db.saver import delete_for_runs
@@ -27,7 +27,7 @@ Action = Literal["interrupt", "rollback"]
 SECRET = ("input", "command", "config", "context", "relayed_answers", "webhook_secret")
 
 CREATE_THREAD = """
-INSERT INTO thread (thread_id, metadata, temporary) VALUES (%s, %s, %s) ON CONFLICT (thread_id) DO NOTHING
+INSERT INTO thread (thread_id, metadata, temporary, holder) VALUES (%s, %s, %s, %s) ON CONFLICT (thread_id) DO NOTHING
 """
 # The transaction may have begun long before it got hold of its thread: runs are created in the order of admission.
 INSERT_RUN: LiteralString = f"""
@@ -91,10 +91,11 @@ async def admit(conn: Connection, new: NewRun, *, only: Filter | None = None) ->
         NotFound: the thread does not exist, and shall not be created.
         ThreadBusy: the strategy is `reject`, and a run is in flight.
         Forbidden: the thread that would be made is another's.
+        TooMany: its holder has as many runs in flight as they may have, or has stored as much.
     """
     created = False
     if new.create_thread:
-        args = (new.thread_id, Jsonb(dict(new.thread_metadata)), new.temporary)
+        args = (new.thread_id, Jsonb(dict(new.thread_metadata)), new.temporary, new.room.holder)
         created = (await conn.execute(CREATE_THREAD, args)).rowcount == 1
     if created and only is not None and not only.admits(dict(new.thread_metadata)):
         raise Forbidden("Forbidden")
@@ -106,6 +107,12 @@ async def admit(conn: Connection, new: NewRun, *, only: Filter | None = None) ->
     known = None if created else await runs.get(conn, new.run_id)
     if known is not None and known.thread_id == new.thread_id:
         return Admission(known, (), known=True)
+    by_key = bool(new.kwargs.get("fairness_key"))
+    async with stored.room(conn, await stored.of_thread(conn, new.thread_id, new.room, by_key=by_key)):
+        return await _admit(conn, new, thread, created=created)
+
+
+async def _admit(conn: Connection, new: NewRun, thread: Thread, *, created: bool) -> Admission:
     async with conn.cursor(row_factory=class_row(Run)) as cur:
         before = tuple(await (await cur.execute(IN_FLIGHT, (new.thread_id,))).fetchall())
     if before and new.strategy == "reject":
@@ -203,7 +210,7 @@ async def _insert(conn: Connection, new: NewRun, thread: Thread) -> Run:
         "strategy": new.strategy,
         "metadata": Jsonb(_metadata(new, thread)),
         "kwargs": sealed_in(_kwargs(new, thread), SECRET),
-        "holder": new.allowance.holder.replace("\x00", ""),
+        "holder": new.allowance.holder,
         "after": new.after_seconds,
     }
     async with conn.cursor(row_factory=class_row(Run)) as cur:

@@ -31,8 +31,8 @@ FIRST_CONFIG = """
 UPDATE assistant_version SET config = %(config)s WHERE assistant_id = %(id)s AND version = 1 AND config <> %(config)s
 """
 INSERT: LiteralString = f"""
-INSERT INTO assistant (assistant_id, graph_id, name, description, config, context, metadata)
-VALUES (%(id)s, %(graph)s, %(name)s, %(description)s, %(config)s, %(context)s, %(metadata)s)
+INSERT INTO assistant (assistant_id, graph_id, name, description, config, context, metadata, holder)
+VALUES (%(id)s, %(graph)s, %(name)s, %(description)s, %(config)s, %(context)s, %(metadata)s, %(holder)s)
 ON CONFLICT (assistant_id) DO NOTHING RETURNING {COLUMNS}
 """
 REVISE: LiteralString = f"""
@@ -42,8 +42,9 @@ UPDATE assistant SET graph_id = %(graph)s, name = %(name)s, description = %(desc
 WHERE assistant_id = %(id)s RETURNING {COLUMNS}
 """
 RECORD_VERSION = """
-INSERT INTO assistant_version (assistant_id, version, graph_id, name, description, config, context, metadata, created_at)
-SELECT assistant_id, version, graph_id, name, description, config, context, metadata, updated_at
+INSERT INTO assistant_version
+    (assistant_id, version, graph_id, name, description, config, context, metadata, created_at, holder)
+SELECT assistant_id, version, graph_id, name, description, config, context, metadata, updated_at, holder
 FROM assistant WHERE assistant_id = %(id)s ON CONFLICT DO NOTHING
 """
 RESTORE: LiteralString = f"""
@@ -119,9 +120,10 @@ async def insert(
     config: JsonObject,
     context: JsonObject,
     metadata: JsonObject,
+    holder: str | None = None,
 ) -> Assistant | None:
-    """Create an assistant with its first version; None if the id is taken. The caller holds a transaction."""
-    args = _row(assistant_id, graph_id, name, description, config, context, metadata)
+    """Create an assistant, as somebody's, with its first version; None if the id is taken. The caller holds a transaction."""
+    args = {**_row(assistant_id, graph_id, name, description, config, context, metadata), "holder": holder}
     created = await _one(conn, INSERT, args)
     if created is not None:
         await conn.execute(RECORD_VERSION, args)

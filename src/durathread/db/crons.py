@@ -10,7 +10,7 @@ from psycopg.errors import ForeignKeyViolation
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from durathread.db import quotas
+from durathread.db import quotas, stored
 from durathread.db.filters import SHOWN, Filter, shown
 from durathread.db.pool import Connection
 from durathread.db.sealed import sealed
@@ -115,11 +115,11 @@ async def lock(conn: Connection, cron_id: UUID, *, only: Filter | None = None) -
     return await _one(conn, LOCK, {"cron": cron_id, "only": shown(only)})
 
 
-async def insert(conn: Connection, cron: Cron, *, allowance: Allowance) -> Cron:
-    """Create a cron, which is not scheduled yet. The caller holds a transaction.
+async def insert(conn: Connection, cron: Cron, *, allowance: Allowance, room: Allowance) -> Cron:
+    """Create a cron, which is not scheduled yet. The caller holds a transaction, and its thread.
 
     Raises:
-        TooMany: its holder has as many as they may have.
+        TooMany: its holder has as many as they may have, or has stored as much.
         NotFound: its assistant or thread has gone.
     """
     await quotas.require(conn, allowance, "cron")
@@ -128,6 +128,7 @@ async def insert(conn: Connection, cron: Cron, *, allowance: Allowance) -> Cron:
     except ForeignKeyViolation as error:
         raise NotFound("Thread or assistant not found.") from error
     assert created is not None
+    await stored.require(conn, room)
     return created
 
 

@@ -5,11 +5,11 @@ from typing import Any
 
 from langgraph.store.base import Item, PutOp
 
-from durathread.db import item_owners
+from durathread.db import item_owners, stored
 from durathread.db.filters import Filter
 from durathread.db.memory_store import Items
 from durathread.db.pool import Pool, connection, transaction
-from durathread.records import JsonObject
+from durathread.records import Allowance, JsonObject
 
 
 class GuardedItems:
@@ -21,19 +21,23 @@ class GuardedItems:
         self._items = items
         self._ttl = items.ttl_config or {}
 
-    async def put(self, op: PutOp, *, stamp: JsonObject, only: Filter | None) -> None:
-        """Put an item, stamped. A lifetime of None is that of langgraph.json.
+    async def put(self, op: PutOp, *, stamp: JsonObject | None, only: Filter | None, room: Allowance) -> None:
+        """Put an item, stamped if it is to be. A lifetime of None is that of langgraph.json.
 
         Raises:
             Conflict: another's item is there.
             Forbidden: with its stamp, the item would be another's.
+            TooMany: whose it is has no room for it.
         """
         op = op if op.ttl is not None else op._replace(ttl=self._ttl.get("default_ttl"))
         # Users' code, or somebody else's service: no connection waits for it.
         await self._items.prepare([op])
-        async with transaction(self._pool) as conn:
-            await item_owners.claim(conn, op.namespace, op.key, stamp=stamp, only=only)
+        async with transaction(self._pool) as conn, stored.room(conn, room):
+            if stamp is not None:
+                await item_owners.claim(conn, op.namespace, op.key, stamp=stamp, only=only)
             await self._items.put_on(conn, op)
+            if room.most is not None:
+                await stored.mark_item(conn, op, holder=room.holder)
 
     async def get(self, namespace: tuple[str, ...], key: str, *, only: Filter, refresh: bool | None) -> Item | None:
         """Read an item. A `refresh` of None is what langgraph.json says."""

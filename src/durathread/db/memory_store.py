@@ -32,6 +32,7 @@ from durathread.db.pool import Connection, Pool, is_outage
 from durathread.db.sealed import sealed
 from durathread.encode import dumps
 from durathread.errors import ConfigError, Invalid, Unavailable
+from durathread.inprocess.calls import run_at_work
 from durathread.records import JsonObject
 
 OPERATORS = {"$eq": "=", "$ne": "!=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
@@ -49,6 +50,14 @@ EQUALITY: LiteralString = "coalesce(store.value #> {path}, 'null') {operator} {w
 # JSON compares numbers as numbers and strings as strings; what is of another type is neither less nor more.
 ORDER: LiteralString = """
 (jsonb_typeof(store.value #> {path}) = jsonb_typeof({wanted}::jsonb) AND store.value #> {path} {operator} {wanted}::jsonb)
+"""
+
+# What a graph puts belongs to whose thread it works on.
+MARK_OF_RUN = """
+UPDATE store s SET durathread_holder = t.holder
+FROM run r JOIN thread t USING (thread_id), unnest(%s::text[], %s::text[]) AS i (prefix, key)
+WHERE r.run_id = %s AND t.holder IS NOT NULL AND s.prefix = i.prefix AND s.key = i.key
+  AND s.durathread_holder IS DISTINCT FROM t.holder
 """
 
 
@@ -121,12 +130,20 @@ class Prepared(Embeddings):
 class _Sealing(AsyncPostgresStore):
     """LangGraph's store, whose values are encrypted if there is a key."""
 
+    counting = False
+
     def _prepare_batch_PUT_queries(
         self, put_ops: Sequence[tuple[int, PutOp]]
     ) -> tuple[list[tuple[str, Sequence[Any]]], tuple[str, Sequence[tuple[str, str, str, str]]] | None]:
-        """Seal the values where they become parameters: texts to embed have been taken from them by then."""
+        """Seal the values where they become parameters: texts to embed have been taken from them by then.
+
+        And say whose they are, if a run puts them and that is counted.
+        """
         queries, embeddings = super()._prepare_batch_PUT_queries(put_ops)
         made = [(query, [sealed(p.obj) if isinstance(p, Jsonb) else p for p in params]) for query, params in queries]
+        if self.counting and (run_id := run_at_work()):
+            names = [(".".join(op.namespace), op.key) for _, op in put_ops]
+            made.append((MARK_OF_RUN, [[prefix for prefix, _ in names], [key for _, key in names], run_id]))
         return cast(Any, made), embeddings
 
 
@@ -270,8 +287,8 @@ class LoopStore(BaseStore):
 
 
 @asynccontextmanager
-async def open_store(pool: Pool, config: StoreConfig) -> AsyncGenerator[Items]:
-    """Open the Postgres store on the pool of the process.
+async def open_store(pool: Pool, config: StoreConfig, *, counting: bool = False) -> AsyncGenerator[Items]:
+    """Open the Postgres store on the pool of the process; `counting` is what it is for the pool.
 
     Raises:
         ConfigError: the database holds vectors of another length than the index has.
@@ -280,8 +297,10 @@ async def open_store(pool: Pool, config: StoreConfig) -> AsyncGenerator[Items]:
         await asyncio.to_thread(prepare_index, str(pool.conninfo), config.index)
     index = config.index and replace(config.index, embed=Prepared(config.index.embed)).config
     async with Items(cast(Any, pool), index=index, ttl=config.ttl) as store:
+        items = cast(Items, store)
+        items.counting = counting
         try:
-            yield cast(Items, store)
+            yield items
         finally:
             await store.stop_ttl_sweeper()
 

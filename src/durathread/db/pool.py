@@ -83,8 +83,15 @@ def refusal(error: psycopg.Error) -> NotStored:
 
 
 @asynccontextmanager
-async def open_pool(database_url: str, *, size: int) -> AsyncGenerator[Pool]:
-    """Open a pool whose connections commit each statement unless a transaction is begun."""
+async def open_pool(database_url: str, *, size: int, counting: bool = False) -> AsyncGenerator[Pool]:
+    """Open a pool whose connections commit each statement unless a transaction is begun.
+
+    Args:
+        database_url: where Postgres is.
+        size: the most connections.
+        counting: whether what they write is counted by whose it is; see `db.stored`.
+    """
+    options = "-c timezone=UTC -c application_name=durathread"
     pool = Pool(
         database_url,
         connection_class=AsyncConnection[DictRow],
@@ -92,7 +99,7 @@ async def open_pool(database_url: str, *, size: int) -> AsyncGenerator[Pool]:
             "autocommit": True,
             "prepare_threshold": 0,
             "row_factory": dict_row,
-            "options": "-c timezone=UTC -c application_name=durathread",
+            "options": f"{options} -c durathread.counts=on" if counting else options,
         },
         min_size=2,
         max_size=size,

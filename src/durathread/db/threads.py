@@ -31,7 +31,7 @@ LOCK: LiteralString = f"{FIND} FOR UPDATE"
 LOCK_VISIBLE: LiteralString = f"{FIND_VISIBLE} FOR UPDATE"
 TURNS = "SELECT thread_id, ended_started_at FROM thread WHERE thread_id = ANY(%s)"
 INSERT: LiteralString = f"""
-INSERT INTO thread (thread_id, metadata) VALUES (%(thread)s, %(metadata)s)
+INSERT INTO thread (thread_id, metadata, holder) VALUES (%(thread)s, %(metadata)s, %(holder)s)
 ON CONFLICT (thread_id) DO NOTHING RETURNING {COLUMNS}
 """
 PATCH: LiteralString = f"""
@@ -40,9 +40,10 @@ WHERE thread_id = %(thread)s AND NOT hidden AND {SHOWN} RETURNING {COLUMNS}
 """
 COPY: LiteralString = f"""
 INSERT INTO thread
-    (thread_id, status, resting, metadata, config, "values", interrupts, error, ttl_strategy, ttl_minutes, hidden)
+    (thread_id, status, resting, metadata, config, "values", interrupts, error, ttl_strategy, ttl_minutes, hidden,
+     holder)
 SELECT %(target)s, resting, resting, coalesce(%(metadata)s, metadata), config, "values", interrupts, error, ttl_strategy,
-    ttl_minutes, %(hidden)s
+    ttl_minutes, %(hidden)s, coalesce(%(holder)s, holder)
 FROM thread WHERE thread_id = %(source)s AND NOT hidden RETURNING {COLUMNS}
 """
 REVEAL = "UPDATE thread SET hidden = FALSE WHERE thread_id = %s AND NOT temporary"
@@ -142,9 +143,11 @@ async def version(conn: Connection, thread_id: UUID) -> str | None:
     return row["version"] if row else None
 
 
-async def insert(conn: Connection, thread_id: UUID, *, metadata: JsonObject) -> Thread | None:
-    """Create a thread; None if the id is taken."""
-    return await _one(conn, INSERT, {"thread": thread_id, "metadata": Jsonb(metadata)})
+async def insert(
+    conn: Connection, thread_id: UUID, *, metadata: JsonObject, holder: str | None = None
+) -> Thread | None:
+    """Create a thread, as somebody's; None if the id is taken."""
+    return await _one(conn, INSERT, {"thread": thread_id, "metadata": Jsonb(metadata), "holder": holder})
 
 
 async def patch(
@@ -155,11 +158,21 @@ async def patch(
 
 
 async def copy(
-    conn: Connection, source: UUID, target: UUID, *, metadata: JsonObject | None = None, hidden: bool = False
+    conn: Connection,
+    source: UUID,
+    target: UUID,
+    *,
+    metadata: JsonObject | None = None,
+    hidden: bool = False,
+    holder: str | None = None,
 ) -> Thread | None:
-    """Copy a thread's row, as it is while it rests, with other metadata if given; None if there is no such thread."""
+    """Copy a thread's row, as it is while it rests, with other metadata, and as somebody else's, if given.
+
+    None if there is no such thread.
+    """
     given = None if metadata is None else Jsonb(metadata)
-    return await _one(conn, COPY, {"source": source, "target": target, "metadata": given, "hidden": hidden})
+    args = {"source": source, "target": target, "metadata": given, "hidden": hidden, "holder": holder}
+    return await _one(conn, COPY, args)
 
 
 async def reveal(conn: Connection, thread_id: UUID) -> bool:

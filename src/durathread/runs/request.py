@@ -208,6 +208,7 @@ def prepare(
     if (answers := _relayed_answers(body)) is not None:
         kwargs["relayed_answers"] = answers
     user = config["configurable"].get("langgraph_auth_user_id") if terms.authenticates else None
+    holder = str(kwargs.get("fairness_key") or user or "").replace("\x00", "")
     return NewRun(
         run_id=run_id or uuid7(),
         thread_id=thread_id or uuid7(),
@@ -225,7 +226,8 @@ def prepare(
             "graph_id": assistant.graph_id,
             "assistant_id": str(assistant.assistant_id),
         },
-        allowance=Allowance(str(kwargs.get("fairness_key") or user or ""), terms.most_runs),
+        allowance=Allowance(holder, terms.most_runs),
+        room=Allowance(holder, terms.most_bytes),
     )
 
 
