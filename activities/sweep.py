@@ -15,7 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from durathread.activities.deliver import Deliveries
 from durathread.activities.resources import Resources
 from durathread.activities.settle import Settlements
-from durathread.db import runs, stored
+from durathread.db import runs
 from durathread.db.pool import connection, transaction
 from durathread.errors import Unavailable
 from durathread.records import Run
@@ -43,12 +43,10 @@ class Sweeps:
     async def sweep(self, given: Sweep) -> int:
         """Signal again the runs in flight that their threads have not heard of; return how many.
 
-        And settle what ended runs have left on threads that still are busy, start the webhooks that nobody has started, and
-        put right what users are said to have stored.
+        And settle what ended runs have left on threads that still are busy, and start the webhooks that nobody has started.
         """
         await self._deliveries.resume(age=given.age, limit=given.limit)
         await self._settle(given)
-        await self._add_up()
         count, after, turn = 0, 0, asyncio.Semaphore(AT_ONCE)
         while True:
             async with connection(self._resources.pool) as conn:
@@ -76,16 +74,6 @@ class Sweeps:
                 continue
             async with transaction(self._resources.pool) as conn:
                 await runs.rest_thread(conn, thread_id)
-
-    async def _add_up(self) -> None:
-        """Measure what those have stored of whom that was done long ago: somebody may have written who does not count."""
-        if self._resources.terms.most_bytes is None:
-            return
-        async with connection(self._resources.pool) as conn:
-            holders = await stored.behind(conn, limit=AT_ONCE)
-        for holder in holders:
-            activity.heartbeat()
-            await stored.put_right(self._resources.pool, holder, measure=True)
 
     async def _resend(self, turn: asyncio.Semaphore, thread_id: UUID, stranded: Sequence[Run], given: Sweep) -> int:
         """Send those runs of a thread that its workflow does not hold, in order of admission: it may be a new one."""

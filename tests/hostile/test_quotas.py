@@ -9,6 +9,7 @@ import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import APIStatusError
+from temporalio.client import Client
 
 from durathread.config.policies import terms_of
 from durathread.db.pool import connection, open_pool
@@ -17,11 +18,41 @@ from durathread.errors import ConfigError
 from tests.api.auth import client_of
 from tests.eventually import eventually
 from tests.hostile.conftest import guarded, headers_of
-from tests.stack import Stack
+from tests.hostile.test_signals import refused, request_of, signal
+from tests.stack import GRAPHS, Stack
 
 MOST = 10
 # They wait for longer than the tests last.
 LATER: dict[str, Any] = {"input": {"messages": []}, "after_seconds": 3600}
+# A node that starts runs through a client without a URL, and says what it was answered.
+INSIDE = """
+from typing import TypedDict
+from langgraph.graph import START, StateGraph
+from langgraph_sdk import get_client
+from langgraph_sdk.errors import APIStatusError
+
+
+class State(TypedDict, total=False):
+    wanted: int
+    answers: list[int]
+
+
+async def ask(state: State) -> State:
+    client, answers = get_client(), []
+    for _ in range(state["wanted"]):
+        try:
+            owner = {"owner": "quota-alice"}
+            await client.runs.create(None, "agent", input={"log": []}, after_seconds=3600, metadata=owner, on_completion="keep")
+            answers.append(200)
+        except APIStatusError as error:
+            answers.append(error.status_code)
+    return {"answers": answers}
+
+
+builder = StateGraph(State)
+builder.add_node("ask", ask)
+builder.add_edge(START, "ask")
+"""
 REASONS = "SELECT reason FROM cron_firing WHERE cron_id = %s AND reason <> ''"
 RUNS_LEFT = """
 SELECT count(*) AS runs, count(*) FILTER (WHERE t.thread_id IS NULL) AS lost
@@ -34,8 +65,15 @@ async def bounded(engine_set: Engines, database: str, tmp_path_factory: pytest.T
     """A server with quotas and the README's auth."""
     assert database
     # Identities of its own: holders are counted in the whole database.
-    quotas = {"runs": MOST, "crons": 2}
-    async with guarded(engine_set, tmp_path_factory.mktemp("bounded"), "quota", quotas=quotas) as stack:
+    config: dict[str, Any] = {"quotas": {"runs": MOST, "crons": 2}, "temporal": {"signals": True}}
+    folder = tmp_path_factory.mktemp("bounded")
+    (folder / "inside.py").write_text(INSIDE)
+    config["graphs"] = {
+        "agent": f"{GRAPHS.parent / 'agent.py'}:graph",
+        "human": f"{GRAPHS.parent / 'human.py'}:hitl",
+        "inside": f"{folder / 'inside.py'}:builder",
+    }
+    async with guarded(engine_set, folder, "quota", **config) as stack:
         yield stack
 
 
@@ -146,6 +184,60 @@ async def test_a_user_has_so_many_crons_and_their_firings_count_as_runs(alice: L
         await alice.crons.delete(cron["cron_id"])
     again: Any = await alice.crons.create("agent", schedule="0 0 1 1 *")
     await alice.crons.delete(again["cron_id"])
+
+
+async def test_a_signal_is_refused_as_a_request_is(bounded: Stack, alice: LangGraphClient, temporal: Client) -> None:
+    thread = (await alice.threads.create())["thread_id"]
+    for _ in range(MOST - 1):
+        await alice.runs.create(thread, "agent", **LATER)
+    user: dict[str, Any] = {"user": {"identity": "quota-alice"}, "config": {}, "after_seconds": 3600}
+    last, one_more = (request_of(thread, "agent", **user) for _ in range(2))
+    await signal(temporal, bounded, last)
+
+    async def admitted() -> bool:
+        return last.run_id in [run["run_id"] for run in await alice.runs.list(thread, limit=100)]
+
+    await eventually(admitted)
+    await signal(temporal, bounded, one_more)
+    await refused(temporal, one_more)
+    assert len(await alice.runs.list(thread, limit=100)) == MOST
+
+
+async def test_what_a_node_starts_counts_for_whose_run_it_is(bounded: Stack, alice: LangGraphClient) -> None:
+    found: Any = await alice.runs.wait(None, "inside", input={"wanted": MOST + 2})
+    # The node's own run is one of them.
+    assert found["answers"] == [200] * (MOST - 1) + [429] * 3
+    async with client_of(bounded, headers_of("bob")) as bob:
+        found = await bob.runs.wait(None, "inside", input={"wanted": 1})
+    assert found["answers"] == [200]
+
+
+async def test_no_command_of_the_protocol_starts_one_more(bounded: Stack, alice: LangGraphClient) -> None:
+    asked, busy = (await alice.threads.create())["thread_id"], (await alice.threads.create())["thread_id"]
+    await alice.runs.wait(asked, "human", input={"log": []})
+    state: Any = await alice.threads.get_state(asked)
+    for _ in range(MOST):
+        await alice.runs.create(busy, "agent", **LATER)
+    commands: dict[str, dict[str, Any]] = {
+        "run.start": {"assistant_id": "human", "input": "yes"},
+        "input.respond": {"interrupt_id": state["interrupts"][0]["id"], "response": "yes"},
+        "input.inject": {"message": {"role": "user", "content": "hello"}},
+        "state.fork": {"checkpoint_id": state["checkpoint"]["checkpoint_id"], "input": None},
+    }
+    async with httpx.AsyncClient(base_url=bounded.url, headers=headers_of("alice")) as http:
+        for number, (method, params) in enumerate(commands.items()):
+            command = {"id": number, "method": method, "params": params}
+            answer = (await http.post(f"/threads/{asked}/commands", json=command)).json()
+            assert answer == {
+                "type": "error",
+                "id": number,
+                "error": "unknown_error",
+                "message": f"No more than {MOST} runs in flight are allowed.",
+            }
+    # The question is open as before.
+    assert (await alice.threads.get(asked))["status"] == "interrupted"
+    await alice.threads.delete(busy)
+    await alice.runs.wait(asked, "human", command={"resume": "yes"})
 
 
 @pytest.mark.parametrize("quotas", [{"disk": 1}, {"bytes": "1 MB"}, {"runs": "10"}, {"runs": True}, {"crons": -1}, 10])

@@ -1,6 +1,7 @@
 """A user stores so much and no more, whichever way; who deletes has room again; and what is said to be stored is there."""
 
 import asyncio
+import re
 import signal
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
@@ -100,6 +101,14 @@ async def is_put(client: LangGraphClient, value: dict[str, str]) -> bool:
     return True
 
 
+def operation(request: httpx.Request, paths: dict[str, Any]) -> tuple[str, str]:
+    """Name what a request asked for as the description does."""
+    for path in paths:
+        if re.fullmatch(re.sub(r"\{\w+\}", r"[0-9a-f-]{36}", path), request.url.path):
+            return path, request.method.lower()
+    raise AssertionError(request.url.path)
+
+
 async def test_what_is_said_to_be_stored_is_what_is_there_whatever_was_done(
     bounded: Stack, alice: LangGraphClient, pool: Pool, database: str, tmp_path: Path
 ) -> None:
@@ -196,11 +205,17 @@ async def test_who_is_full_creates_nothing_and_changes_nothing_but_reads_deletes
     large = await alice.runs.create(busy, "agent", input={"log": ["x" * 50_000]}, after_seconds=3600)
     assistant = await alice.assistants.create("agent")
     cron: Any = await alice.crons.create("agent", schedule="0 0 1 1 *")
+    rests = (await alice.threads.create())["thread_id"]
+    await alice.runs.wait(rests, "agent", input={"log": []})
     await fill(alice)
     stored = await said(pool)
 
     async def streamed() -> None:
         async for _ in alice.runs.stream(thread, "agent", input={"log": []}):
+            pass
+
+    async def stateless() -> None:
+        async for _ in alice.runs.stream(None, "agent", input={"log": []}):
             pass
 
     payload: Any = [{"assistant_id": "agent", **LATER}] * 2
@@ -222,11 +237,24 @@ async def test_who_is_full_creates_nothing_and_changes_nothing_but_reads_deletes
         alice.assistants.create("agent"),
         alice.assistants.update(assistant["assistant_id"], metadata={"more": "x"}),
         alice.store.put_item(("more",), "key", {}),
+        stateless(),
+        alice.threads.update_state(rests, {"log": ["x" * 1000]}, as_node="a"),
     ]
+    used: set[tuple[str, str]] = set()
+    async with httpx.AsyncClient(base_url=bounded.url) as http:
+        paths: dict[str, Any] = (await http.get("/openapi.json")).json()["paths"]
     for number, way in enumerate(ways):
         with pytest.raises((APIStatusError, httpx.HTTPStatusError)) as refused:
             await way
         assert refused.value.response.status_code == 429, number
+        used.add(operation(refused.value.response.request, paths))
+    assert used == {
+        (path, method)
+        for path, methods in paths.items()
+        for method, said in methods.items()
+        if "429" in said["responses"]
+    }
+    assert all("Retry-After" in paths[path][method]["responses"]["429"]["headers"] for path, method in used)
     command = {"id": 1, "method": "run.start", "params": {"assistant_id": "agent", "input": {"log": []}}}
     async with httpx.AsyncClient(base_url=bounded.url, headers=headers_of("alice")) as http:
         answer = (await http.post(f"/threads/{thread}/commands", json=command)).json()

@@ -20,7 +20,7 @@ from durathread.errors import TooMany
 from durathread.records import Allowance
 
 # In seconds: a total that was measured so long ago is measured again, and by whoever is told that there is no room.
-OLD, OLD_IF_FULL = 24 * 3600, 300
+OLD, OLD_IF_FULL = 6 * 3600, 300
 # More notes than these are added up by whoever comes across them.
 MOST_NOTES = 500
 # When to try again, in seconds: nobody but its holder makes room.
@@ -44,11 +44,6 @@ UPDATE stored SET bytes = bytes + (SELECT coalesce(sum(n.bytes), 0) FROM noted n
 """
 # Others may have written meanwhile that do not count: those of before an update, or of before there was a quota.
 DOUBT = "UPDATE stored SET measured_at = 'epoch'"
-BEHIND = """
-SELECT holder FROM stored s WHERE measured_at < clock_timestamp() - make_interval(secs => %(old)s)
-   OR (SELECT count(*) FROM (SELECT 1 FROM stored_change c WHERE c.holder = s.holder LIMIT %(most)s) n) >= %(most)s
-ORDER BY measured_at LIMIT %(limit)s
-"""
 HOLDER_OF_RUN = "SELECT coalesce(holder, '') AS holder FROM run WHERE run_id = %s"
 HOLDER_OF_ASSISTANT = "SELECT holder FROM assistant WHERE assistant_id = %s"
 HOLDER_OF_CRON = "SELECT holder FROM cron WHERE cron_id = %s"
@@ -132,12 +127,6 @@ async def put_right(pool: Pool, holder: str, *, measure: bool) -> int:
 async def doubt(conn: Connection) -> None:
     """Have everybody measured again when they are asked about next."""
     await conn.execute(DOUBT)
-
-
-async def behind(conn: Connection, *, limit: int) -> list[str]:
-    """Name those whose totals are old, or have many notes, the oldest first."""
-    rows = await conn.execute(BEHIND, {"old": OLD / 4, "most": MOST_NOTES, "limit": limit})
-    return [row["holder"] for row in await rows.fetchall()]
 
 
 async def holder_of_run(conn: Connection, run_id: UUID) -> str:
