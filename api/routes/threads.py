@@ -140,7 +140,9 @@ async def create(body: ThreadCreate, server: ServerDep, caller: CallerDep) -> Re
     room = await room_of(server, caller, creates=False)
     while True:
         drafted = await _history(server, thread_id, body.supersteps, metadata=metadata) if body.supersteps else None
-        async with transaction(server.pool) as conn:
+        # A row by itself needs no transaction, of which each end is another way to the database.
+        alone = not body.supersteps and lifetime is None and room.most is None
+        async with (connection if alone else transaction)(server.pool) as conn:
             # There was one when its history should have been thought out: a new one now would have none.
             exists = bool(body.supersteps) and drafted is None
             owned = stamped(metadata, only)
@@ -152,7 +154,7 @@ async def create(body: ThreadCreate, server: ServerDep, caller: CallerDep) -> Re
                 await drafted.write(conn, thread_id)
             if is_new:
                 await stored.require(conn, room)
-            if is_new or value.get("if_exists") == "do_nothing":
+            if (is_new and not alone) or (created is None and value.get("if_exists") == "do_nothing"):
                 created = await threads.get(conn, thread_id, only=None if is_new else only)
             gone = exists and created is None and await threads.find(conn, thread_id, hidden=True) is None
         if not gone:

@@ -84,7 +84,7 @@ def named_by(caller: Caller, allowed: Allowed, number: int = 0) -> Allowed:
     """Give a run the id that follows from the request, if a node sends it: a repeated one is then known."""
     if caller.call is None:
         return allowed
-    new = replace(allowed.new, run_id=caller.call.named(f"run {number}"))
+    new = replace(allowed.new, run_id=caller.call.named(f"run {number}"), minted=False)
     if not allowed.on_thread:
         new = replace(new, thread_id=caller.call.named(f"thread {number}"))
     return replace(allowed, new=new)

@@ -138,6 +138,8 @@ class NewRun:
     allowance: Allowance = Allowance()
     # How many bytes whoever has the thread may have stored.
     room: Allowance = Allowance()
+    # Whether its id was made up just now: nobody has asked for it before.
+    minted: bool = False
 
 
 @dataclass(frozen=True)

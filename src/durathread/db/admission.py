@@ -104,7 +104,7 @@ async def admit(conn: Connection, new: NewRun, *, only: Filter | None = None) ->
     thread = await threads.lock(conn, new.thread_id, only=None if created else only)
     if thread is None:
         raise NotFound("Thread or assistant not found.")
-    known = None if created else await runs.get(conn, new.run_id)
+    known = None if created or new.minted else await runs.get(conn, new.run_id)
     if known is not None and known.thread_id == new.thread_id:
         return Admission(known, (), known=True)
     by_key = bool(new.kwargs.get("fairness_key"))

@@ -211,6 +211,7 @@ def prepare(
     holder = str(kwargs.get("fairness_key") or user or "").replace("\x00", "")
     return NewRun(
         run_id=run_id or uuid7(),
+        minted=run_id is None,
         thread_id=thread_id or uuid7(),
         assistant=assistant,
         strategy=body.multitask_strategy or "enqueue",
