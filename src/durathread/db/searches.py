@@ -55,18 +55,25 @@ class Searched(Generic[Row]):
         where, args = self._where(filters)
         direction = "DESC" if descending else "ASC"
         query: LiteralString = (
-            f"SELECT {columns} FROM {self.table} WHERE {where} ORDER BY {order} {direction}{self.nulls}, {self.key} "
+            f"SELECT {columns} FROM {self.table} WHERE {where} ORDER BY {order} {direction}{self.nulls}, {self.key} {direction} "
             "LIMIT %(limit)s OFFSET %(offset)s"
         )
         return query, args
 
     async def count(self, conn: Connection, filters: Mapping[str, Any], *, at_most: int | None = None) -> int:
         """Count the rows that pass all filters, stopping at `at_most`."""
+        query, args = self.counting(filters, at_most=at_most)
+        return (await (await conn.execute(query, args)).fetchall())[0]["n"]
+
+    def counting(
+        self, filters: Mapping[str, Any], *, at_most: int | None = None
+    ) -> tuple[LiteralString, dict[str, Any]]:
+        """Build what counts."""
         where, args = self._where(filters)
         query: LiteralString = (
             f"SELECT count(*) AS n FROM (SELECT 1 FROM {self.table} WHERE {where} LIMIT %(at_most)s) AS found"
         )
-        return (await (await conn.execute(query, {**args, "at_most": at_most})).fetchall())[0]["n"]
+        return query, {**args, "at_most": at_most}
 
     def _where(self, filters: Mapping[str, Any]) -> tuple[LiteralString, dict[str, Any]]:
         given = {name: value for name, value in filters.items() if value is not None}
