@@ -126,7 +126,10 @@ class Havoc:
         """Start what is dead, unless somebody is about to."""
         for stack, name in self._all():
             if stack.processes[name].returncode is not None and (stack, name) not in self._down:
+                # Nobody else starts it meanwhile: of two, one would be forgotten and outlive us.
+                self._down.append((stack, name))
                 await stack.start(name, name.rstrip("0123456789"))
+                self._down.remove((stack, name))
 
     def _while(self) -> float:
         """Choose for how long something is frozen, in seconds: seldom for long."""
