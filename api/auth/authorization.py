@@ -12,6 +12,7 @@ from durathread.api.auth.handlers import Action, Authority, Resource
 from durathread.api.deps import ServerDep
 from durathread.api.http.in_process import is_in_process
 from durathread.db.filters import Filter
+from durathread.db.idempotency import Key
 from durathread.errors import Forbidden, Unauthenticated
 from durathread.inprocess.calls import HEADER, Call
 from durathread.inprocess.clients import CALL
@@ -20,6 +21,8 @@ from durathread.runs.request import UUID_FORM
 from durathread.users import User
 
 KEY = "durathread.caller"
+# Of a request's scope: the key by which it may be repeated.
+IDEMPOTENCY = "durathread.idempotency"
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,13 @@ class Caller:
     """Of a node in this process: which request of which run."""
     run_id: UUID | None = None
     """The run that sends the request, if it says so."""
+    key: Key | None = None
+    """By which the request may be repeated."""
+
+    @property
+    def names(self) -> Call | Key | None:
+        """What names the things that the request makes, if a repetition of it is to find them."""
+        return self.key or self.call
 
     async def ask(self, resource: Resource, action: Action, value: JsonObject) -> Filter | None:
         """Return which of the resource's objects the caller may do something to; None for all of them.
@@ -120,7 +130,8 @@ async def get_caller(connection: HTTPConnection, server: ServerDep) -> Caller:
         raise Unauthenticated("Unauthorized")
     call: Call | None = connection.scope.get(CALL) if is_in_process(connection.scope) else None
     run_id = call.run_id if call else as_uuid(connection.headers.get(HEADER, ""))
-    return replace(found or ANYBODY, call=call, run_id=run_id) if run_id else found or ANYBODY
+    key: Key | None = connection.scope.get(IDEMPOTENCY)
+    return replace(found or ANYBODY, call=call, run_id=run_id, key=key) if run_id or key else found or ANYBODY
 
 
 def as_uuid(text: str) -> UUID | None:

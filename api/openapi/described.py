@@ -25,6 +25,13 @@ LAST_EVENT_ID: JsonObject = {
     "schema": {"type": "string"},
     "description": "The last event that the client has seen.",
 }
+IDEMPOTENCY_KEY: JsonObject = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+    "description": "Whoever repeats a request with the same key within a day gets what the first one has made; with another body 422.",
+}
 STREAM_END: JsonObject = {
     "name": "stream_end",
     "in": "query",

@@ -10,14 +10,14 @@ from starlette.responses import Response
 
 from durathread.api.auth.authorization import Caller, CallerDep
 from durathread.api.deps import Server, ServerDep, ThreadId
-from durathread.api.http.bodies import Routes
 from durathread.api.http.envelopes import Code, Command, Malformed, Refused, failed, succeeded
 from durathread.api.http.error_answers import problems
 from durathread.api.http.json_answers import Json
-from durathread.api.openapi.described import MALFORMED
+from durathread.api.openapi.described import IDEMPOTENCY_KEY, MALFORMED, parameters
 from durathread.api.protocol.run_commands import input_inject, input_respond, run_start, state_fork
 from durathread.api.protocol.state_commands import agent_get_tree, state_get, state_list_checkpoints
 from durathread.api.protocol.thread_frames import applied
+from durathread.api.services.repeated_requests import FRUITLESS, KeyedRoutes
 from durathread.db import threads
 from durathread.db.pool import connection
 from durathread.errors import Error
@@ -25,7 +25,7 @@ from durathread.records import JsonObject
 
 log = structlog.get_logger()
 
-router = Routes(prefix="/threads/{thread_id}", tags=["Threads"])
+router = KeyedRoutes(prefix="/threads/{thread_id}", tags=["Threads"])
 
 Carry = Callable[[Server, Caller, UUID, JsonObject], Awaitable[JsonObject]]
 METHODS: dict[str, Carry] = {
@@ -50,14 +50,17 @@ CODES: dict[int, Code] = {
 }
 
 
-@router.post("/commands", responses={**problems(404), **MALFORMED})
+@router.post("/commands", responses={**problems(404), **MALFORMED}, openapi_extra=parameters(IDEMPOTENCY_KEY))
 async def command(thread_id: ThreadId, request: Request, server: ServerDep, caller: CallerDep) -> Response:
     """Carry out a command of the streaming protocol. An error is an answer too, with status 200."""
     try:
         asked = await Command.read(await request.body())
     except Malformed as error:
         return Json(failed(error.command_id, error), status_code=400)
-    return Json(await carry_out(server, caller, thread_id, asked))
+    answer = await carry_out(server, caller, thread_id, asked)
+    if answer["type"] == "error":
+        request.scope[FRUITLESS] = True
+    return Json(answer)
 
 
 async def carry_out(server: Server, caller: Caller, thread_id: UUID, asked: Command) -> JsonObject:

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from durathread.api.auth.authorization import Caller
 from durathread.api.deps import Server
 from durathread.api.http.envelopes import Refused
-from durathread.api.services.launch import allow, deliver, missing_start
-from durathread.db import admission, runs, threads
+from durathread.api.services.launch import allow, deliver, found, missing_start, named_by
+from durathread.db import admission, idempotency, runs, threads
+from durathread.db.admission import Admission
 from durathread.db.filters import Filter
 from durathread.db.pool import Connection, connection, transaction
 from durathread.records import STRATEGIES, JsonObject, Run, Thread
@@ -107,24 +108,57 @@ async def state_fork(server: Server, caller: Caller, thread_id: UUID, params: Js
 
 
 async def _start(server: Server, caller: Caller, thread_id: UUID, decide: Decide, *, only: Filter | None = None) -> Run:
-    """Admit the run that `decide` asks for, knowing the thread and its latest runs, and send it."""
+    """Admit the run that `decide` asks for, knowing the thread and its latest runs, and send it.
+
+    One that the same request has made before is found instead: nothing may be left to decide by now.
+    """
     await server.require_temporal()
-    admitted = None
+    admitted = await _made(server, caller)
     while admitted is None:
-        async with connection(server.pool) as conn:
-            thread = await threads.find(conn, thread_id, only=only)
-            asked = decide(thread, await _latest(conn, thread))
-        allowed = await allow(server, caller, _body(asked), thread_id=thread_id)
-        new = replace(allowed.new, kwargs={**allowed.new.kwargs, "protocol": True})
-        async with transaction(server.pool) as conn:
-            # Locked now: what was decided must still be so when the run is admitted.
-            thread = await threads.lock(conn, thread_id, only=only)
-            if decide(thread, await _latest(conn, thread)) == asked:
-                admitted = await admission.admit(conn, new, only=allowed.only)
-                if missing := await missing_start(conn, new):
-                    raise Refused("no_such_checkpoint", f"Thread {thread_id} has no checkpoint {missing}")
-    await deliver(server, admitted)
+        try:
+            admitted = await _admitted(server, caller, thread_id, decide, only=only)
+        except Refused:
+            # A repetition may have been faster.
+            admitted = await _made(server, caller)
+            if admitted is None:
+                raise
+    await deliver(server, admitted, key=caller.key)
     return admitted.run
+
+
+async def _admitted(
+    server: Server, caller: Caller, thread_id: UUID, decide: Decide, *, only: Filter | None
+) -> Admission | None:
+    """Admit a run; None if the thread has changed meanwhile, so that something else is to be decided."""
+    async with connection(server.pool) as conn:
+        thread = await threads.find(conn, thread_id, only=only)
+        asked = decide(thread, await _latest(conn, thread))
+    allowed = named_by(caller, await allow(server, caller, _body(asked), thread_id=thread_id))
+    new = replace(allowed.new, kwargs={**allowed.new.kwargs, "protocol": True})
+    async with transaction(server.pool) as conn:
+        # Locked now: what was decided must still be so when the run is admitted.
+        thread = await threads.lock(conn, thread_id, only=only)
+        if decide(thread, await _latest(conn, thread)) != asked:
+            return None
+        if await idempotency.begin(conn, caller.key):
+            return await found(conn, new)
+        admitted = await admission.admit(conn, new, only=allowed.only)
+        if missing := await missing_start(conn, new):
+            raise Refused("no_such_checkpoint", f"Thread {thread_id} has no checkpoint {missing}")
+        return admitted
+
+
+async def _made(server: Server, caller: Caller) -> Admission | None:
+    """Find the run that the same request has made before."""
+    if caller.key is None:
+        return None
+    async with connection(server.pool) as conn:
+        if not await idempotency.is_made(conn, caller.key):
+            return None
+        run = await runs.get(conn, caller.key.named("run 0"))
+    if run is None:
+        raise Refused("no_such_run", "The run that this Idempotency-Key has made is gone.")
+    return Admission(run, (), known=True)
 
 
 async def _latest(conn: Connection, thread: Thread | None) -> list[Run]:

@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from durathread.api.auth.authorization import Caller, CallerDep, require_own, stamped
 from durathread.api.deps import AssistantId, Server, ServerDep
-from durathread.api.http.bodies import Routes
 from durathread.api.http.error_answers import problems
 from durathread.api.http.json_answers import Encoded, Json, assistant_json, selected
+from durathread.api.openapi.described import IDEMPOTENCY_KEY, parameters
 from durathread.api.openapi.schemas import (
     AssistantModel,
     AssistantVersionModel,
@@ -25,20 +25,21 @@ from durathread.api.openapi.schemas import (
 from durathread.api.services.allowances import room_of
 from durathread.api.services.graph_schemas import schemas_of
 from durathread.api.services.launch import cancel
+from durathread.api.services.repeated_requests import KeyedRoutes
 from durathread.api.services.request_headers import forwarded
 from durathread.api.services.searching import Page, SortOrder, Text, page
 from durathread.api.services.thread_deletion import remove
-from durathread.db import assistants, crons, stored
+from durathread.db import assistants, crons, idempotency, stored
 from durathread.db.filters import Filter
 from durathread.db.pool import connection, transaction
 from durathread.encode import dumps
-from durathread.errors import BadRequest, Conflict, Invalid, NotFound
+from durathread.errors import BadRequest, Conflict, Gone, Invalid, NotFound
 from durathread.graphs.registry import system_assistant_id
 from durathread.records import Assistant, JsonObject
 from durathread.runs.deletion import unschedule
 from durathread.runs.request import Body, ConfigBody, UuidText, assistant_id_of, find_assistant, strip_reserved
 
-router = Routes(prefix="/assistants", tags=["Assistants"])
+router = KeyedRoutes(prefix="/assistants", tags=["Assistants"])
 
 TRUE = ("true", "yes", "1")
 # How many threads are deleted at once with their assistant.
@@ -110,10 +111,13 @@ class VersionChoice(Body):
     version: int = Field(ge=0, lt=2**31)
 
 
-@router.post("", response_model=AssistantModel, responses=problems(400, 404, 409, 429))
+@router.post(
+    "", response_model=AssistantModel, responses=problems(400, 404, 409, 429), openapi_extra=parameters(IDEMPOTENCY_KEY)
+)
 async def create(body: AssistantCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Create an assistant."""
-    assistant_id = UUID(body.assistant_id) if body.assistant_id else uuid4()
+    minted = caller.key.named("assistant") if caller.key else uuid4()
+    assistant_id = UUID(body.assistant_id) if body.assistant_id else minted
     value: JsonObject = {**body.model_dump(exclude_none=True), "assistant_id": assistant_id}
     only = await caller.ask("assistants", "create", value)
     body = AssistantCreate.model_validate({**value, "assistant_id": None})
@@ -121,6 +125,10 @@ async def create(body: AssistantCreate, server: ServerDep, caller: CallerDep) ->
     config, context = _mirrored(body.config, body.context)
     room = await room_of(server, caller, creates=False)
     async with transaction(server.pool) as conn:
+        if await idempotency.begin(conn, caller.key):
+            if (known := await assistants.get(conn, assistant_id, only=only)) is None:
+                raise Gone("The assistant that this Idempotency-Key has made is gone.")
+            return Json(assistant_json(known))
         created = await assistants.insert(
             conn,
             assistant_id,
@@ -136,6 +144,8 @@ async def create(body: AssistantCreate, server: ServerDep, caller: CallerDep) ->
             await stored.require(conn, room)
         if created is None and body.if_exists == "do_nothing":
             created = await assistants.get(conn, assistant_id, only=only)
+        if created is None:
+            await idempotency.take_back(conn, caller.key)
     if created is None:
         raise Conflict(f"Assistant with ID {assistant_id} already exists")
     return Json(assistant_json(created))

@@ -11,28 +11,29 @@ from uuid_utils.compat import uuid7
 
 from durathread.api.auth.authorization import Caller, CallerDep, require_own, stamped
 from durathread.api.deps import CronId, Server, ServerDep, ThreadId
-from durathread.api.http.bodies import Routes
 from durathread.api.http.error_answers import problems
 from durathread.api.http.json_answers import Json, cron_json, selected
+from durathread.api.openapi.described import IDEMPOTENCY_KEY, parameters
 from durathread.api.openapi.schemas import CronModel, selection_of
 from durathread.api.services.allowances import room_of
 from durathread.api.services.launch import allow
+from durathread.api.services.repeated_requests import KeyedRoutes
 from durathread.api.services.request_headers import lasting
 from durathread.api.services.searching import Page, SortOrder, page
 from durathread.config.policies import Terms
 from durathread.crons.expression import next_run_date
 from durathread.crons.schedules import publish
-from durathread.db import crons, stored, threads
+from durathread.db import crons, idempotency, stored, threads
 from durathread.db.filters import Filter
 from durathread.db.pool import connection, transaction
-from durathread.errors import BadRequest, Invalid, NotFound, Unavailable
+from durathread.errors import BadRequest, Gone, Invalid, NotFound, Unavailable
 from durathread.records import Assistant, Cron, JsonObject, NewRun
 from durathread.runs.deletion import unschedule
 from durathread.runs.of_crons import SIGNED, CronCreate, CronPatch, payload_of, run_of
 from durathread.runs.request import Body, UuidText, assistant_id_of, find_assistant
 from durathread.users import SECRET
 
-router = Routes(tags=["Crons"])
+router = KeyedRoutes(tags=["Crons"])
 
 Shown = Literal[
     "cron_id",
@@ -72,13 +73,23 @@ class CronSearch(CronFilter, Page):
     select: list[Shown] | None = None
 
 
-@router.post("/runs/crons", response_model=CronModel, responses=problems(400, 404, 429))
+@router.post(
+    "/runs/crons",
+    response_model=CronModel,
+    responses=problems(400, 404, 429),
+    openapi_extra=parameters(IDEMPOTENCY_KEY),
+)
 async def create(body: CronCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run again and again, each time on a thread of its own."""
     return Json(cron_json(await _create(server, caller, body, thread_id=None)))
 
 
-@router.post("/threads/{thread_id}/runs/crons", response_model=CronModel, responses=problems(400, 404, 429))
+@router.post(
+    "/threads/{thread_id}/runs/crons",
+    response_model=CronModel,
+    responses=problems(400, 404, 429),
+    openapi_extra=parameters(IDEMPOTENCY_KEY),
+)
 async def create_for_thread(thread_id: ThreadId, body: CronCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run again and again on a thread."""
     return Json(cron_json(await _create(server, caller, body, thread_id=thread_id)))
@@ -169,18 +180,27 @@ async def _create(server: Server, caller: Caller, body: CronCreate, *, thread_id
     run = await allow(server, caller, body, thread_id=thread_id)
     new, only = await _asked(caller, _new(caller, body, run.new, thread_id=thread_id))
     async with transaction(server.pool) as conn:
+        made = await idempotency.begin(conn, caller.key)
         # Locked: whoever holds a thread may wait for their turn to write more, and a cron refers to its thread.
         if thread_id and await threads.lock(conn, thread_id, only=run.only) is None:
             raise NotFound("Thread or assistant not found.")
         new = replace(new, metadata=stamped({**new.metadata, **(only.sole if only else {})}, only))
         allowance = replace(run.new.allowance, most=server.terms.most_crons)
         checked = _checked(new, run.new.assistant, terms=server.terms)
-        cron = await crons.insert(conn, checked, allowance=allowance, room=run.new.room)
+        if made:
+            cron = await crons.get(conn, checked.cron_id)
+            if cron is None:
+                raise Gone("The cron that this Idempotency-Key has made is gone.")
+        else:
+            cron = await crons.insert(conn, checked, allowance=allowance, room=run.new.room)
     try:
         await _publish(server, cron.cron_id)
     except Unavailable:
-        async with connection(server.pool) as conn:
+        if made:
+            raise
+        async with transaction(server.pool) as conn:
             await crons.delete(conn, cron.cron_id)
+            await idempotency.take_back(conn, caller.key)
         raise
     return cron
 
@@ -212,7 +232,7 @@ def _new(caller: Caller, body: CronCreate, run: NewRun, *, thread_id: UUID | Non
     now = datetime.now(UTC)
     signed = {SIGNED: run.kwargs[SECRET]} if SECRET in run.kwargs else {}
     cron = Cron(
-        cron_id=uuid7(),
+        cron_id=caller.key.named("cron") if caller.key else uuid7(),
         assistant_id=run.assistant.assistant_id,
         thread_id=thread_id,
         user_id=caller.user_id,

@@ -10,12 +10,13 @@ from starlette.responses import Response
 
 from durathread.api.auth.authorization import CallerDep
 from durathread.api.deps import Server, ServerDep
-from durathread.api.http.bodies import Routes
 from durathread.api.http.error_answers import problems
 from durathread.api.http.json_answers import Json, run_json
+from durathread.api.openapi.described import IDEMPOTENCY_KEY, parameters
 from durathread.api.openapi.schemas import RunModel
 from durathread.api.services.launch import cancel as cancel_runs
 from durathread.api.services.launch import launch_all
+from durathread.api.services.repeated_requests import KeyedRoutes
 from durathread.api.services.searching import MOST
 from durathread.db import runs
 from durathread.db.admission import Action
@@ -25,7 +26,7 @@ from durathread.errors import Invalid, NotFound
 from durathread.records import IN_FLIGHT, RunStatus
 from durathread.runs.request import Body, RunCreate, UuidText
 
-router = Routes(prefix="/runs", tags=["Stateless runs"])
+router = KeyedRoutes(prefix="/runs", tags=["Stateless runs"])
 
 # Threads whose runs are cancelled at once: each takes a connection.
 AT_ONCE = 8
@@ -39,7 +40,12 @@ class RunsCancel(Body):
     run_ids: Annotated[list[UuidText], Field(max_length=MOST)] | None = None
 
 
-@router.post("/batch", response_model=list[RunModel], responses=problems(400, 404, 429))
+@router.post(
+    "/batch",
+    response_model=list[RunModel],
+    responses=problems(400, 404, 429),
+    openapi_extra=parameters(IDEMPOTENCY_KEY),
+)
 async def create_batch(
     body: Annotated[list[RunCreate], Field(min_length=1, max_length=MOST)], server: ServerDep, caller: CallerDep
 ) -> Response:

@@ -11,11 +11,11 @@ from temporalio.service import RPCError
 
 from durathread.api.auth.authorization import Caller, CallerDep
 from durathread.api.deps import RunId, Server, ServerDep, ThreadId, existing_run, existing_thread, listed
-from durathread.api.http.bodies import Routes
 from durathread.api.http.error_answers import problems
 from durathread.api.http.json_answers import Json, run_json, selected
 from durathread.api.openapi.described import (
     EVENTS,
+    IDEMPOTENCY_KEY,
     LAST_EVENT_ID,
     SELECT,
     STOPPING,
@@ -26,6 +26,7 @@ from durathread.api.openapi.described import (
 from durathread.api.openapi.schemas import RunModel, selection_of
 from durathread.api.services.launch import cancel as cancel_runs
 from durathread.api.services.launch import launch
+from durathread.api.services.repeated_requests import KeyedRoutes
 from durathread.api.services.rest import at_rest
 from durathread.api.services.run_result import observed, outcome
 from durathread.api.services.searching import MOST, integer
@@ -39,7 +40,7 @@ from durathread.records import JsonObject, Run
 from durathread.runs.request import RunCreate
 from durathread.temporal.connection import run_workflow_id
 
-router = Routes(prefix="/threads/{thread_id}/runs", tags=["Runs"])
+router = KeyedRoutes(prefix="/threads/{thread_id}/runs", tags=["Runs"])
 
 SELECTABLE = (
     "run_id",
@@ -62,7 +63,9 @@ TRUE = ("true", "yes", "1")
 Action = Literal["interrupt", "rollback"]
 
 
-@router.post("", response_model=RunModel, responses=problems(400, 404, 409, 429))
+@router.post(
+    "", response_model=RunModel, responses=problems(400, 404, 409, 429), openapi_extra=parameters(IDEMPOTENCY_KEY)
+)
 async def create(thread_id: ThreadId, body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run in the background."""
     run = await launch(server, caller, body, thread_id=thread_id)
@@ -73,7 +76,7 @@ async def create(thread_id: ThreadId, body: RunCreate, server: ServerDep, caller
     "/stream",
     responses={**problems(400, 404, 409, 429), **EVENTS},
     response_class=Response,
-    openapi_extra=parameters(STREAM_END),
+    openapi_extra=parameters(STREAM_END, IDEMPOTENCY_KEY),
 )
 async def stream(
     thread_id: ThreadId, body: RunCreate, request: Request, server: ServerDep, caller: CallerDep
@@ -81,7 +84,7 @@ async def stream(
     """Start a run and stream its events (server-sent events)."""
     run = await launch(server, caller, body, thread_id=thread_id, waits=True)
     return event_stream(
-        follow(server, run),
+        follow(server, run, ended=not run.in_flight),
         with_ids=body.stream_resumable,
         with_end=wants_end(request),
         headers=run_headers(run, "stream"),
@@ -89,7 +92,9 @@ async def stream(
     )
 
 
-@router.post("/wait", response_model=Any, responses=problems(400, 404, 409, 429))
+@router.post(
+    "/wait", response_model=Any, responses=problems(400, 404, 409, 429), openapi_extra=parameters(IDEMPOTENCY_KEY)
+)
 async def wait(thread_id: ThreadId, body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run and answer with its output. Newlines come first while it works."""
     run = await launch(server, caller, body, thread_id=thread_id, waits=True)

@@ -8,13 +8,13 @@ from starlette.responses import Response
 
 from durathread.api.auth.authorization import Caller, CallerDep
 from durathread.api.deps import RunId, ServerDep, existing_run
-from durathread.api.http.bodies import Routes
 from durathread.api.http.error_answers import problems
 from durathread.api.http.json_answers import Json, run_json
-from durathread.api.openapi.described import EVENTS, LAST_EVENT_ID, STREAM_END, parameters
+from durathread.api.openapi.described import EVENTS, IDEMPOTENCY_KEY, LAST_EVENT_ID, STREAM_END, parameters
 from durathread.api.openapi.schemas import RunModel
 from durathread.api.routes.runs import canceller, refuse_waiting
 from durathread.api.services.launch import launch
+from durathread.api.services.repeated_requests import KeyedRoutes
 from durathread.api.services.run_result import observed
 from durathread.api.streaming.run_stream import follow, resumed_from, run_headers, watch
 from durathread.api.streaming.sse import event_stream, padded_json, wants_end
@@ -24,10 +24,10 @@ from durathread.errors import NotFound
 from durathread.records import Run
 from durathread.runs.request import RunCreate
 
-router = Routes(prefix="/runs", tags=["Stateless runs"])
+router = KeyedRoutes(prefix="/runs", tags=["Stateless runs"])
 
 
-@router.post("", response_model=RunModel, responses=problems(400, 404, 429))
+@router.post("", response_model=RunModel, responses=problems(400, 404, 429), openapi_extra=parameters(IDEMPOTENCY_KEY))
 async def create(body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run in the background, on a thread of its own."""
     run = await launch(server, caller, body, thread_id=None)
@@ -39,13 +39,13 @@ async def create(body: RunCreate, server: ServerDep, caller: CallerDep) -> Respo
     "/stream",
     responses={**problems(400, 404, 429), **EVENTS},
     response_class=Response,
-    openapi_extra=parameters(STREAM_END),
+    openapi_extra=parameters(STREAM_END, IDEMPOTENCY_KEY),
 )
 async def stream(body: RunCreate, request: Request, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run on a thread of its own and stream its events (server-sent events)."""
     run = await launch(server, caller, body, thread_id=None, waits=True)
     return event_stream(
-        follow(server, run),
+        follow(server, run, ended=not run.in_flight),
         with_ids=body.stream_resumable,
         with_end=wants_end(request),
         headers=run_headers(run, "stream", stateless=True),
@@ -53,7 +53,7 @@ async def stream(body: RunCreate, request: Request, server: ServerDep, caller: C
     )
 
 
-@router.post("/wait", response_model=Any, responses=problems(400, 404, 429))
+@router.post("/wait", response_model=Any, responses=problems(400, 404, 429), openapi_extra=parameters(IDEMPOTENCY_KEY))
 async def wait(body: RunCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Start a run on a thread of its own and answer with its output."""
     run = await launch(server, caller, body, thread_id=None, waits=True)

@@ -14,25 +14,27 @@ from uuid_utils.compat import uuid7
 from durathread import encryption
 from durathread.api.auth.authorization import Caller, CallerDep, require_own, stamped
 from durathread.api.deps import Server, ServerDep, ThreadId, listed, whole_thread
-from durathread.api.http.bodies import Routes
 from durathread.api.http.error_answers import problems
 from durathread.api.http.json_answers import Json, selected, thread_json
+from durathread.api.openapi.described import IDEMPOTENCY_KEY, parameters
 from durathread.api.openapi.schemas import Pruned, ThreadModel, selection_of
 from durathread.api.services.allowances import room_of
+from durathread.api.services.repeated_requests import KeyedRoutes
 from durathread.api.services.searching import MOST, Page, SortOrder, Text, page
 from durathread.api.services.state_updates import Edit, UpdateBody, draft, position_of, show
 from durathread.api.services.thread_deletion import remove
 from durathread.config.lifetimes import LONGEST
-from durathread.db import expiry, saver, stored, threads
+from durathread.db import expiry, idempotency, saver, stored, threads
 from durathread.db.filters import Filter
+from durathread.db.idempotency import Key
 from durathread.db.pool import Connection, connection, transaction
 from durathread.db.pruning import keep_latest
-from durathread.errors import BadRequest, Conflict, Invalid, NotFound, ThreadBusy
-from durathread.records import JsonObject, Lifetime, LifetimeStrategy, Thread, ThreadStatus
+from durathread.errors import BadRequest, Conflict, Gone, Invalid, NotFound, ThreadBusy
+from durathread.records import Allowance, JsonObject, Lifetime, LifetimeStrategy, Thread, ThreadStatus
 from durathread.runs.request import Body, UuidText
 from durathread.streams.thread_markers import mark_state
 
-router = Routes(prefix="/threads", tags=["Threads"])
+router = KeyedRoutes(prefix="/threads", tags=["Threads"])
 
 Shown = Literal[
     "thread_id",
@@ -123,12 +125,17 @@ class Prune(Body):
     strategy: Literal["delete", "keep_latest"] = "delete"
 
 
-@router.post("", response_model=ThreadModel, responses=problems(400, 403, 404, 409, 429, 504))
+@router.post(
+    "",
+    response_model=ThreadModel,
+    responses=problems(400, 403, 404, 409, 429, 504),
+    openapi_extra=parameters(IDEMPOTENCY_KEY),
+)
 async def create(body: ThreadCreate, server: ServerDep, caller: CallerDep) -> Response:
     """Create a thread."""
     # A node whose step is repeated gets the thread that it got before.
     again = caller.call is not None and body.thread_id is None
-    minted = caller.call.named("thread") if caller.call else uuid7()
+    minted = caller.names.named("thread") if caller.names else uuid7()
     thread_id = UUID(body.thread_id) if body.thread_id else minted
     if_exists = "do_nothing" if again else body.if_exists
     value: JsonObject = {"thread_id": thread_id, "metadata": body.metadata, "if_exists": if_exists}
@@ -141,8 +148,10 @@ async def create(body: ThreadCreate, server: ServerDep, caller: CallerDep) -> Re
     while True:
         drafted = await _history(server, thread_id, body.supersteps, metadata=metadata) if body.supersteps else None
         # A row by itself needs no transaction, of which each end is another way to the database.
-        alone = not body.supersteps and lifetime is None and room.most is None
+        alone = not body.supersteps and lifetime is None and room.most is None and caller.key is None
         async with (connection if alone else transaction)(server.pool) as conn:
+            if await idempotency.begin(conn, caller.key):
+                return Json(thread_json(_made(await threads.get(conn, thread_id, only=only))))
             # There was one when its history should have been thought out: a new one now would have none.
             exists = bool(body.supersteps) and drafted is None
             owned = stamped(metadata, only)
@@ -156,6 +165,8 @@ async def create(body: ThreadCreate, server: ServerDep, caller: CallerDep) -> Re
                 await stored.require(conn, room)
             if (is_new and not alone) or (created is None and value.get("if_exists") == "do_nothing"):
                 created = await threads.get(conn, thread_id, only=None if is_new else only)
+            if created is None:
+                await idempotency.take_back(conn, caller.key)
             gone = exists and created is None and await threads.find(conn, thread_id, hidden=True) is None
         if not gone:
             break
@@ -255,25 +266,58 @@ async def delete(thread_id: ThreadId, server: ServerDep, caller: CallerDep) -> R
     return Response(status_code=204)
 
 
-@router.post("/{thread_id}/copy", response_model=ThreadModel, responses=problems(409, 429, 504))
+@router.post(
+    "/{thread_id}/copy",
+    response_model=ThreadModel,
+    responses=problems(400, 404, 409, 429, 504),
+    openapi_extra=parameters(IDEMPOTENCY_KEY),
+)
 async def copy(thread_id: ThreadId, server: ServerDep, caller: CallerDep) -> Response:
     """Copy a thread with its checkpoints and pending interrupts, but not its runs."""
-    copy_id, only = uuid4(), await caller.may_read(thread_id)
+    copy_id = caller.key.named("copy") if caller.key else uuid4()
+    only = await caller.may_read(thread_id)
     metadata = await _copied_metadata(server, caller, thread_id, copy_id, only=only)
     room = await room_of(server, caller)
     async with transaction(server.pool) as conn:
-        source = await threads.lock(conn, thread_id, only=only)
-        # While the source is busy its row says what its last run left; its checkpoints have gone on.
-        moves = source is not None and source.status == "busy"
-        copied = source and await threads.copy(
-            conn, thread_id, copy_id, metadata=metadata, hidden=moves, holder=room.holder
-        )
-        if copied is None:
-            # Not 404: clients know a failed copy as a conflict.
-            raise Conflict("Conflict")
-        await saver.copy_thread(conn, str(thread_id), str(copy_id))
-        await stored.require(conn, room)
-    return Json(thread_json(await _revealed(server, copied) if moves else copied))
+        if await idempotency.begin(conn, caller.key):
+            copied = _made(await threads.get(conn, copy_id, hidden=True))
+        else:
+            copied = await _copied(conn, thread_id, copy_id, metadata=metadata, only=only, room=room)
+    return Json(thread_json(await _revealed(server, copied, key=caller.key) if copied.hidden else copied))
+
+
+async def _copied(
+    conn: Connection,
+    thread_id: UUID,
+    copy_id: UUID,
+    *,
+    metadata: JsonObject | None,
+    only: Filter | None,
+    room: Allowance,
+) -> Thread:
+    source = await threads.lock(conn, thread_id, only=only)
+    # While the source is busy its row says what its last run left; its checkpoints have gone on.
+    moves = source is not None and source.status == "busy"
+    copied = source and await threads.copy(
+        conn, thread_id, copy_id, metadata=metadata, hidden=moves, holder=room.holder
+    )
+    if copied is None:
+        # Not 404: clients know a failed copy as a conflict.
+        raise Conflict("Conflict")
+    await saver.copy_thread(conn, str(thread_id), str(copy_id))
+    await stored.require(conn, room)
+    return copied
+
+
+def _made(found: Thread | None) -> Thread:
+    """Return the thread that the same request has made before.
+
+    Raises:
+        Gone: it has been deleted since.
+    """
+    if found is None:
+        raise Gone("The thread that this Idempotency-Key has made is gone.")
+    return found
 
 
 def _lifetime(ttl: TtlBody | float | None) -> Lifetime | None:
@@ -324,7 +368,7 @@ async def _history(
     return await draft(server, imagined, [step.updates for step in supersteps])
 
 
-async def _revealed(server: Server, copied: Thread) -> Thread:
+async def _revealed(server: Server, copied: Thread, *, key: Key | None) -> Thread:
     """Let a new copy be seen, with its row as its checkpoints stand; without that, there is no copy."""
     try:
         position = await position_of(server, copied)
@@ -333,6 +377,8 @@ async def _revealed(server: Server, copied: Thread) -> Thread:
             shown = await show(conn, copied.thread_id, position)
     except BaseException:
         await remove(server, copied.thread_id, only=None, hidden=True)
+        async with connection(server.pool) as conn:
+            await idempotency.take_back(conn, key)
         raise
     if shown is None:
         raise Conflict("Conflict")

@@ -14,11 +14,12 @@ from durathread.api.services.allowances import with_holder
 from durathread.api.services.request_headers import forwarded
 from durathread.api.services.self_waits import callers, refuse_circle
 from durathread.api.services.thread_deletion import remove
-from durathread.db import admission, runs, threads
+from durathread.db import admission, idempotency, runs, threads
 from durathread.db.admission import Action, Admission
 from durathread.db.filters import Filter
+from durathread.db.idempotency import Key
 from durathread.db.pool import Connection, connection, transaction
-from durathread.errors import NotFound, Unavailable
+from durathread.errors import Gone, NotFound, Unavailable
 from durathread.graphs.registry import system_assistant_id
 from durathread.records import IN_FLIGHT, Assistant, Json, JsonObject, NewRun, Run, RunStatus
 from durathread.runs import signals
@@ -70,23 +71,36 @@ async def launch(
         chain = await callers(conn, caller, body) if waits else []
         if chain:
             allowed = replace(allowed, new=replace(allowed.new, kwargs={**allowed.new.kwargs, CALLERS: chain}))
-        admitted = await admission.admit(conn, allowed.new, only=allowed.only)
+        made = await idempotency.begin(conn, caller.key)
+        admitted = await (found(conn, allowed.new) if made else admission.admit(conn, allowed.new, only=allowed.only))
         # Afterwards: whoever may not use the thread is not told what works on it. The refusal takes the admission back.
-        if chain and thread_id and allowed.new.strategy == "enqueue":
+        if chain and thread_id and allowed.new.strategy == "enqueue" and not made:
             await refuse_circle(conn, chain, thread_id)
-        if thread_id and (missing := await missing_start(conn, allowed.new)):
+        if thread_id and not made and (missing := await missing_start(conn, allowed.new)):
             raise NotFound(f"Checkpoint {missing} not found")
-    await deliver(server, admitted)
+    await deliver(server, admitted, key=caller.key)
     return admitted.run
 
 
+async def found(conn: Connection, new: NewRun) -> Admission:
+    """Return the run that the same request has made before.
+
+    Raises:
+        Gone: it has been deleted since.
+    """
+    known = await runs.get(conn, new.run_id)
+    if known is None:
+        raise Gone("The run that this Idempotency-Key has made is gone.")
+    return Admission(known, (), known=True)
+
+
 def named_by(caller: Caller, allowed: Allowed, number: int = 0) -> Allowed:
-    """Give a run the id that follows from the request, if a node sends it: a repeated one is then known."""
-    if caller.call is None:
+    """Give a run the id that follows from the request, if a node sends it, or it has a key: a repeated one is then known."""
+    if caller.names is None:
         return allowed
-    new = replace(allowed.new, run_id=caller.call.named(f"run {number}"), minted=False)
+    new = replace(allowed.new, run_id=caller.names.named(f"run {number}"), minted=False)
     if not allowed.on_thread:
-        new = replace(new, thread_id=caller.call.named(f"thread {number}"))
+        new = replace(new, thread_id=caller.names.named(f"thread {number}"))
     return replace(allowed, new=new)
 
 
@@ -105,8 +119,12 @@ async def launch_all(
         for number, body in enumerate(bodies)
     ]
     async with transaction(server.pool) as conn:
-        admitted = [await admission.admit(conn, each.new, only=each.only) for each in allowed]
-    sent = await asyncio.gather(*(deliver(server, each) for each in admitted), return_exceptions=True)
+        made = await idempotency.begin(conn, caller.key)
+        admitted = [
+            await (found(conn, each.new) if made else admission.admit(conn, each.new, only=each.only))
+            for each in allowed
+        ]
+    sent = await asyncio.gather(*(deliver(server, each, key=caller.key) for each in admitted), return_exceptions=True)
     failures = [failure for failure in sent if failure is not None]
     if failures:
         for each in (each for each in admitted if not each.known):
@@ -183,8 +201,8 @@ async def chosen_assistant(server: Server, caller: Caller, name: str) -> Assista
         return await find_assistant(conn, server.graphs, name, only=only)
 
 
-async def deliver(server: Server, admitted: Admission) -> None:
-    """Tell the thread's workflow, and whoever watches the runs that were superseded.
+async def deliver(server: Server, admitted: Admission, *, key: Key | None = None) -> None:
+    """Tell the thread's workflow, and whoever watches the runs that were superseded. `key` is that of the request.
 
     Raises:
         Unavailable: Temporal did not take the signal; the admission has been taken back.
@@ -204,6 +222,8 @@ async def deliver(server: Server, admitted: Admission) -> None:
             return
         async with transaction(server.pool) as conn:
             withdrawn = await admission.withdraw(conn, run, with_thread=admitted.created)
+            if withdrawn:
+                await idempotency.take_back(conn, key)
         if withdrawn:
             raise
         # The signal had arrived after all: only its answer was lost.

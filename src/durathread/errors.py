@@ -5,6 +5,7 @@ Error (500)
 ├── Unauthenticated (401)
 ├── Forbidden (403)
 ├── NotFound (404)
+│   └── Gone
 ├── Conflict (409)
 │   └── ThreadBusy
 ├── TooLarge (413)
@@ -51,6 +52,10 @@ class NotFound(Error):
     """What the request names does not exist."""
 
     status = 404
+
+
+class Gone(NotFound):
+    """What a request has made that is repeated has been deleted since."""
 
 
 class Conflict(Error):

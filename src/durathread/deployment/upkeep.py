@@ -9,7 +9,7 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
 from durathread.config.lifetimes import Expiry
-from durathread.db import due
+from durathread.db import due, idempotency
 from durathread.db.pool import TROUBLES, Pool, connection, is_clash, is_outage
 from durathread.temporal.connection import expire_workflow_id, sweep_workflow_id
 from durathread.workflows.messages import EXPIRE, SWEEP, Expiration, Limits, Sweep
@@ -52,6 +52,8 @@ class Upkeep:
         """Start what is due; return the ids of its workflows. What Temporal does not take is due again after the interval."""
         begun = list[str]()
         try:
+            async with connection(self._pool) as conn:
+                await idempotency.forget(conn)
             if sweep := await self._sweep():
                 begun += await self._start(SWEEP, sweep, name=sweep_workflow_id(self._task_queue))
             if expiration := await self._expiration():
