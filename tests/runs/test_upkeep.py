@@ -19,9 +19,9 @@ from durathread.graphs.registry import system_assistant_id
 from durathread.temporal.connection import expire_workflow_id, sweep_workflow_id
 from durathread.workflows.messages import Limits
 from tests.conftest import environment_of, own_database
+from tests.db.support import admit, assistant, new_run
 from tests.eventually import eventually
 from tests.stack import Stack, free_port, running
-from tests.store.support import admit, assistant, new_run
 from tests.workflows.support import described
 
 OLD = """
