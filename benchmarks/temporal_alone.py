@@ -106,14 +106,15 @@ async def main() -> None:
     async with Worker(client, task_queue="bare", workflows=[BareThread, BareRun], activities=[step]):
         await loop(client, 3, given.steps)
         taken = sorted([await one(client, given.steps) for _ in range(given.runs)])
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         each = max(given.runs // 4, 1)
         await asyncio.gather(*(loop(client, each, given.steps) for _ in range(given.clients)))
         rate = given.clients * each / (time.perf_counter() - began)
+        cpu = (time.process_time() - busy) / (given.clients * each) * 1000
         bursts = {size: await burst(client, size, given.steps) for size in given.bursts}
     p95 = taken[int(len(taken) * 0.95)]
     print(f"signal -> end of activity {given.steps}: median {statistics.median(taken):.1f} ms, p95 {p95:.1f} ms")
-    print(f"{given.clients} clients: {rate:.1f} runs/s")
+    print(f"{given.clients} clients: {rate:.1f} runs/s; {cpu:.1f} ms of this process's processor time a run")
     for size, samples in bursts.items():
         print(f"burst of {size}: first activity after {statistics.median(samples):.0f} ms in the median")
 
