@@ -5,7 +5,15 @@ from starlette.middleware.cors import CORSMiddleware
 
 from durathread.config.http import Cors
 
-EXPOSED = ["content-location", "location", "x-pagination-total", "x-pagination-next", "x-request-id"]
+EXPOSED = [
+    "content-location",
+    "location",
+    "x-pagination-total",
+    "x-pagination-next",
+    "x-request-id",
+    "idempotency-replayed",
+    "retry-after",
+]
 
 
 def cors_middleware(cors: Cors) -> Middleware:

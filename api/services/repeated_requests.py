@@ -4,6 +4,7 @@ As the IETF's draft of that header has it. A repetition that comes while the fir
 makes it, and gets the same; streams and waits join the first one's run.
 """
 
+import asyncio
 from hashlib import sha256
 from typing import Any
 
@@ -14,7 +15,7 @@ from starlette.types import Message
 
 from durathread.api.auth.authorization import IDEMPOTENCY, Caller, get_caller
 from durathread.api.deps import Server, get_server
-from durathread.api.http.bodies import Handler, Route
+from durathread.api.http.bodies import LARGE, Handler, Route
 from durathread.api.http.entrance import route_path
 from durathread.api.http.error_answers import problem
 from durathread.api.http.json_answers import Encoded
@@ -90,12 +91,21 @@ async def _claim(server: Server, caller: Caller, request: Request, *, key: str, 
     """
     whose = f"user {caller.user.identity}" if caller.user else f"run {caller.run_id}" if caller.call else ""
     scope = sha256(f"{whose}\n{request.method} {route_path(request.scope)}".encode("utf-8", "replace")).hexdigest()
-    fingerprint = sha256(b"%b\n%b" % (request.scope.get("query_string", b""), body)).digest()
+    fingerprint = await _fingerprint(request.scope.get("query_string", b""), body)
     async with connection(server.pool) as conn:
         claim = await idempotency.claim(conn, scope, key, fingerprint=fingerprint)
     if claim.fingerprint != fingerprint:
         raise Invalid("This Idempotency-Key was given with another request: take another key, or send the same again.")
     return claim
+
+
+async def _fingerprint(query: bytes, body: bytes) -> bytes:
+    digest = sha256(query + b"\n")
+    if len(body) > LARGE:
+        await asyncio.to_thread(digest.update, body)
+    else:
+        digest.update(body)
+    return digest.digest()
 
 
 def _key(given: str) -> str:

@@ -73,6 +73,13 @@ async def use(client: LangGraphClient, secret: str, receiver: Receiver) -> str:
     await client.runs.wait(failing, "agent", input={"word": secret})
     await client.runs.wait(failing, "agent", command={"resume": f"fail {secret}"}, raise_error=False)
     assert secret in str(await client.threads.get(failing))
+    again: dict[str, Any] = {
+        "input": {"word": secret},
+        "after_seconds": 3600,
+        "headers": {"Idempotency-Key": "planted"},
+    }
+    kept = [await client.runs.create(None, "agent", **again) for _ in range(2)]
+    assert kept[0] == kept[1]
     async for _ in client.runs.stream(None, "agent", input={"word": secret}, stream_mode=["values", "debug"]):
         pass
     return thread

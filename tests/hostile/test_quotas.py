@@ -212,6 +212,21 @@ async def test_what_a_node_starts_counts_for_whose_run_it_is(bounded: Stack, ali
     assert found["answers"] == [200]
 
 
+async def test_a_refusal_for_a_quota_is_not_what_a_repeated_request_is_answered_for_good(
+    alice: LangGraphClient,
+) -> None:
+    thread, key = (await alice.threads.create())["thread_id"], {"Idempotency-Key": str(uuid4())}
+    for _ in range(MOST):
+        await alice.runs.create(thread, "agent", **LATER)
+    with pytest.raises(APIStatusError) as refused:
+        await alice.runs.create(None, "agent", headers=key, **LATER)
+    assert refused.value.status_code == 429
+    await alice.threads.delete(thread)
+    run = await alice.runs.create(None, "agent", headers=key, **LATER)
+    assert await alice.runs.create(None, "agent", headers=key, **LATER) == run
+    await alice.runs.cancel(run["thread_id"], run["run_id"])
+
+
 async def test_no_command_of_the_protocol_starts_one_more(bounded: Stack, alice: LangGraphClient) -> None:
     asked, busy = (await alice.threads.create())["thread_id"], (await alice.threads.create())["thread_id"]
     await alice.runs.wait(asked, "human", input={"log": []})

@@ -124,6 +124,33 @@ async def test_nothing_is_accepted_that_cannot_be_started(
     assert result["log"] == ["in", "a", "b", "c"]
 
 
+async def test_a_request_with_a_key_that_temporal_did_not_take_is_carried_out_when_it_is_sent_again(
+    own_engines: Engines, stack: Stack, own_client: LangGraphClient
+) -> None:
+    thread_id = (await own_client.threads.create())["thread_id"]
+    body = {"assistant_id": "agent", "input": {"log": ["in"]}}
+    await kill(own_engines.temporal)
+    async with httpx.AsyncClient(base_url=stack.url, timeout=60) as http:
+
+        async def answer() -> httpx.Response:
+            return await http.post(f"/threads/{thread_id}/runs", json=body, headers={"Idempotency-Key": "outage"})
+
+        try:
+            # The first finds out; those behind it are told at once.
+            assert {(await answer()).status_code for _ in range(3)} == {503}
+        finally:
+            await own_engines.temporal.start()
+
+        async def accepted() -> Any:
+            found = await answer()
+            return found if found.status_code == 200 else None
+
+        run = (await eventually(accepted)).json()
+        assert (await answer()).json() == run
+    await own_client.runs.join(thread_id, run["run_id"])
+    assert [each["run_id"] for each in await own_client.runs.list(thread_id)] == [run["run_id"]]
+
+
 @pytest.mark.parametrize("name", ["valkey", "postgres", "temporal"])
 async def test_the_api_names_the_engine_that_does_not_answer(own_engines: Engines, stack: Stack, name: str) -> None:
     engine: Child = getattr(own_engines, name)
