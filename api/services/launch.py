@@ -14,7 +14,7 @@ from durathread.api.services.allowances import with_holder
 from durathread.api.services.request_headers import forwarded
 from durathread.api.services.self_waits import callers, refuse_circle
 from durathread.api.services.thread_deletion import remove
-from durathread.db import admission, idempotency, runs, threads
+from durathread.db import admission, idempotency, quotas, runs, threads
 from durathread.db.admission import Action, Admission
 from durathread.db.filters import Filter
 from durathread.db.idempotency import Key
@@ -120,6 +120,7 @@ async def launch_all(
     ]
     async with transaction(server.pool) as conn:
         made = await idempotency.begin(conn, caller.key)
+        await quotas.take_turns(conn, [each.new for each in allowed])
         admitted = [
             await (found(conn, each.new) if made else admission.admit(conn, each.new, only=each.only))
             for each in allowed

@@ -13,7 +13,7 @@ from langgraph_sdk.client import LangGraphClient
 from psycopg import sql
 
 from durathread.db import idempotency
-from durathread.db.pool import Pool, connection, open_pool
+from durathread.db.pool import Pool, connection
 from durathread.embedded.engines import Engines
 from tests.api.auth import headers_of
 from tests.conftest import environment_of
@@ -24,13 +24,6 @@ from tests.stack import Stack, running
 LATER: dict[str, Any] = {"assistant_id": "agent", "input": {"log": []}, "after_seconds": 3600}
 OTHER = {"detail": "This Idempotency-Key was given with another request: take another key, or send the same again."}
 RUNS = "SELECT count(*) AS n FROM run WHERE metadata ->> 'mark' = %s"
-
-
-@pytest.fixture
-async def pool(database: str) -> AsyncIterator[Pool]:
-    """Connections to the database."""
-    async with open_pool(database, size=4) as found:
-        yield found
 
 
 @pytest.fixture

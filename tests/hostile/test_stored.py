@@ -23,6 +23,34 @@ from tests.runs.support import entered, log_of, start, status_becomes
 from tests.stack import GRAPHS, Stack
 
 MOST = 1_000_000
+# A node that keeps items, through a client without a URL, until it may keep no more.
+INSIDE = """
+from typing import TypedDict
+from langgraph.graph import START, StateGraph
+from langgraph_sdk import get_client
+from langgraph_sdk.errors import APIStatusError
+
+
+class State(TypedDict, total=False):
+    size: int
+    kept: int
+    refusal: int
+
+
+async def keep(state: State) -> State:
+    client, kept = get_client(), 0
+    while True:
+        try:
+            await client.store.put_item(("inside",), str(kept), {"text": "x" * state["size"]})
+            kept += 1
+        except APIStatusError as error:
+            return {"kept": kept, "refusal": error.status_code}
+
+
+builder = StateGraph(State)
+builder.add_node("keep", keep)
+builder.add_edge(START, "keep")
+"""
 DRIFT: LiteralString = """
 SELECT measured_bytes(s.holder) AS stored,
        (s.bytes + coalesce((SELECT sum(c.bytes) FROM stored_change c WHERE c.holder = s.holder), 0))::bigint AS said
@@ -40,17 +68,12 @@ async def bounded(engine_set: Engines, database: str, tmp_path_factory: pytest.T
         "agent": f"{GRAPHS.parent / 'agent.py'}:graph",
         "parallel": f"{GRAPHS.parent / 'agent.py'}:parallel",
         "memory": f"{GRAPHS.parent / 'memory.py'}:graph",
+        "inside": "./inside.py:builder",
     }
     folder = tmp_path_factory.mktemp("stored")
+    (folder / "inside.py").write_text(INSIDE)
     async with guarded(engine_set, folder, "stored", quotas={"bytes": MOST}, graphs=graphs) as stack:
         yield stack
-
-
-@pytest.fixture
-async def pool(database: str) -> AsyncIterator[Pool]:
-    """Connections that do not count."""
-    async with open_pool(database, size=2) as found:
-        yield found
 
 
 @pytest.fixture
@@ -290,6 +313,16 @@ async def test_state_is_not_edited_without_room_and_a_run_that_works_goes_on(
     assert (await alice.runs.get(thread, run["run_id"]))["status"] == "success"
     assert await said(pool) > MOST
     await status_becomes(alice, thread, "idle")
+
+
+async def test_what_a_node_keeps_through_a_client_is_whose_run_it_is(alice: LangGraphClient, pool: Pool) -> None:
+    thread = (await alice.threads.create())["thread_id"]
+    found: Any = await alice.runs.wait(thread, "inside", input={"size": MOST // 5})
+    assert (found["kept"], found["refusal"]) == (4, 429)
+    assert await said(pool) > MOST * 4 / 5
+    async with open_pool(str(pool.conninfo), size=2, counting=True) as counting, connection(counting) as conn:
+        await conn.execute("DELETE FROM store WHERE prefix = 'inside'")
+    assert await said(pool) < MOST / 5
 
 
 async def test_a_cron_whose_user_is_full_says_so_of_each_firing(alice: LangGraphClient, pool: Pool) -> None:

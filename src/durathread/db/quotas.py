@@ -1,10 +1,11 @@
 """How many runs and crons somebody may have. Counted exactly: those of one holder are admitted one after the other."""
 
+from collections.abc import Sequence
 from typing import Literal, LiteralString
 
 from durathread.db.pool import Connection
 from durathread.errors import TooMany
-from durathread.records import Allowance
+from durathread.records import Allowance, NewRun
 
 Kind = Literal["run", "cron"]
 
@@ -17,6 +18,14 @@ COUNTS: dict[Kind, LiteralString] = {
 SAID: dict[Kind, str] = {"run": "runs in flight", "cron": "crons"}
 # When to try again, in seconds: runs end by themselves, crons do not.
 AFTER: dict[Kind, int] = {"run": 5, "cron": 60}
+
+
+async def take_turns(conn: Connection, runs: Sequence[NewRun]) -> None:
+    """Take the turns of all who hold some runs, in one order: those who admit several would wait for each other for good."""
+    bytes_of = {("bytes", new.room.holder) for new in runs if new.room.most is not None}
+    runs_of = {("run", new.allowance.holder) for new in runs if new.allowance.most is not None}
+    for kind, holder in [*sorted(bytes_of), *sorted(runs_of)]:
+        await conn.execute(TURN, {"kind": kind, "holder": holder})
 
 
 async def require(conn: Connection, allowance: Allowance, kind: Kind) -> None:
