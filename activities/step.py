@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -41,12 +42,15 @@ from durathread.graphs.untracked import Untracked, carries, carrying
 from durathread.inprocess.calls import working
 from durathread.records import JsonObject, Run, RunStatus, call_of, token_of
 from durathread.steps.attempt import why_cancelled
+from durathread.steps.conversations import Text
 from durathread.steps.first_input import baseline, given_by, relayed, remaining
+from durathread.steps.repair import is_asked, repair
 from durathread.steps.repetition import Found, found_by
 from durathread.steps.superstep import Position, Result, run_config, superstep, unopened
 from durathread.steps.tracing import tracing
 from durathread.streams.frames import Frame, Named, ending, frames_subject, requested, running, speaks_protocol
 from durathread.streams.open_items import unfinished
+from durathread.streams.partial_texts import partial_texts
 from durathread.streams.thread_markers import begun_mark, conclude
 from durathread.workflows.messages import FAILED, HANDED_BACK, STEP, UNAVAILABLE, UNENDED, StepInput, StepOutcome
 
@@ -55,6 +59,8 @@ log = structlog.get_logger()
 TOO_OFTEN = "A step of this run took its worker down too often."
 PATIENCE = timedelta(seconds=2)
 SUPERSEDED = StepOutcome("superseded")
+# How long a repair waits for Valkey, in seconds.
+HEARING = 10.0
 # How often a step that takes long makes sure that its run is still its own, in seconds. It decides only when nobody has told
 # it: the process died that ended the run, or the network came back to a worker that was given up.
 DOUBT = 5.0
@@ -314,6 +320,10 @@ class Steps:
             return unopened(error, emitter)
         async with _left(opened, run) as failure:
             opening = None if begun else await self._opening(run, saver, graph)
+            if is_asked(run, opening) and await repair(
+                graph, run, config=config, saver=saver, heard=lambda tasks: self._heard(run, tasks)
+            ):
+                config = self._resources.graphs.config_of(run_config(run, begun=True), executes=True)
             told = given_by(run, run.kwargs.get("command")) if begun and given.step == 0 else opening
             async with (
                 tracing(graph, run, config, begins=given.step == 0, given=told) as trace,
@@ -373,6 +383,25 @@ class Steps:
             resumed=resumed,
             protocol=protocol,
         )
+
+    async def _heard(self, run: Run, tasks: AbstractSet[str]) -> dict[str, Text]:
+        """Look up what the runs before this one were saying when they were cut off. What Valkey has lost is not known."""
+
+        async def look() -> dict[str, tuple[str, str]]:
+            async with connection(self._resources.pool) as conn:
+                before = await runs.worked_before(conn, run)
+            found: dict[str, tuple[str, str]] = {}
+            for run_id in before:
+                if left := tasks - found.keys():
+                    found |= await partial_texts(self._resources.redis, run_id, left)
+            return found
+
+        try:
+            found = await asyncio.wait_for(self._on_main(look), HEARING)
+        except (RedisError, TimeoutError) as error:
+            log.warning("What a run was saying is not known", run_id=str(run.run_id), error=repr(error))
+            return {}
+        return {task: Text(*said) for task, said in found.items()}
 
     async def _opening(self, run: Run, saver: Saver, graph: Graph) -> Any:
         """Return what the run's first step gives to the graph."""

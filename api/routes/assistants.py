@@ -37,7 +37,16 @@ from durathread.errors import BadRequest, Conflict, Gone, Invalid, NotFound
 from durathread.graphs.registry import system_assistant_id
 from durathread.records import Assistant, JsonObject
 from durathread.runs.deletion import unschedule
-from durathread.runs.request import Body, ConfigBody, UuidText, assistant_id_of, find_assistant, strip_reserved
+from durathread.runs.request import (
+    Body,
+    ConfigBody,
+    UuidText,
+    assistant_id_of,
+    find_assistant,
+    of_server,
+    strip_reserved,
+    without_server,
+)
 
 router = KeyedRoutes(prefix="/assistants", tags=["Assistants"])
 
@@ -342,10 +351,12 @@ def _mirrored(given: ConfigBody, context: dict[str, Any]) -> tuple[JsonObject, J
     """Return config and context, each with what the other says."""
     config: JsonObject = given.model_dump(exclude_none=True)
     configurable, context = strip_reserved(config.pop("configurable", {})), strip_reserved(context)
+    asked, configurable = of_server(configurable), without_server(configurable)
     if configurable and context:
         raise BadRequest("Cannot specify both configurable and context. Prefer setting context alone.")
     both = configurable or context
-    return ({**config, "configurable": both} if both else config), dict(both)
+    said = {**both, **asked}
+    return ({**config, "configurable": said} if said else config), dict(both)
 
 
 def _patched(current: Assistant, body: AssistantPatch) -> Assistant:

@@ -19,6 +19,11 @@ LifetimeStrategy = Literal["delete", "keep_latest"]
 IN_FLIGHT: tuple[RunStatus, ...] = ("pending", "running")
 STRATEGIES: tuple[Strategy, ...] = ("reject", "enqueue", "interrupt", "rollback")
 
+OnInterrupt = Literal["keep", "repair"]
+ON_INTERRUPT: tuple[OnInterrupt, ...] = ("keep", "repair")
+# Where the metadata of a checkpoint says what the server made it for, and for which run.
+REPAIR = "durathread"
+
 # How far the tokens of two calls of a step are apart: Temporal numbers the attempts at a call from 1, without a limit.
 ATTEMPTS = 1_000_000
 

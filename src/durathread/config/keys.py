@@ -24,6 +24,7 @@ KEYS: Mapping[str, Fate] = {
     "fairness": "honoured",
     "temporal": "honoured",
     "quotas": "honoured",
+    "on_interrupt": "honoured",
     # Who asks for these would take what is stored for encrypted, or for stored elsewhere.
     "encryption": "refused",
     "store.path": "refused",

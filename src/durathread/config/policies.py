@@ -7,6 +7,7 @@ from typing import Any, cast
 from durathread import encryption
 from durathread.config.lifetimes import Expiry, expiry_of
 from durathread.errors import ConfigError
+from durathread.records import ON_INTERRUPT, OnInterrupt
 from durathread.webhooks.policy import Rules, rules_of
 
 
@@ -25,6 +26,8 @@ class Terms:
     most_runs: int | None = None
     most_crons: int | None = None
     most_bytes: int | None = None
+    # What a run does about a conversation that was cut off, if neither it nor its assistant says so.
+    on_interrupt: OnInterrupt = "keep"
 
 
 def terms_of(config: Mapping[str, Any], *, thread_ttl: str = "") -> Terms:
@@ -43,6 +46,7 @@ def terms_of(config: Mapping[str, Any], *, thread_ttl: str = "") -> Terms:
         most_runs=quotas.get("runs"),
         most_crons=quotas.get("crons"),
         most_bytes=quotas.get("bytes"),
+        on_interrupt=_on_interrupt(config.get("on_interrupt", "keep")),
     )
 
 
@@ -68,6 +72,12 @@ def _quotas(given: Any) -> Mapping[str, int]:
             "stored bytes a user may have."
         )
     return block
+
+
+def _on_interrupt(given: Any) -> OnInterrupt:
+    if given not in ON_INTERRUPT:
+        raise ConfigError('langgraph.json: on_interrupt must be "keep" or "repair".')
+    return given
 
 
 def _fairness(given: Any) -> str | None:

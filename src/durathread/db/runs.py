@@ -169,6 +169,12 @@ GROUP BY thread_id
 IN_FLIGHT = "SELECT run_id FROM run WHERE thread_id = %s AND status IN ('pending', 'running') ORDER BY seq"
 
 
+# The runs that had their turn on a thread before another. One may have been stopped before it did anything.
+WORKED_BEFORE = """
+SELECT run_id FROM run WHERE thread_id = %(thread)s AND run_id <> %(run)s AND started_at IS NOT NULL
+ORDER BY started_at DESC LIMIT 3
+"""
+
 LAST_SEQ = "SELECT coalesce(max(seq), 0) AS seq FROM run WHERE thread_id = %s"
 
 
@@ -229,6 +235,12 @@ async def heads(conn: Connection, thread_id: UUID) -> list[Run]:
 async def in_flight(conn: Connection, thread_id: UUID) -> list[UUID]:
     """Name the runs of a thread that are pending or running, in order of admission."""
     return [row["run_id"] for row in await (await conn.execute(IN_FLIGHT, (thread_id,))).fetchall()]
+
+
+async def worked_before(conn: Connection, run: Run) -> list[UUID]:
+    """Name the few runs that have worked on a thread before this one, the last of them first."""
+    args = {"thread": run.thread_id, "run": run.run_id}
+    return [row["run_id"] for row in await (await conn.execute(WORKED_BEFORE, args)).fetchall()]
 
 
 async def last_seq(conn: Connection, thread_id: UUID) -> int:

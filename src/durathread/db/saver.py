@@ -31,6 +31,7 @@ from durathread.db.sealed import sealed_in
 from durathread.db.serde import serializer
 from durathread.db.task_writes import Writes, finished, is_cut, storable
 from durathread.errors import Fenced, ThreadBusy, Unavailable, Unfinished
+from durathread.records import REPAIR
 
 T = TypeVar("T")
 
@@ -62,10 +63,11 @@ LATEST = (
     "SELECT max(checkpoint_id) AS id FROM checkpoints WHERE thread_id = %(thread)s AND checkpoint_ns = %(namespace)s"
 )
 
-# Where a run has begun on its thread.
+# Where a run has begun on its thread; a repair comes before that.
 BEGINNING = """
 SELECT metadata ->> 'source' AS source, (metadata ->> 'step')::int AS step FROM checkpoints
-WHERE thread_id = %(thread)s AND checkpoint_ns = '' AND metadata ->> 'run_id' = %(run)s ORDER BY checkpoint_id LIMIT 1
+WHERE thread_id = %(thread)s AND checkpoint_ns = '' AND metadata ->> 'run_id' = %(run)s
+  AND jsonb_typeof(metadata -> 'durathread') IS DISTINCT FROM 'object' ORDER BY checkpoint_id LIMIT 1
 """
 
 STORED_BLOBS = """
@@ -403,7 +405,14 @@ class Saver(AsyncPostgresSaver):
             follow(newest or "")
             if self._attempt.examine is not None:
                 self._attempt.examine(address.get("checkpoint_ns", ""), found)
-        return found and _believed(found)
+        return found and self._foreign(_believed(found))
+
+    def _foreign(self, found: CheckpointTuple) -> CheckpointTuple:
+        """Show a repair that was made for this very run as nobody's: LangGraph takes a run's own for one that has its input."""
+        if self._owner is None or not made_by(found.metadata, self._owner[0]):
+            return found
+        metadata = {key: value for key, value in found.metadata.items() if key != "run_id"}
+        return found._replace(metadata=cast(CheckpointMetadata, metadata))
 
     async def alatest(self, thread_id: str, *, namespace: str = "") -> str | None:
         """Return the id of a thread's latest checkpoint: of its root graph, or of a subgraph."""
@@ -474,6 +483,12 @@ class Saver(AsyncPostgresSaver):
                 await copy_thread(conn, str(source_thread_id), str(target_thread_id))
 
         await self._here(copy)
+
+
+def made_by(metadata: Mapping[str, Any], run_id: UUID | str) -> bool:
+    """Say whether a checkpoint is a repair that was made for a run."""
+    mark = metadata.get(REPAIR)
+    return isinstance(mark, dict) and cast(dict[str, Any], mark).get("run_id") == str(run_id)
 
 
 def address_of(config: RunnableConfig, checkpoint: Checkpoint) -> RunnableConfig:

@@ -6,17 +6,16 @@ LangGraph's `add_messages` gives ids when it is run, and that is after the event
 import asyncio
 import operator
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, cast
 from uuid import UUID, uuid4
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langgraph.channels import BinaryOperatorAggregate
-from langgraph.graph.message import add_messages
 from langgraph.pregel import Pregel
 from langgraph.types import Command
 
+from durathread.graphs.message_channels import adds_messages
 from durathread.graphs.registry import Graph
 from durathread.records import JsonObject
 
@@ -101,7 +100,7 @@ class MessageIds(BaseCallbackHandler):
         if (channels := self._channels.get(namespace)) is None:
             return
         for name, value in _writes(outputs, channels):
-            if _gives_ids(channels.get(name)):
+            if adds_messages(channels.get(name)):
                 for message in _unnamed(value):
                     message.id = str(uuid4())
 
@@ -186,13 +185,6 @@ def _unnamed(value: Any) -> Iterator[BaseMessage]:
     elif isinstance(value, dict) and "$writes" in value:
         # Several writes to one channel, as `tasks` shows them.
         yield from _unnamed(cast(JsonObject, value)["$writes"])
-
-
-def _gives_ids(channel: Any) -> bool:
-    if not isinstance(channel, BinaryOperatorAggregate):
-        return False
-    reducer: Any = channel.operator
-    return (reducer.func if isinstance(reducer, partial) else reducer) is add_messages
 
 
 def _may_give_ids(channel: Any) -> bool:

@@ -46,13 +46,15 @@ async def past(graph: Graph, config: RunnableConfig, **options: Any) -> list[Sta
         return [snapshot async for snapshot in bare.aget_state_history(config, **options)]
 
 
-async def standing_at(graph: Graph, config: RunnableConfig, checkpoint_id: str) -> StateSnapshot:
+async def standing_at(
+    graph: Graph, config: RunnableConfig, checkpoint_id: str, *, subgraphs: bool = False
+) -> StateSnapshot:
     """Read a thread as it stood when a checkpoint was its latest, by whatever its tasks have written since.
 
     To name the checkpoint in the config says something else: what was next when it was stored, whatever has become of it.
     """
     checkpointer = cast(BaseCheckpointSaver[Any], graph.checkpointer)
-    return await standing(graph.copy({"checkpointer": _AsOf(checkpointer, checkpoint_id)}), config)
+    return await standing(graph.copy({"checkpointer": _AsOf(checkpointer, checkpoint_id)}), config, subgraphs=subgraphs)
 
 
 async def standing_left(

@@ -17,7 +17,17 @@ from durathread.db.pool import Connection
 from durathread.errors import BadRequest, Invalid, NotFound
 from durathread.graphs.config_keys import ADDRESS
 from durathread.graphs.registry import Graphs, system_assistant_id
-from durathread.records import Allowance, Assistant, JsonObject, NewRun, Run, Strategy, call_of
+from durathread.records import (
+    ON_INTERRUPT,
+    Allowance,
+    Assistant,
+    JsonObject,
+    NewRun,
+    OnInterrupt,
+    Run,
+    Strategy,
+    call_of,
+)
 from durathread.workflows.messages import Limits, RunRequest
 
 StreamMode = Literal[
@@ -122,6 +132,10 @@ class RunCreate(Body):
     strict_resume: bool = False
     feedback_keys: list[str] | None = None
     langsmith_tracer: dict[str, Any] | None = None
+    on_interrupt: OnInterrupt | None = Field(
+        None,
+        description="Whether to repair what an interrupted run has left. The SDK says it in `config.configurable`.",
+    )
 
 
 def assistant_id_of(graphs: Graphs, name: str) -> UUID:
@@ -201,6 +215,8 @@ def prepare(
         "checkpoint_during": body.checkpoint_during,
         "durability": body.durability or ("exit" if body.checkpoint_during is False else "async"),
     }
+    if _on_interrupt(config["configurable"], assistant, terms) == "repair":
+        kwargs["on_interrupt"] = "repair"
     if body.strict_resume:
         kwargs["strict_resume"] = True
     if terms.fairness and (key := config["configurable"].get(terms.fairness)):
@@ -305,14 +321,42 @@ def _settings_of(body: RunCreate, assistant: Assistant) -> tuple[JsonObject, Jso
     config: JsonObject = body.config.model_dump(exclude_none=True)
     configurable = strip_reserved(body.config.configurable)
     context = strip_reserved(body.context)
+    asked: JsonObject = {"on_interrupt": body.on_interrupt} if body.on_interrupt else {}
+    asked, configurable = {**of_server(configurable), **asked}, without_server(configurable)
     if configurable and context:
         raise BadRequest("Cannot specify both configurable and context. Prefer setting context alone.")
     if context:
         configurable = dict(context)
     elif configurable:
         context = {key: value for key, value in configurable.items() if key not in ADDRESS}
-    config["configurable"] = configurable
+    config["configurable"] = {**configurable, **asked}
     return config, {**assistant.context, **context}
+
+
+def of_server(configurable: Mapping[str, Any]) -> JsonObject:
+    """Return what `configurable` says to the server and not to a graph: it may come beside a context.
+
+    Raises:
+        Invalid: it says something else than it may.
+    """
+    if "on_interrupt" not in configurable:
+        return {}
+    if configurable["on_interrupt"] not in ON_INTERRUPT:
+        raise Invalid("config.configurable.on_interrupt: must be 'keep' or 'repair'")
+    return {"on_interrupt": configurable["on_interrupt"]}
+
+
+def without_server(configurable: Mapping[str, Any]) -> JsonObject:
+    """Return what `configurable` says to a graph."""
+    return {key: value for key, value in configurable.items() if key != "on_interrupt"}
+
+
+def _on_interrupt(configurable: JsonObject, assistant: Assistant, terms: Terms) -> OnInterrupt:
+    """Decide whether a run repairs: it says so, or its assistant, or langgraph.json."""
+    for said in (configurable, assistant.config.get("configurable") or {}):
+        if found := of_server(said):
+            return found["on_interrupt"]
+    return terms.on_interrupt
 
 
 def _address(body: RunCreate) -> JsonObject:
