@@ -218,7 +218,7 @@ class Cut(Thread):
     async def repaired(self, given: Any = None, **kwargs: Any) -> bool:
         """Repair, as the first step of a run does that says something."""
         run = self.run_of(input=self.given("go on") if given is None else given, on_interrupt="repair", **kwargs)
-        config = cast(RunnableConfig, run_config(run, begun=False))
+        config = run_config(run, begun=False)
         assert is_asked(run, run.kwargs["input"])
 
         async def heard(tasks: Any) -> dict[str, Text]:

@@ -1,0 +1,71 @@
+"""Who says whether a run repairs what was cut off before it: the run, its assistant, langgraph.json; and that nobody says nonsense."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import product
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from langgraph_sdk.client import LangGraphClient
+from langgraph_sdk.errors import UnprocessableEntityError
+
+from durathread.config.policies import terms_of
+from durathread.errors import ConfigError
+from durathread.records import ON_INTERRUPT, Assistant
+from durathread.runs.request import RunCreate, prepare
+from tests.stack import Stack
+
+WRONG: Any = {"configurable": {"on_interrupt": "mend"}}
+NOW = datetime.now(UTC)
+ASSISTANT = Assistant(uuid4(), "agent", "agent", None, {}, {}, {}, 1, NOW, NOW)
+
+
+def saying(word: str | None) -> Any:
+    return {"configurable": {"on_interrupt": word}} if word else {}
+
+
+@pytest.mark.parametrize(("run", "assistant", "server"), product(*[(None, *ON_INTERRUPT)] * 3))
+def test_a_run_wins_over_its_assistant_which_wins_over_langgraph_json(
+    run: str | None, assistant: str | None, server: str | None
+) -> None:
+    terms = terms_of({"on_interrupt": server} if server else {})
+    body = RunCreate.model_validate({"assistant_id": "agent", "config": saying(run)})
+    new = prepare(body, replace(ASSISTANT, config=saying(assistant)), terms=terms, thread_id=uuid4())
+    assert new.kwargs.get("on_interrupt", "keep") == (run or assistant or server or "keep")
+
+
+def test_it_may_stand_beside_a_context_and_is_no_part_of_it() -> None:
+    given = {"assistant_id": "agent", "config": saying("repair"), "context": {"model": "m"}}
+    new = prepare(RunCreate.model_validate(given), ASSISTANT, terms=terms_of({}), thread_id=uuid4())
+    assert (new.kwargs["on_interrupt"], new.kwargs["context"]) == ("repair", {"model": "m"})
+    alone = RunCreate.model_validate({"assistant_id": "agent", "on_interrupt": "repair"})
+    assert prepare(alone, ASSISTANT, terms=terms_of({}), thread_id=uuid4()).kwargs["context"] == {}
+
+
+def test_langgraph_json_may_not_say_anything_else() -> None:
+    for wrong in ("mend", True, None, ["repair"]):
+        with pytest.raises(ConfigError, match="on_interrupt"):
+            terms_of({"on_interrupt": wrong})
+
+
+async def test_runs_crons_and_assistants_that_say_anything_else_are_refused(
+    client: LangGraphClient, server: Stack
+) -> None:
+    with pytest.raises(UnprocessableEntityError):
+        await client.runs.create(None, "agent", input={}, config=WRONG)
+    with pytest.raises(UnprocessableEntityError):
+        await client.crons.create("agent", schedule="0 0 1 1 *", input={}, config=WRONG)
+    with pytest.raises(UnprocessableEntityError):
+        await client.assistants.create("agent", config=WRONG)
+    assistant = await client.assistants.create("agent", config=saying("repair"), context={"model": "m"})
+    assert assistant["config"] == {"configurable": {"model": "m", "on_interrupt": "repair"}}
+    with pytest.raises(UnprocessableEntityError):
+        await client.assistants.update(assistant["assistant_id"], config=WRONG)
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        refused = await http.post("/runs/wait", json={"assistant_id": "agent", "on_interrupt": "mend"})
+    assert refused.status_code == 422
+    run = await client.runs.create(None, assistant["assistant_id"], input={"log": []})
+    kwargs: Any = run["kwargs"]
+    assert kwargs["on_interrupt"] == "repair"
