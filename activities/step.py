@@ -11,7 +11,9 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import structlog
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from redis.exceptions import RedisError
 from temporalio import activity
@@ -320,9 +322,7 @@ class Steps:
             return unopened(error, emitter)
         async with _left(opened, run) as failure:
             opening = None if begun else await self._opening(run, saver, graph)
-            if is_asked(run, opening) and await repair(
-                graph, run, config=config, saver=saver, heard=lambda tasks: self._heard(run, tasks)
-            ):
+            if is_asked(run, opening) and await self._repair(run, graph, config=config, saver=saver):
                 config = self._resources.graphs.config_of(run_config(run, begun=True), executes=True)
             told = given_by(run, run.kwargs.get("command")) if begun and given.step == 0 else opening
             async with (
@@ -383,6 +383,16 @@ class Steps:
             resumed=resumed,
             protocol=protocol,
         )
+
+    async def _repair(self, run: Run, graph: Graph, *, config: RunnableConfig, saver: Saver) -> bool:
+        """Repair what was cut off before a run. One that cannot be repaired begins as it would without."""
+        try:
+            return await repair(graph, run, config=config, saver=saver, heard=lambda tasks: self._heard(run, tasks))
+        except (Error, psycopg.Error):
+            raise
+        except Exception:
+            log.exception("A conversation cannot be repaired", run_id=str(run.run_id), thread_id=str(run.thread_id))
+            return False
 
     async def _heard(self, run: Run, tasks: AbstractSet[str]) -> dict[str, Text]:
         """Look up what the runs before this one were saying when they were cut off. What Valkey has lost is not known."""

@@ -26,7 +26,7 @@ def saying(word: str | None) -> Any:
     return {"configurable": {"on_interrupt": word}} if word else {}
 
 
-@pytest.mark.parametrize(("run", "assistant", "server"), product(*[(None, *ON_INTERRUPT)] * 3))
+@pytest.mark.parametrize(("run", "assistant", "server"), [*product(*[(None, *ON_INTERRUPT)] * 3)])
 def test_a_run_wins_over_its_assistant_which_wins_over_langgraph_json(
     run: str | None, assistant: str | None, server: str | None
 ) -> None:
@@ -66,6 +66,5 @@ async def test_runs_crons_and_assistants_that_say_anything_else_are_refused(
     async with httpx.AsyncClient(base_url=server.url) as http:
         refused = await http.post("/runs/wait", json={"assistant_id": "agent", "on_interrupt": "mend"})
     assert refused.status_code == 422
-    run = await client.runs.create(None, assistant["assistant_id"], input={"log": []})
-    kwargs: Any = run["kwargs"]
-    assert kwargs["on_interrupt"] == "repair"
+    run: Any = await client.runs.create(None, assistant["assistant_id"], input={"log": []})
+    assert run["kwargs"]["on_interrupt"] == "repair"

@@ -12,7 +12,6 @@ from langchain.agents import create_agent
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
-from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langgraph.graph import END, START, MessagesState, StateGraph, add_messages
 from langgraph.prebuilt import ToolNode
@@ -374,6 +373,38 @@ async def test_what_a_model_had_said_is_kept_and_marked(pool: Pool, nested: bool
         {"durathread": {"interrupted": True}},
     )
     assert not await cut.repaired()
+
+
+class Chosen(MessagesState):
+    choice: str
+
+
+async def test_what_finished_tasks_have_written_is_left_out_where_it_cannot_be_applied(pool: Pool) -> None:
+    async def first(state: Any) -> Any:
+        return {"choice": "first"}
+
+    async def second(state: Any) -> Any:
+        return {"choice": "second"}
+
+    async def calls(state: Any) -> Any:
+        return {"messages": [call("slow")]}
+
+    builder = StateGraph(Chosen).add_node("calls", calls).add_node("tools", ToolNode(TOOLS))
+    builder.add_node("first", first).add_node("second", second).add_edge(START, "calls")
+    for name in ("first", "second", "tools"):
+        builder.add_edge("calls", name)
+    cut = Cut(pool, builder.compile())
+
+    async def written() -> bool:
+        async with pool.connection() as conn:
+            query = "SELECT count(*) AS n FROM checkpoint_writes WHERE thread_id = %s AND channel = 'choice'"
+            row = await (await conn.execute(query, (str(cut.thread_id),))).fetchone()
+        return bool(row and row["n"] == 2 and "slow" in GATES.entered)
+
+    async with cut.turn("go"):
+        await eventually(written, what="two have chosen")
+    assert await cut.repaired()
+    assert told(await cut.messages()) == ["go", "", STOPPED]
 
 
 def call(name: str) -> AIMessage:

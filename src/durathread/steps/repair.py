@@ -13,6 +13,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, cast
 
+import psycopg
+import structlog
 from langchain_core.messages import BaseMessage, RemoveMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -24,18 +26,21 @@ from langgraph.checkpoint.base import (
     DeltaChannelHistory,
     PendingWrite,
 )
-from langgraph.constants import END
+from langgraph.constants import END, START
 from langgraph.graph.message import REMOVE_ALL_MESSAGES, add_messages
 from langgraph.prebuilt import ToolNode
 from langgraph.pregel import Pregel
 from langgraph.types import Command, PregelTask, StateSnapshot
 
 from durathread.db.saver import Saver, made_by
+from durathread.errors import Error
 from durathread.graphs.message_channels import conversations_of
 from durathread.graphs.read_state import NULL_TASK, standing, standing_at
 from durathread.graphs.registry import Graph
 from durathread.records import REPAIR, Run
 from durathread.steps.conversations import Incoming, Text, closed, has_open_calls, incoming, partial
+
+log = structlog.get_logger()
 
 # The key of a graph whose whole state is a conversation.
 ROOT = "__root__"
@@ -105,9 +110,9 @@ class _Repairing:
         # What became of a checkpoint later is no business of a run that goes back to it, unless a call is open there.
         if forks and not any(has_open_calls(_messages(stored, key)) for key in conversations_of(self.graph)):
             return False
-        left = await standing_at(
-            self.graph, _config(self.config, {**address, "checkpoint_id": ""}), checkpoint_id, subgraphs=True
-        )
+        there = _config(self.config, {**address, "checkpoint_id": ""})
+        # Where nothing is due, nothing was cut off.
+        left = await standing_at(self.graph, there, checkpoint_id, subgraphs=True) if stored.tasks else stored
         return await self._write(self.graph, at, base, stored, left)
 
     async def own_history(self, subgraph: Graph, namespace: str) -> None:
@@ -131,15 +136,24 @@ class _Repairing:
                 changed[key] = _update(before, after)
         if not changed:
             return False
-        writes = [
+        conversation = [(NULL_TASK, key, update) for key, update in changed.items()]
+        others = [
             write
             for write in base.pending_writes or []
             if write[1] in graph.stream_channels_list and write[1] not in changed
         ]
-        writes += [(NULL_TASK, key, update) for key, update in changed.items()]
+        try:
+            await self._clear(place, base, [*others, *conversation])
+        except (Error, psycopg.Error):
+            raise
+        except Exception as error:  # noqa: BLE001, whatever users' reducers raise
+            log.warning("What finished tasks have written is left out of a repair", error=repr(error))
+            await self._clear(place, base, conversation)
+        return True
+
+    async def _clear(self, place: RunnableConfig, base: CheckpointTuple, writes: Sequence[PendingWrite]) -> None:
         repaired = _Repaired(self.saver, base, writes, self.run)
         await self.graph.copy({"checkpointer": repaired}).aupdate_state(place, None, as_node=END)
-        return True
 
 
 class _Repaired(BaseCheckpointSaver[Any]):
@@ -217,7 +231,7 @@ def _cut_off(graph: Graph, left: StateSnapshot) -> set[str]:
 
 
 def _is_cut_off(task: PregelTask, left: StateSnapshot) -> bool:
-    return task.result is None and task.name in left.next
+    return task.result is None and task.name in left.next and task.name != START
 
 
 def _subgraph(graph: Graph, task: PregelTask) -> Graph | None:
