@@ -1,7 +1,10 @@
 """A turn that was cut off does not spoil its thread: with clients of providers, and an endpoint that refuses what those refuse."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -63,13 +66,23 @@ async def sdk(stack: Stack) -> AsyncIterator[LangGraphClient]:
         yield found
 
 
+@dataclass(frozen=True)
+class Others:
+    """Clients of other APIs of the same worker: runs of one may take ten seconds, those of the other one worker."""
+
+    hasty: LangGraphClient
+    strict: LangGraphClient
+
+
 @pytest.fixture(scope="module")
-async def hasty(own: dict[str, str], stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
-    """A client of an API whose runs may take three seconds, and one worker."""
-    own = {**own, "BG_JOB_TIMEOUT_SECS": "3", "DURATHREAD_STEP_ATTEMPTS": "1"}
-    hurried = Stack(own, tmp_path_factory.mktemp("hasty"))
-    async with started(hurried, workers=0), get_client(url=hurried.url) as client:
-        yield client
+async def others(own: dict[str, str], stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Others]:
+    assert stack.processes
+    hasty = Stack({**own, "BG_JOB_TIMEOUT_SECS": "10"}, tmp_path_factory.mktemp("hasty"))
+    strict = Stack({**own, "DURATHREAD_STEP_ATTEMPTS": "1"}, tmp_path_factory.mktemp("strict"))
+    async with AsyncExitStack() as opened:
+        await asyncio.gather(*(opened.enter_async_context(started(each, workers=0)) for each in (hasty, strict)))
+        clients = [await opened.enter_async_context(get_client(url=each.url)) for each in (hasty, strict)]
+        yield Others(*clients)
 
 
 def said(content: str) -> Any:
@@ -206,23 +219,25 @@ async def test_a_rollback_to_the_middle_of_a_turn_is_repaired(sdk: LangGraphClie
     assert (await sdk.threads.get_state(thread_id))["next"] == ["tools"]
 
 
-async def test_a_run_that_timed_out_is_repaired(sdk: LangGraphClient, hasty: Any, tmp_path: Path) -> None:
+async def test_a_run_that_timed_out_is_repaired(sdk: LangGraphClient, others: Others, tmp_path: Path) -> None:
     thread_id = (await sdk.threads.create())["thread_id"]
-    run = await hasty.runs.create(thread_id, "openai", input=said(calls(tmp_path, "slow")))
-    await hasty.runs.join(thread_id, run["run_id"])
+    await others.hasty.runs.create(thread_id, "openai", input=said(calls(tmp_path, "slow")))
+    await appears(tmp_path / "slow")
+    await status_becomes(sdk, thread_id, "error")
     assert await statuses(sdk, thread_id) == ["timeout"]
     await sdk.runs.wait(thread_id, "openai", input=said("the time"), config=REPAIR)
     assert (await told(sdk, thread_id))[2:] == [STOPPED, "the time", "About the time: that is all."]
 
 
 async def test_a_run_that_took_its_worker_down_is_repaired(
-    sdk: LangGraphClient, hasty: Any, stack: Stack, tmp_path: Path
+    sdk: LangGraphClient, others: Others, stack: Stack, tmp_path: Path
 ) -> None:
     thread_id = (await sdk.threads.create())["thread_id"]
-    await hasty.runs.create(thread_id, "openai", input=said(calls(tmp_path, "deadly")))
+    await others.strict.runs.create(thread_id, "openai", input=said(calls(tmp_path, "deadly")))
     await stack.processes["worker"].wait()
     await revive(stack)
     await status_becomes(sdk, thread_id, "error")
+    assert await statuses(sdk, thread_id) == ["error"]
     await sdk.runs.wait(thread_id, "openai", input=said("the time"), config=REPAIR)
     assert (await told(sdk, thread_id))[2:] == [STOPPED, "the time", "About the time: that is all."]
 
