@@ -6,6 +6,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy, SearchAttributeKey
 
 from durathread.temporal.connection import GRAPH_ID, RUN_STATUS, THREAD_ID
+from durathread.workflows import priorities
 from durathread.workflows.messages import CRON, FIRE, CronFiring, CronTick, Fired
 
 # Set by Temporal on what a schedule starts.
@@ -29,6 +30,7 @@ class Cron:
             result_type=Fired,
             start_to_close_timeout=timedelta(seconds=10),
             retry_policy=RETRY,
+            priority=priorities.SOON_OVER,
         )
         outcome = f"run `{fired.run_id}` on thread `{fired.thread_id}`" if fired.run_id else fired.reason
         workflow.set_current_details(f"**{fired.status}** {outcome}")

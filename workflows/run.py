@@ -7,10 +7,11 @@ from datetime import timedelta
 from typing import NoReturn
 
 from temporalio import workflow
-from temporalio.common import Priority, RetryPolicy
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
 
 from durathread.temporal.connection import RUN_STATUS
+from durathread.workflows import priorities
 from durathread.workflows.messages import (
     HANDED_BACK,
     RUN,
@@ -117,7 +118,7 @@ class Run:
             retry_policy=REPEATING,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=", ".join(nodes)[:200] or None,
-            priority=Priority(fairness_key=request.fairness) if request.fairness else Priority.default,
+            priority=priorities.of_step(request),
         )
         try:
             await workflow.wait_condition(handle.done)

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from temporalio import workflow
 
+from durathread.workflows import priorities
 from durathread.workflows.messages import SWEEP, SWEEP_CRONS, SWEEP_RUNS
 from durathread.workflows.messages import Sweep as SweepRequest
 
@@ -21,6 +22,7 @@ class Sweep:
             result_type=int,
             heartbeat_timeout=timedelta(seconds=30),
             start_to_close_timeout=timedelta(minutes=10),
+            priority=priorities.SOON_OVER,
         )
         if request.crons and workflow.patched("crons"):
             await workflow.execute_activity(
@@ -28,5 +30,6 @@ class Sweep:
                 result_type=int,
                 heartbeat_timeout=timedelta(seconds=30),
                 start_to_close_timeout=timedelta(minutes=10),
+                priority=priorities.SOON_OVER,
             )
         return count

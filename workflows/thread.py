@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import Priority, RetryPolicy, SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.common import RetryPolicy, SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -20,6 +20,7 @@ from temporalio.exceptions import (
 )
 
 from durathread.temporal.connection import ASSISTANT_ID, GRAPH_ID, THREAD_ID, run_workflow_id
+from durathread.workflows import priorities
 from durathread.workflows.messages import (
     ADMIT,
     AWAIT_RUN,
@@ -221,7 +222,7 @@ class Thread:
             run_timeout=timedelta(seconds=request.limits.run_timeout),
             search_attributes=TypedSearchAttributes(pairs),
             static_summary=f"{request.graph_id} · {request.strategy}",
-            priority=Priority(fairness_key=request.fairness) if request.fairness else Priority.default,
+            priority=priorities.of_run(request),
         )
 
     async def _cancel(self, request: RunRequest) -> None:
@@ -282,6 +283,7 @@ class Thread:
                     result_type=RunRequest,
                     start_to_close_timeout=timedelta(seconds=30),
                     retry_policy=BOOKKEEPING,
+                    priority=priorities.SOON_OVER,
                 )
             except ActivityError as error:
                 workflow.logger.warning(
@@ -301,6 +303,7 @@ class Thread:
             replace(settlement, thread_id=self._thread_id),
             start_to_close_timeout=timedelta(seconds=60),
             retry_policy=BOOKKEEPING,
+            priority=priorities.SOON_OVER,
         )
 
     async def _forget(self, request: RunRequest) -> None:

@@ -47,6 +47,7 @@ async def serving(
     graphs: str = GRAPHS,
     named: Mapping[str, Any] | None = None,
     auth: Mapping[str, Any] | None = None,
+    fairness: Mapping[str, Any] | None = None,
     workers: int = 0,
     **variables: str,
 ) -> AsyncGenerator[Stack]:
@@ -60,14 +61,14 @@ async def serving(
         graphs: the source of `project_graphs.py`.
         named: the `graphs` of langgraph.json.
         auth: its `auth`.
+        fairness: its `fairness`.
         workers: how many to start.
         variables: more of the environment.
     """
     (folder / "custom_app.py").write_text(textwrap.dedent(app))
     (folder / "project_graphs.py").write_text(textwrap.dedent(graphs))
     config = {"graphs": named or {"graph": "./project_graphs.py:builder"}, "http": http or {}}
-    if auth is not None:
-        config["auth"] = auth
+    config |= {key: part for key, part in {"auth": auth, "fairness": fairness}.items() if part is not None}
     (folder / "langgraph.json").write_text(json.dumps(config))
     environment = environment_of(engine_set, queue=f"project-{uuid4().hex}", config=folder / "langgraph.json")
     async with running({**environment, **variables}, folder / "logs", workers=workers) as stack:

@@ -11,6 +11,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 
+from durathread import RunRequest, start_run
 from durathread.embedded.engines import Engines
 from tests.api.serving import serving
 from tests.eventually import eventually
@@ -54,9 +55,9 @@ async def whose(headers: dict[bytes, bytes]) -> str:
 """
 
 
-async def start(http: httpx.AsyncClient, user: str, name: str) -> None:
+async def start(http: httpx.AsyncClient, user: str, name: str, **options: Any) -> None:
     """Start a run as a user."""
-    body: dict[str, Any] = {"assistant_id": "graph", "input": {"name": name}, "if_not_exists": "create"}
+    body: dict[str, Any] = {"assistant_id": "graph", "input": {"name": name}, "if_not_exists": "create", **options}
     answer = await http.post(f"/threads/{uuid4()}/runs", json=body, headers={"x-user": user})
     assert answer.status_code == 200
 
@@ -125,4 +126,37 @@ async def test_newcomers_beside_many_runs_of_another_user_wait_for_a_slot_or_two
                 await end(tmp_path, sleeping.pop())
             assert user in begun(tmp_path)
             sleeping = begun(tmp_path) - over(tmp_path)
+        (tmp_path / "morning").touch()
+
+
+async def test_what_is_soon_over_goes_before_the_steps_that_wait(
+    engine_set: Engines, database: str, temporal: Client, tmp_path: Path
+) -> None:
+    """A run that comes by a signal is admitted as soon as one slot is free, though all those that wait came first."""
+    assert database
+    async with (
+        serving(
+            engine_set, tmp_path, graphs=GRAPHS, workers=1, fairness={"key": "tenant"}, N_JOBS_PER_WORKER=str(SLOTS)
+        ) as stack,
+        httpx.AsyncClient(base_url=stack.url, timeout=60) as http,
+    ):
+        queue = stack.environment["DURATHREAD_TASK_QUEUE"]
+        config = {"configurable": {"tenant": "everybody"}}
+        await asyncio.gather(*(start(http, "", f"many{n}", config=config) for n in range(SLEEPERS)))
+        await all_wait(temporal, queue, tmp_path, started=SLEEPERS)
+        thread_id = str(uuid4())
+        body = {"assistant_id": "graph", "input": {"name": "late"}, "config": config, "if_not_exists": "create"}
+        request = RunRequest(
+            run_id=str(uuid4()), thread_id=thread_id, assistant_id="graph", fairness="everybody", payload=body
+        )
+        await start_run(temporal, request, task_queue=queue)
+        await all_wait(temporal, queue, tmp_path, started=SLEEPERS + 1)
+        assert (await http.get(f"/threads/{thread_id}")).status_code == 404
+        (tmp_path / f"{begun(tmp_path).pop()}.over").touch()
+
+        async def admitted() -> bool:
+            return (await http.get(f"/threads/{thread_id}")).status_code == 200
+
+        await eventually(admitted)
+        assert "late" not in begun(tmp_path)
         (tmp_path / "morning").touch()
