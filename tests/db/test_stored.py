@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import LiteralString
+from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
 import pytest
@@ -49,7 +49,11 @@ async def test_a_thread_is_its_creators_until_its_first_run_names_somebody_by_a_
         await threads.insert(conn, thread, metadata={"text": "x" * 500}, holder=user.holder)
     for each in (user, tenant):
         await stored.put_right(counting, each.holder, measure=True)
-    by_key = {"kwargs": {"fairness_key": tenant.holder}, "allowance": replace(tenant, most=None), "room": tenant}
+    by_key: dict[str, Any] = {
+        "kwargs": {"fairness_key": tenant.holder},
+        "allowance": replace(tenant, most=None),
+        "room": tenant,
+    }
     await admit(counting, new_run(thread, **by_key))
     async with connection(counting) as conn:
         assert await total(conn, user) == 0
