@@ -61,7 +61,7 @@ async def test_a_thread_is_its_creators_until_its_first_run_names_somebody_by_a_
         assert moved > 500
     # The second run does not move it, but counts for whose it is.
     other = replace(tenant, holder=f"tenant-{uuid4()}")
-    await admit(counting, new_run(thread, **{**by_key, "room": other, "kwargs": {"fairness_key": other.holder}}))
+    await admit(counting, new_run(thread, room=other, kwargs={"fairness_key": other.holder}))
     async with connection(counting) as conn:
         assert await total(conn, other) == 0
         assert await total(conn, tenant) > moved
