@@ -107,6 +107,15 @@ def migrate(
     os._exit(code)
 
 
+@app.command()
+def verify(
+    url: Annotated[str, typer.Argument(help="Where the server is, this one or any other of the API.")],
+    only: Annotated[list[str] | None, typer.Option(help="The name of a check; all by default.")] = None,
+) -> None:
+    """Check what a server does about messages that come while it works. It must serve a graph of the name `verify`."""
+    raise typer.Exit(load("durathread.verify.report").main(url, only=only or (), say=typer.echo))
+
+
 def run(module: str, **variables: object) -> None:
     """Run a role as this process; options stand for environment variables."""
     os.environ.update({name: str(value) for name, value in variables.items() if value is not None})

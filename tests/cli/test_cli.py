@@ -27,7 +27,7 @@ async def test_it_knows_its_version() -> None:
 async def test_help_names_every_command() -> None:
     code, out, _ = await answer("--help")
     assert code == 0
-    assert all(f" {name} " in out for name in ("dev", "env", "check", "api", "worker", "migrate"))
+    assert all(f" {name} " in out for name in ("dev", "env", "check", "api", "worker", "migrate", "verify"))
 
 
 async def test_a_missing_langgraph_json_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Checks of any server of the API, by the SDK: `durathread verify`."""
