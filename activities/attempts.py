@@ -24,6 +24,8 @@ OLD = 1.0
 RETRY = 0.5
 PATIENCE = timedelta(seconds=5)
 LOST = "Lost"
+# How often the SDK sends a heartbeat beside the companion, at most, in seconds.
+SELDOM = 5.0
 
 
 class Attempts(Interceptor):
@@ -34,6 +36,7 @@ class Attempts(Interceptor):
         self._names = frozenset(names)
         self._resources = resources
         self.grace = resources.settings.shutdown_grace
+        self.every = resources.settings.heartbeat_interval
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         """Stand around an activity."""
@@ -80,7 +83,7 @@ class _Inbound(ActivityInboundInterceptor):
         timeout = info.heartbeat_timeout.total_seconds() if info.heartbeat_timeout else 0.0
         if own:
             own.begin(info.task_token, namespace=info.namespace, timeout=timeout, hear=attempt.hear)
-        feeding = asyncio.create_task(_feed(attempt, timeout)) if timeout else None
+        feeding = asyncio.create_task(_feed(attempt, timeout, every=self._attempts.every)) if timeout else None
         try:
             yield
         finally:
@@ -159,13 +162,13 @@ async def is_current(attempt: Attempt) -> bool:
         await asyncio.sleep(RETRY)
 
 
-async def _feed(attempt: Attempt, timeout: float) -> None:  # noqa: ASYNC109
+async def _feed(attempt: Attempt, timeout: float, *, every: float) -> None:  # noqa: ASYNC109
     """Let the SDK know that an attempt lives, and have it ask when the companion has heard something.
 
     What the companion hears it cannot pass on by itself: only the SDK can cancel an activity so that it counts as cancelled.
     These heartbeats are seldom; they also stand in for a companion that was killed, or stopped.
     """
-    pause = min(timeout / 2, 5.0)
+    pause = min(timeout / 2, max(every, SELDOM))
     while True:
         with suppress(TimeoutError):
             await asyncio.wait_for(attempt.told.wait(), pause)

@@ -173,7 +173,9 @@ class Resources:
             await stack.enter_async_context(owner.keeping(self.turns.watch(), name="turns"))
             if client is not None:
                 stack.callback(setattr, self, "companions", None)
-                companions = self.companions = Companions(client, worker=self.presence.worker)
+                companions = self.companions = Companions(
+                    client, worker=self.presence.worker, every=settings.heartbeat_interval
+                )
                 await stack.enter_async_context(owner.keeping(companions.run(), name="companion"))
             counting = self.terms.most_bytes is not None
             self._pool = await stack.enter_async_context(

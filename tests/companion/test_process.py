@@ -5,7 +5,10 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from durathread.companion.process import Frozen, death
+from durathread.companion.wire import Begun
 from tests.eventually import eventually
 
 STOPPED = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
@@ -48,3 +51,10 @@ def test_it_imports_little() -> None:
     code = f"import sys, durathread.companion.process; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("timeout", "every", "pause"), [(10, 1, 1), (60, 20, 20), (60, 30, 20), (1.5, 1, 0.5)])
+def test_heartbeats_come_as_often_as_is_set_and_three_times_in_a_timeout(
+    timeout: float, every: float, pause: float
+) -> None:
+    assert Begun(b"", "default", timeout, every).pause == pause

@@ -26,8 +26,13 @@ WAITING = "SELECT pid FROM pg_locks WHERE NOT granted"
 @pytest.fixture(scope="module")
 async def shared(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """A server of these tests' own, on a task queue of its own."""
-    # Whoever waits for a heartbeat that does not come waits for longer than any of these tests.
-    own = {**environment, "DURATHREAD_TASK_QUEUE": "crashes", "DURATHREAD_HEARTBEAT_TIMEOUT": "300"}
+    # Whoever waits for a heartbeat that does not come, or for one that does, waits for longer than any of these tests.
+    own = {
+        **environment,
+        "DURATHREAD_TASK_QUEUE": "crashes",
+        "DURATHREAD_HEARTBEAT_TIMEOUT": "300",
+        "DURATHREAD_HEARTBEAT_INTERVAL": "100",
+    }
     async with running(own, tmp_path_factory.mktemp("crashes")) as found:
         yield found
 
@@ -266,7 +271,7 @@ async def test_a_killed_api_costs_its_clients_nothing(
         "if_not_exists": "create",
     }
     seen: list[tuple[str, str]] = []
-    killer = asyncio.create_task(_kill_when(stack, trace))
+    killer = asyncio.create_task(_kill_when(stack, trace, seen))
     async with httpx.AsyncClient(timeout=30, base_url=stack.url) as http:
         with pytest.raises(httpx.TransportError):
             await _read(http.stream("POST", f"/threads/{thread_id}/runs/stream", json=body), seen)
@@ -319,8 +324,14 @@ async def _read(streaming: AbstractAsyncContextManager[httpx.Response], events: 
                 events[-1] = (events[-1][0], line[4:])
 
 
-async def _kill_when(stack: Stack, trace: Path) -> None:
+async def _kill_when(stack: Stack, trace: Path, seen: list[tuple[str, str]]) -> None:
+    """Kill the API while the second node works, once the client has seen what came of the first."""
+
+    async def has_seen() -> bool:
+        return "updates" in (name for name, _ in seen)
+
     await entered(trace)
+    await eventually(has_seen)
     await stack.kill("api")
 
 

@@ -39,8 +39,8 @@ from durathread.companion.wire import (
     packed,
 )
 
-# Seconds between heartbeats, at most: a cancellation that Temporal does not push comes with their answers.
-BEAT = 1.0
+# How long Temporal may take when it is told of a death, and between attempts to reach it, in seconds.
+BRIEF = 1.0
 # An attempt that is done may be handed back for so long: its worker may die before it has reported. In seconds.
 LINGER = 3.0
 # What is handed back when a worker has died must be so within this time; after it, a timeout does the same. In seconds.
@@ -116,7 +116,7 @@ class Companion:
                 client = await ServiceClient.connect(config)
             except RuntimeError as error:
                 self._say(Trouble(f"Temporal cannot be reached: {error}"))
-                await asyncio.sleep(BEAT)
+                await asyncio.sleep(BRIEF)
                 continue
             if self._client.done():
                 self._client = asyncio.get_running_loop().create_future()
@@ -128,10 +128,9 @@ class Companion:
 
     async def _beat(self, begun: Begun) -> None:
         """Keep an attempt alive while its worker is. Not at once: most are over before, and each beat is a write."""
-        pause = min(begun.timeout / 3, BEAT)
         told = False
         while True:
-            await asyncio.sleep(pause)
+            await asyncio.sleep(begun.pause)
             if self._frozen():
                 continue
             try:
@@ -176,7 +175,7 @@ class Companion:
         request = RespondActivityTaskFailedRequest(
             task_token=begun.token, namespace=begun.namespace, identity=client.config.identity, failure=failure
         )
-        await client.workflow_service.respond_activity_task_failed(request, retry=False, timeout=_seconds(BEAT))
+        await client.workflow_service.respond_activity_task_failed(request, retry=False, timeout=_seconds(BRIEF))
 
 
 async def until_said(say: Callable[[], Awaitable[None]]) -> None:

@@ -39,17 +39,21 @@ Answer = Literal["cancelled", "lost"]
 class Companions:
     """The companion that a worker process has, one after the other."""
 
-    def __init__(self, client: Callable[[], Client], *, worker: int) -> None:
-        """Take what says the worker's client, which may be exchanged, and the worker's number in the database."""
+    def __init__(self, client: Callable[[], Client], *, worker: int, every: float = 1.0) -> None:
+        """Take what says the worker's client, which may be exchanged, and the worker's number in the database.
+
+        `every` is how often an attempt's heartbeat is sent, in seconds.
+        """
         self._client = client
         self._worker = worker
+        self._every = every
         self._open: dict[bytes, tuple[Begun, Callable[[Answer], None]]] = {}
         self._writer: asyncio.StreamWriter | None = None
         self.pid: int | None = None
 
     def begin(self, token: bytes, *, namespace: str, timeout: float, hear: Callable[[Answer], None]) -> None:
         """Have an attempt kept alive, and handed back should we die; `hear` is told what Temporal says of it."""
-        begun = Begun(token, namespace, timeout)
+        begun = Begun(token, namespace, timeout, self._every)
         self._open[token] = begun, hear
         self._say(begun)
 

@@ -29,6 +29,13 @@ class Begun:
     token: bytes
     namespace: str
     timeout: float
+    # How often a heartbeat shall be sent, in seconds: more often if the timeout is short.
+    every: float = 1.0
+
+    @property
+    def pause(self) -> float:
+        """Between two heartbeats, in seconds: one may get lost."""
+        return min(self.timeout / 3, self.every)
 
 
 @dataclass(frozen=True)

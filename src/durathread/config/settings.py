@@ -90,6 +90,13 @@ class Settings(BaseSettings):
         gt=1,
         description="Seconds for which a machine may be silent, or a worker frozen, before its steps are repeated elsewhere.",
     )
+    heartbeat_interval: float = Field(
+        default=1,
+        validation_alias=named("DURATHREAD_HEARTBEAT_INTERVAL"),
+        gt=0,
+        description="Seconds between the heartbeats of a step, each an Action on Temporal Cloud. A cancellation that the server does "
+        "not push comes with the next.",
+    )
     sweep_interval: float = Field(
         default=20,
         validation_alias=named("DURATHREAD_SWEEP_INTERVAL"),
