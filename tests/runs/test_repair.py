@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from durathread.steps.conversations import STOPPED
 from durathread.streams.events import stream_key
 from tests.eventually import eventually
+from tests.protocol.support import data_of, run_start, watching
 from tests.providers.conversation import Asked, Call, Reply
 from tests.providers.endpoint import Endpoint
 from tests.providers.endpoint import endpoint as listening
@@ -165,6 +166,20 @@ async def test_what_providers_refuse_after_an_interruption_passes_after_a_repair
     [repairing] = await repairs(sdk, thread_id)
     assert (repairing["metadata"]["source"], repairing["next"]) == ("update", [])
     assert await statuses(sdk, thread_id) == ["interrupted", "success"]
+
+
+async def test_clients_of_the_protocol_see_the_repair_in_the_state(
+    sdk: LangGraphClient, stack: Stack, tmp_path: Path
+) -> None:
+    thread_id, run = await working(sdk, "openai", calls(tmp_path, "quick", "slow"), tmp_path)
+    await sdk.runs.cancel(thread_id, run["run_id"], wait=True)
+    expected = ["quick is done", STOPPED, "the time", "About the time: that is all."]
+    await run_start(stack.url, thread_id, "openai", input=said("the time"), config=REPAIR)
+    async with watching(stack.url, thread_id, ["values"]) as watch:
+        events = await watch.until(lambda event: expected[-1] in str(event) and event["method"] == "values")
+    states = [[text(message["content"]) for message in state["messages"]] for state in data_of(events, "values")]
+    assert states[-1][2:] == expected
+    assert expected[:3] in [state[2:] for state in states]
 
 
 @PROVIDERS
