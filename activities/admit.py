@@ -12,12 +12,12 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from durathread.activities.resources import Resources
-from durathread.config.policies import Terms
 from durathread.db import admission, runs
 from durathread.db.pool import transaction
 from durathread.errors import Conflict, Error, Forbidden, Unavailable
 from durathread.graphs.failures import shown_text
 from durathread.records import JsonObject
+from durathread.runs.policies import Terms
 from durathread.runs.request import RunCreate, find_assistant, prepare, signal_of
 from durathread.streams.publisher import Publisher
 from durathread.streams.thread_markers import conclude

@@ -13,7 +13,6 @@ from temporalio.client import Client
 from durathread.activities.execution import Executions
 from durathread.activities.worker_metrics import WorkerMetrics
 from durathread.companion.spawn import Companions
-from durathread.config.policies import Terms, terms_of
 from durathread.config.settings import Settings
 from durathread.db import deployment as deployments
 from durathread.db import serde
@@ -28,6 +27,7 @@ from durathread.graphs.registration import names_of, register
 from durathread.graphs.registry import Graphs
 from durathread.process.lifecycle import Owner
 from durathread.process.stalls import Turns
+from durathread.runs.policies import Terms, terms_of
 from durathread.streams.presence import Interest
 from durathread.streams.publisher import Publisher, open_publisher
 from durathread.streams.valkey import connect
@@ -166,7 +166,7 @@ class Resources:
         settings = self.settings
         # A configuration that cannot be used shows before anything is opened.
         _ = self.terms, self.dress
-        serde.use(self.graphs.config)
+        serde.use(self.graphs.config.checkpointer.serde_options)
         async with AsyncExitStack() as stack:
             owner = self._owner = Owner()
             self.presence = Presence(settings.database_url)

@@ -58,7 +58,7 @@ def create_app(settings: Settings, graphs: Graphs, *, on_failure: Callable[[Part
     Raises:
         ConfigError: the `http` of langgraph.json cannot be used, or its `webhooks` would give secrets away.
     """
-    http = http_config(graphs.config, settings)
+    http = http_config(graphs.config.http, settings)
     require_domains(graphs.config, secrets=settings.webhook_secret)
     authority, theirs = Authority.load(graphs), custom_app(graphs, http)
     app = create_routes(settings, http)

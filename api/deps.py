@@ -17,7 +17,6 @@ from temporalio.service import RPCError
 
 from durathread.api.auth.handlers import Authority
 from durathread.api.http.brief_answers import Brief
-from durathread.config.policies import Terms
 from durathread.config.settings import Settings
 from durathread.db import runs, threads
 from durathread.db.filters import Filter
@@ -28,6 +27,7 @@ from durathread.graphs.loops import GraphLoops
 from durathread.graphs.registry import Graphs
 from durathread.process.lifecycle import Owner
 from durathread.records import IN_FLIGHT, Run, Thread
+from durathread.runs.policies import Terms
 from durathread.runs.request import UUID_FORM, limits_of
 from durathread.streams.events import FRAMES, THREAD, settled
 from durathread.streams.hub import Hub

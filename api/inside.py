@@ -21,7 +21,7 @@ from durathread.process.lifecycle import Owner
 async def opened(settings: Settings, graphs: Graphs, *, owner: Owner, temporal: Client) -> AsyncGenerator[ASGIApp]:
     """Open the API on the running loop for as long as the block lasts; what is yielded may be called from any loop."""
     async with open_server(settings, graphs, owner=owner, temporal=temporal) as server:
-        app = create_routes(settings, http_config(graphs.config, settings))
+        app = create_routes(settings, http_config(graphs.config.http, settings))
         app.state.server = server
         yield Bridge(in_process(app))
 

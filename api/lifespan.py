@@ -13,7 +13,6 @@ from temporalio.client import Client
 from durathread.api.auth.handlers import Authority
 from durathread.api.deps import Server, final_statuses
 from durathread.api.http.in_process import in_process
-from durathread.config.policies import terms_of
 from durathread.config.settings import Settings
 from durathread.db import deployment as deployments
 from durathread.db import serde, stored
@@ -30,6 +29,7 @@ from durathread.graphs.registry import Graphs
 from durathread.inprocess import clients
 from durathread.inprocess.cross_loop import Bridge
 from durathread.process.lifecycle import Owner
+from durathread.runs.policies import terms_of
 from durathread.startup.preflight import settled
 from durathread.streams.hub import open_hub
 from durathread.streams.presence import Watchers
@@ -58,7 +58,7 @@ async def open_server(
         authority: decides what callers may do; without one, everybody may do everything.
         temporal: a client of the running loop, if there is one.
     """
-    serde.use(graphs.config)
+    serde.use(graphs.config.checkpointer.serde_options)
     terms = terms_of(graphs.config, thread_ttl=settings.thread_ttl)
     counting = terms.most_bytes is not None
     async with AsyncExitStack() as stack:

@@ -14,8 +14,8 @@ from langgraph_sdk.client import LangGraphClient
 from starlette.routing import Match
 
 from durathread.api.app import create_app
+from durathread.config import langgraph_json
 from durathread.config.http import Http
-from durathread.config.keys import KEYS
 from durathread.config.settings import Settings
 from durathread.graphs.registry import Graphs
 
@@ -103,7 +103,7 @@ async def requests_of(name: str, method: str) -> list[tuple[str, str]]:
     return [recorder.request]
 
 
-APP = create_app(Settings(), Graphs({}, {}, ROOT))  # pyright: ignore[reportCallIssue]
+APP = create_app(Settings(), Graphs({}, langgraph_json.LanggraphJson(), ROOT))  # pyright: ignore[reportCallIssue]
 
 
 def routed(method: str, path: str) -> bool:
@@ -143,7 +143,7 @@ def rows_of(heading: str) -> list[list[str]]:
 
 def test_the_keys_of_langgraph_json_are_in_the_readme_with_what_becomes_of_them() -> None:
     said = {name: row[0] for row in rows_of("| | key | |") for name in re.findall(r"`([\w.]+)`", row[1])}
-    assert said == KEYS
+    assert said == langgraph_json.keys()
 
 
 def test_the_keys_of_http_are_in_the_readme() -> None:

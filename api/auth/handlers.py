@@ -26,7 +26,6 @@ log = structlog.get_logger()
 Resource = Literal["threads", "assistants", "crons", "store"]
 Action = Literal["create", "read", "update", "delete", "search", "create_run", "put", "get", "list_namespaces"]
 
-KEYS = ("path", "keys", "disable_studio_auth", "openapi", "cache", "allow_langsmith_api_keys")
 # What `authenticate` may ask for, by name.
 GIVEN = (
     "request",
@@ -81,28 +80,13 @@ class Authority:
         Raises:
             ConfigError: what is configured cannot be honoured; says what, and why.
         """
-        block = graphs.config.get("auth")
+        block = graphs.config.auth
         if block is None:
             return None
-        if not isinstance(block, dict):
-            raise ConfigError("auth in langgraph.json must be an object.")
-        given = cast(JsonObject, block)
-        if unknown := sorted(set(given) - set(KEYS)):
-            raise ConfigError(f"auth.{unknown[0]} in langgraph.json is unknown. There are {', '.join(KEYS)}.")
-        path, openapi = given.get("path"), given.get("openapi", {})
-        keys: Any = given.get("keys")
-        if keys is not None and not (
-            isinstance(keys, list) and all(isinstance(k, str) for k in cast("list[Any]", keys))
-        ):
-            raise ConfigError("auth.keys in langgraph.json must be a list of fields that authenticate returns.")
-        if not isinstance(path, str):
-            raise ConfigError('auth in langgraph.json needs a path: {"path": "./auth.py:auth"}.')
-        if not isinstance(openapi, dict):
-            raise ConfigError("auth.openapi in langgraph.json must be an object.")
-        found = graphs.variable(path, what="auth.path")
-        if not isinstance(found, Auth):
-            raise ConfigError(f"auth.path ({path}) is a {type(found).__name__}, not a langgraph_sdk.Auth.")
-        return cls(found, path=path, openapi=cast(JsonObject, openapi), keys=keys)
+        named = graphs.variable(block.path, what="auth.path")
+        if not isinstance(named, Auth):
+            raise ConfigError(f"auth.path ({block.path}) is a {type(named).__name__}, not a langgraph_sdk.Auth.")
+        return cls(named, path=block.path, openapi=block.openapi, keys=block.keys)
 
     async def authenticate(self, given: Mapping[str, Any]) -> User:
         """Find out who sends a request; `given` has what the handler asks for.

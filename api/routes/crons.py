@@ -20,7 +20,6 @@ from durathread.api.services.launch import allow
 from durathread.api.services.repeated_requests import KeyedRoutes
 from durathread.api.services.request_headers import lasting
 from durathread.api.services.searching import Page, SortOrder, page
-from durathread.config.policies import Terms
 from durathread.crons.expression import next_run_date
 from durathread.crons.schedules import publish
 from durathread.db import crons, idempotency, stored, threads
@@ -30,6 +29,7 @@ from durathread.errors import BadRequest, Gone, Invalid, NotFound, Unavailable
 from durathread.records import Assistant, Cron, JsonObject, NewRun
 from durathread.runs.deletion import unschedule
 from durathread.runs.of_crons import SIGNED, CronCreate, CronPatch, payload_of, run_of
+from durathread.runs.policies import Terms
 from durathread.runs.request import Body, UuidText, assistant_id_of, find_assistant
 from durathread.users import SECRET
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import importlib
+import json
 import os
 import shlex
 import sys
@@ -74,6 +75,12 @@ def env(
 def check(config: Config = None) -> None:
     """Import every graph that is to be served, and build it once. Needs no engines."""
     run("durathread.startup.checking", DURATHREAD_CONFIG=config)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of langgraph.json, for editors."""
+    typer.echo(json.dumps(load("durathread.config.langgraph_json").schema(), indent=2))
 
 
 @app.command()

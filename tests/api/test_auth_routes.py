@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from durathread.api.app import create_app
 from durathread.api.auth.authentication import PUBLIC
+from durathread.config.langgraph_json import LanggraphJson
 from durathread.config.settings import Settings
 from durathread.graphs.registry import Graphs
 from tests.api.auth import headers_of, script
@@ -53,7 +54,7 @@ UNGUARDED = {("GET", "/redoc"), ("HEAD", "/redoc")}
 
 def routes() -> Iterator[tuple[str, str]]:
     """List every route of the API: its method, and its path as it is declared."""
-    app = create_app(Settings(), Graphs({}, {}, Path()))  # pyright: ignore[reportCallIssue]
+    app = create_app(Settings(), Graphs({}, LanggraphJson(), Path()))  # pyright: ignore[reportCallIssue]
     for route in iter_route_contexts(app.routes):
         assert route.path is not None
         for method in sorted(route.methods or {SOCKET}):

@@ -11,6 +11,7 @@ from langgraph_sdk import Auth
 from starlette.exceptions import HTTPException
 
 from durathread.api.auth.handlers import Authority
+from durathread.config.langgraph_json import parse
 from durathread.db.filters import Filter
 from durathread.errors import ConfigError, Forbidden
 from durathread.graphs.registry import Graphs
@@ -217,7 +218,7 @@ async def asking(token: str) -> str:
     [
         (7, "must be an object"),
         ({}, "needs a path"),
-        ({"path": "./auth.py:auth", "allow_all": True}, "auth.allow_all .* unknown"),
+        ({"path": "./auth.py:auth", "allow_all": True}, "auth.allow_all is not a key"),
         ({"path": "./auth.py:nobody"}, "no variable 'nobody'"),
         ({"path": "./auth.py:other"}, "is a int, not a langgraph_sdk.Auth"),
         ({"path": "./auth.py:empty"}, "decorate a function with @auth.authenticate"),
@@ -229,14 +230,13 @@ async def asking(token: str) -> str:
 )
 def test_what_cannot_be_honoured_is_refused_at_the_start(tmp_path: Path, block: Any, why: str) -> None:
     (tmp_path / "auth.py").write_text(FILE)
-    graphs = Graphs({}, {"auth": block}, tmp_path)
     with pytest.raises(ConfigError, match=why):
-        Authority.load(graphs)
+        Authority.load(Graphs({}, parse({"auth": block}), tmp_path))
 
 
 def test_an_auth_is_loaded_only_if_one_is_named(tmp_path: Path) -> None:
     (tmp_path / "named.py").write_text(FILE)
-    assert Authority.load(Graphs({}, {}, tmp_path)) is None
-    found = Authority.load(Graphs({}, {"auth": {"path": "./named.py:auth"}}, tmp_path))
+    assert Authority.load(Graphs({}, parse({}), tmp_path)) is None
+    found = Authority.load(Graphs({}, parse({"auth": {"path": "./named.py:auth"}}), tmp_path))
     assert found is not None
     assert found.asks_for == {"authorization"}

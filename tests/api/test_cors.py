@@ -11,7 +11,8 @@ from langgraph_sdk.client import LangGraphClient
 
 from durathread.api.app import create_app
 from durathread.api.http.cors import EXPOSED
-from durathread.config.http import http_config
+from durathread.config.http import Http, http_config
+from durathread.config.langgraph_json import parse
 from durathread.config.settings import Settings
 from durathread.errors import ConfigError
 from durathread.graphs.registry import Graphs
@@ -24,7 +25,7 @@ async def headers_of(
 ) -> httpx.Headers:
     """Ask as a browser does, and return the headers that decide."""
     config = {"http": {"cors": cors}} if cors is not None else {}
-    transport = httpx.ASGITransport(create_app(settings or Settings(), Graphs({}, config, Path())))
+    transport = httpx.ASGITransport(create_app(settings or Settings(), Graphs({}, parse(config), Path())))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
         asked = {"origin": origin}
         if preflight:
@@ -107,4 +108,4 @@ async def test_the_environment_wins_over_the_file() -> None:
 @pytest.mark.parametrize("given", ["[", "[]", '{"allow_origin": []}', '{"allow_origin_regex": "("}'])
 def test_a_cors_config_that_cannot_be_used_is_refused(given: str) -> None:
     with pytest.raises(ConfigError, match=r"CORS_CONFIG|allow_origin_regex"):
-        http_config({}, Settings(cors_config=given))
+        http_config(Http(), Settings(cors_config=given))

@@ -11,6 +11,7 @@ from websockets.asyncio.client import connect
 
 from durathread.api.app import create_app
 from durathread.api.openapi.description import merged
+from durathread.config.langgraph_json import parse
 from durathread.config.settings import Settings
 from durathread.embedded.engines import Engines
 from durathread.errors import ConfigError
@@ -338,8 +339,7 @@ async def test_a_starlette_app_with_a_frontend_and_the_order_of_middleware(
 async def test_what_cannot_be_used_is_refused_at_start(tmp_path: Path, http: dict[str, Any], words: list[str]) -> None:
     (tmp_path / "custom_app.py").write_text("number = 1")
     (tmp_path / "langgraph.json").write_text("{}")
-    graphs = Graphs({}, {"http": http}, tmp_path)
     with pytest.raises(ConfigError) as refusal:
-        create_app(Settings(), graphs)
+        create_app(Settings(), Graphs({}, parse({"http": http}), tmp_path))
     for word in words:
         assert word in str(refusal.value)

@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from durathread.api.app import create_app
-from durathread.config.http import http_config
+from durathread.config.http import Http, http_config
+from durathread.config.langgraph_json import parse
 from durathread.config.settings import Settings
 from durathread.embedded.engines import Engines
 from durathread.graphs.registry import Graphs
@@ -52,7 +53,7 @@ async def test_a_switch_disables_its_own_routes_and_no_others(switch: str) -> No
     def routes(app: httpx.ASGITransport) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=app, base_url="http://test")
 
-    transport = httpx.ASGITransport(create_app(Settings(), Graphs({}, {"http": {switch: True}}, Path())))
+    transport = httpx.ASGITransport(create_app(Settings(), Graphs({}, parse({"http": {switch: True}}), Path())))
     async with routes(transport) as http:
         for name, wanted in ROUTES.items():
             for _, path in wanted:
@@ -63,5 +64,5 @@ async def test_a_switch_disables_its_own_routes_and_no_others(switch: str) -> No
 
 
 def test_the_environment_disables_protocol_v2_as_well() -> None:
-    assert http_config({}, Settings(event_streaming=False)).disable_event_streaming
-    assert not http_config({}, Settings()).disable_event_streaming
+    assert http_config(Http(), Settings(event_streaming=False)).disable_event_streaming
+    assert not http_config(Http(), Settings()).disable_event_streaming

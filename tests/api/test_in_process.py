@@ -17,6 +17,7 @@ from durathread.api.auth.authentication import Authentication
 from durathread.api.auth.handlers import Authority
 from durathread.api.http.in_process import KEY, in_process
 from durathread.api.lifespan import open_server
+from durathread.config.langgraph_json import LanggraphJson
 from durathread.config.settings import Settings
 from durathread.embedded.engines import Engines
 from durathread.graphs.registry import Graphs
@@ -139,7 +140,7 @@ async def test_a_route_that_nobody_was_asked_for_is_refused(
     """Without the middleware, by mistake, the routes are closed."""
     monkeypatch.setenv("TEMPORAL_ADDRESS", engine_set.temporal_address)
     settings = Settings(database_url=database, redis_url=engine_set.redis_url, config=OWNERS, task_queue="tests")
-    graphs = Graphs({}, {}, Path())
+    graphs = Graphs({}, LanggraphJson(), Path())
     app = create_app(settings, graphs)
     async with open_server(settings, graphs, owner=Owner(), authority=Authority(an_auth())) as server:
         app.state.server = server

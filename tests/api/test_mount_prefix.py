@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from durathread.api.http.entrance import MountPrefix
 from durathread.api.http.json_answers import Json
-from durathread.config.http import http_config
+from durathread.config.http import Http, http_config
 from durathread.config.settings import Settings
 from durathread.embedded.engines import Engines
 from durathread.errors import ConfigError
@@ -127,14 +127,14 @@ async def test_a_path_is_found_below_the_prefix_and_below_a_proxys(
 
 @pytest.mark.parametrize(("given", "prefix"), [("", ""), ("/", ""), ("a", "/a"), ("/a/b/", "/a/b")])
 def test_a_prefix_may_be_spelled_with_or_without_slashes(given: str, prefix: str) -> None:
-    assert http_config({"http": {"mount_prefix": given}}, Settings()).mount_prefix == prefix
+    assert http_config(Http(mount_prefix=given), Settings()).mount_prefix == prefix
 
 
 def test_the_environment_decides_about_the_prefix() -> None:
-    assert http_config({"http": {"mount_prefix": "/file"}}, Settings(mount_prefix="/set")).mount_prefix == "/set"
+    assert http_config(Http(mount_prefix="/file"), Settings(mount_prefix="/set")).mount_prefix == "/set"
 
 
 @pytest.mark.parametrize("given", ["/a b", "/a?b", "/{a}", "http://x"])
 def test_a_prefix_that_is_no_path_is_refused(given: str) -> None:
     with pytest.raises(ConfigError, match="mount_prefix"):
-        http_config({"http": {"mount_prefix": given}}, Settings())
+        http_config(Http(mount_prefix=given), Settings())

@@ -11,7 +11,8 @@ import pytest
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import UnprocessableEntityError
 
-from durathread.config.policies import terms_of
+from durathread.config.langgraph_json import parse
+from durathread.runs.policies import terms_of
 from durathread.errors import ConfigError
 from durathread.records import ON_INTERRUPT, Assistant
 from durathread.runs.request import RunCreate, prepare
@@ -30,7 +31,7 @@ def saying(word: str | None) -> Any:
 def test_a_run_wins_over_its_assistant_which_wins_over_langgraph_json(
     run: str | None, assistant: str | None, server: str | None
 ) -> None:
-    terms = terms_of({"on_interrupt": server} if server else {})
+    terms = terms_of(parse({"on_interrupt": server} if server else {}))
     body = RunCreate.model_validate({"assistant_id": "agent", "config": saying(run)})
     new = prepare(body, replace(ASSISTANT, config=saying(assistant)), terms=terms, thread_id=uuid4())
     assert new.kwargs.get("on_interrupt", "keep") == (run or assistant or server or "keep")
@@ -38,16 +39,16 @@ def test_a_run_wins_over_its_assistant_which_wins_over_langgraph_json(
 
 def test_it_may_stand_beside_a_context_and_is_no_part_of_it() -> None:
     given = {"assistant_id": "agent", "config": saying("repair"), "context": {"model": "m"}}
-    new = prepare(RunCreate.model_validate(given), ASSISTANT, terms=terms_of({}), thread_id=uuid4())
+    new = prepare(RunCreate.model_validate(given), ASSISTANT, terms=terms_of(parse({})), thread_id=uuid4())
     assert (new.kwargs["on_interrupt"], new.kwargs["context"]) == ("repair", {"model": "m"})
     alone = RunCreate.model_validate({"assistant_id": "agent", "on_interrupt": "repair"})
-    assert prepare(alone, ASSISTANT, terms=terms_of({}), thread_id=uuid4()).kwargs["context"] == {}
+    assert prepare(alone, ASSISTANT, terms=terms_of(parse({})), thread_id=uuid4()).kwargs["context"] == {}
 
 
 def test_langgraph_json_may_not_say_anything_else() -> None:
     for wrong in ("mend", True, None, ["repair"]):
         with pytest.raises(ConfigError, match="on_interrupt"):
-            terms_of({"on_interrupt": wrong})
+            terms_of(parse({"on_interrupt": wrong}))
 
 
 async def test_runs_crons_and_assistants_that_say_anything_else_are_refused(

@@ -14,6 +14,7 @@ from langgraph_sdk import get_client
 from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import BadRequestError, UnprocessableEntityError
 
+from durathread.config.langgraph_json import parse
 from durathread.db.memory_store import prepare_index
 from durathread.db.migrate import upgrade
 from durathread.embedded.engines import Engines
@@ -414,9 +415,8 @@ async def test_items_whose_time_is_over_are_deleted(searcher: LangGraphClient, s
     ],
 )
 def test_a_store_that_cannot_be_is_named(store: Any, message: str) -> None:
-    graphs = Graphs({}, {"store": store}, GRAPHS.parent)
     with pytest.raises(ConfigError, match=message):
-        store_config(graphs)
+        store_config(Graphs({}, parse({"store": store}), GRAPHS.parent))
 
 
 async def test_an_index_of_another_length_is_refused(semantic: Stack) -> None:

@@ -1,6 +1,7 @@
 """The lifetimes of threads."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,8 @@ from langgraph_sdk.errors import NotFoundError
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from durathread.config.lifetimes import Expiry, expiry_of
+from durathread.config.langgraph_json import parse
+from durathread.config.lifetimes import Expiry, ThreadTtl, expiry_of
 from durathread.db import expiry
 from durathread.db.pool import open_pool, transaction
 from durathread.errors import ConfigError
@@ -285,10 +287,10 @@ async def test_lifetimes_are_looked_after_as_often_as_is_set(lasting: Stack, tem
 
 
 def test_the_configuration_of_lifetimes_is_read_from_the_environment_first() -> None:
-    config = {"checkpointer": {"ttl": {"strategy": "keep_latest", "default_ttl": 1, "sweep_limit": 7}}}
+    config = ThreadTtl(strategy="keep_latest", default_ttl=1, sweep_limit=7)
     assert expiry_of(config) == Expiry(Lifetime(1, "keep_latest"), limit=7)
     assert expiry_of(config, text='{"default_ttl": 2, "sweep_interval_minutes": 0.5}') == Expiry(Lifetime(2), 0.5)
-    assert expiry_of({}) == expiry_of({"checkpointer": {}}) == Expiry(None, 5, 1000)
+    assert expiry_of(None) == expiry_of(ThreadTtl()) == Expiry(None, 5, 1000)
 
 
 @pytest.mark.parametrize(
@@ -305,6 +307,8 @@ def test_the_configuration_of_lifetimes_is_read_from_the_environment_first() -> 
 )
 def test_lifetimes_that_cannot_be_are_named_at_the_start(ttl: Any, what: str) -> None:
     with pytest.raises(ConfigError, match=what):
-        expiry_of({"checkpointer": {"ttl": ttl}})
+        parse({"checkpointer": {"ttl": ttl}})
+    with pytest.raises(ConfigError, match=what):
+        expiry_of(None, text=json.dumps(ttl))
     with pytest.raises(ConfigError, match="not JSON"):
-        expiry_of({}, text="{")
+        expiry_of(None, text="{")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from durathread.config.langgraph_json import parse
 from durathread.db import serde
 from durathread.db.pool import Pool
 from durathread.db.saver import Saver
@@ -38,12 +39,17 @@ def config_of(**given: Any) -> dict[str, Any]:
     return {"checkpointer": {"serde": given}}
 
 
+def use(config: dict[str, Any]) -> None:
+    """Serialize as a langgraph.json says."""
+    serde.use(parse(config).checkpointer.serde_options)
+
+
 @pytest.mark.parametrize("key", ["", "0123456789abcdef"])
 async def test_a_class_that_is_not_allowed_is_not_revived_and_that_is_logged(
     pool: Pool, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setenv("LANGGRAPH_AES_KEY", key)
-    serde.use(config_of(allowed_msgpack_modules=[[Known.__module__, "Known"]]))
+    use(config_of(allowed_msgpack_modules=[[Known.__module__, "Known"]]))
     saver = Saver(pool)
     with capture_logs() as logs:
         known = saver.serde.loads_typed(saver.serde.dumps_typed(Known("a")))
@@ -57,7 +63,7 @@ async def test_a_class_that_is_not_allowed_is_not_revived_and_that_is_logged(
 @pytest.mark.filterwarnings("ignore")
 async def test_without_a_list_all_are_revived_as_langgraph_does(pool: Pool) -> None:
     for config in ({}, {"checkpointer": {}}, config_of(allowed_msgpack_modules=True)):
-        serde.use(config)
+        use(config)
         found = Saver(pool).serde
         assert found.loads_typed(found.dumps_typed(Stranger("a"))) == Stranger("a")
 
@@ -75,4 +81,4 @@ async def test_without_a_list_all_are_revived_as_langgraph_does(pool: Pool) -> N
 )
 def test_what_cannot_be_meant_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="serde"):
-        serde.use(config_of(**given))
+        use(config_of(**given))

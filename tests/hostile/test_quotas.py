@@ -11,10 +11,11 @@ from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import APIStatusError
 from temporalio.client import Client
 
-from durathread.config.policies import terms_of
+from durathread.config.langgraph_json import parse
 from durathread.db.pool import connection, open_pool
 from durathread.embedded.engines import Engines
 from durathread.errors import ConfigError
+from durathread.runs.policies import terms_of
 from tests.api.auth import client_of
 from tests.eventually import eventually
 from tests.hostile.conftest import guarded, headers_of
@@ -258,4 +259,4 @@ async def test_no_command_of_the_protocol_starts_one_more(bounded: Stack, alice:
 @pytest.mark.parametrize("quotas", [{"disk": 1}, {"bytes": "1 MB"}, {"runs": "10"}, {"runs": True}, {"crons": -1}, 10])
 def test_a_quota_that_cannot_be_kept_is_refused(quotas: Any) -> None:
     with pytest.raises(ConfigError, match="quotas"):
-        terms_of({"quotas": quotas})
+        terms_of(parse({"quotas": quotas}))

@@ -14,6 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from durathread.api.app import create_app
+from durathread.config.langgraph_json import LanggraphJson
 from durathread.config.settings import Settings
 from durathread.graphs.registry import Graphs
 from tests.api.test_auth_routes import ANY_BODY, BODIES
@@ -27,7 +28,7 @@ COMMANDS = "/threads/{thread_id}/commands"
 
 def routes() -> Iterator[tuple[str, str]]:
     """List the routes of /openapi.json that name something by its id."""
-    app = create_app(Settings(), Graphs({}, {}, Path()))  # pyright: ignore[reportCallIssue]
+    app = create_app(Settings(), Graphs({}, LanggraphJson(), Path()))  # pyright: ignore[reportCallIssue]
     for path, methods in app.openapi()["paths"].items():
         if path != COMMANDS and any(f"{{{name}}}" in path for name in PARAMETERS):
             yield from ((method.upper(), path) for method in methods)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from durathread.api.app import create_app
+from durathread.config.langgraph_json import parse
 from durathread.config.settings import Settings
 from durathread.errors import ConfigError, Invalid
 from durathread.graphs.registry import Graphs
@@ -172,13 +173,13 @@ def test_secrets_need_the_domains_that_they_may_go_to() -> None:
     secrets: list[tuple[JsonObject, str]] = [({}, "s"), ({"secret": "s"}, ""), ({"headers": {"x-a": "b"}}, "")]
     for block, given in secrets:
         with pytest.raises(ConfigError, match="allowed_domains"):
-            require_domains({"webhooks": block}, secrets=given)
+            require_domains(parse({"webhooks": block}), secrets=given)
         with pytest.raises(ConfigError, match="allowed_domains"):
-            create_app(Settings(webhook_secret=given), Graphs({}, {"webhooks": block}, Path()))
-        require_domains({"webhooks": {**block, "url": {"allowed_domains": ["*"]}}}, secrets=given)
-        require_domains({"webhooks": block, "http": {"disable_webhooks": True}}, secrets=given)
-    require_domains({})
-    rules_of({"webhooks": {"url": {"allowed_domains": ["*"]}}}).check("https://any.example/")
+            create_app(Settings(webhook_secret=given), Graphs({}, parse({"webhooks": block}), Path()))
+        require_domains(parse({"webhooks": {**block, "url": {"allowed_domains": ["*"]}}}), secrets=given)
+        require_domains(parse({"webhooks": block, "http": {"disable_webhooks": True}}), secrets=given)
+    require_domains(parse({}))
+    rules_of(parse({"webhooks": {"url": {"allowed_domains": ["*"]}}})).check("https://any.example/")
 
 
 def test_a_runs_own_secret_takes_the_place_of_the_servers() -> None:
@@ -202,7 +203,13 @@ def test_a_webhook_has_an_end() -> None:
 
 def test_the_rules_of_langgraph_json_are_kept() -> None:
     rules = rules_of(
-        {"webhooks": {"url": {"allowed_domains": ["Hooks.example.com", "*.example.org"], "allowed_ports": [443, 8443]}}}
+        parse(
+            {
+                "webhooks": {
+                    "url": {"allowed_domains": ["Hooks.example.com", "*.example.org"], "allowed_ports": [443, 8443]}
+                }
+            }
+        )
     )
     for url in ("https://hooks.example.com/", "https://a.example.org:8443/", "https://a.b.example.org./x"):
         rules.check(url)
@@ -231,13 +238,13 @@ def test_the_rules_of_langgraph_json_are_kept() -> None:
     ],
 )
 def test_https_is_asked_for_where_there_are_rules_for_urls(config: Any, https_only: bool, disabled: bool) -> None:
-    rules = rules_of(config)
+    rules = rules_of(parse(config))
     assert (rules.require_https, rules.disabled) == (https_only, disabled)
 
 
 def test_webhooks_can_be_disabled() -> None:
     with pytest.raises(Invalid, match="disabled"):
-        rules_of({"http": {"disable_webhooks": True}}).check("https://hooks.example.com/")
+        rules_of(parse({"http": {"disable_webhooks": True}})).check("https://hooks.example.com/")
 
 
 @pytest.mark.parametrize(
@@ -254,7 +261,7 @@ def test_webhooks_can_be_disabled() -> None:
 )
 def test_rules_that_cannot_be_used_are_named_at_the_start(block: Any) -> None:
     with pytest.raises(ConfigError, match="webhooks"):
-        rules_of({"webhooks": block or [1]})
+        rules_of(parse({"webhooks": block or [1]}))
 
 
 def test_headers_and_secrets_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,17 +269,19 @@ def test_headers_and_secrets_may_come_from_the_environment(monkeypatch: pytest.M
     monkeypatch.setenv("LG_WEBHOOK_B", "2")
     monkeypatch.setenv("HOOK_C", "3")
     dress = dress_of(
-        {
-            "webhooks": {
-                "headers": {"X-Both": "a ${{ env.LG_WEBHOOK_A }}-${{env.LG_WEBHOOK_B}}"},
-                "secret": "${{ env.LG_WEBHOOK_B }}",
+        parse(
+            {
+                "webhooks": {
+                    "headers": {"X-Both": "a ${{ env.LG_WEBHOOK_A }}-${{env.LG_WEBHOOK_B}}"},
+                    "secret": "${{ env.LG_WEBHOOK_B }}",
+                }
             }
-        }
+        )
     )
     assert dress == Dress({"X-Both": "a 1-2"}, (b"2",), None)
     block = {"env_prefix": "HOOK_", "secret": ["${{ env.HOOK_C }}", "whsec_" + base64.b64encode(b"key").decode()]}
-    assert dress_of({"webhooks": block}).secrets == (b"3", b"key")
-    assert dress_of({"webhooks": block}, secrets="one two").secrets == (b"one", b"two")
+    assert dress_of(parse({"webhooks": block})).secrets == (b"3", b"key")
+    assert dress_of(parse({"webhooks": block}), secrets="one two").secrets == (b"one", b"two")
 
 
 @pytest.mark.parametrize(
@@ -292,13 +301,16 @@ def test_headers_and_secrets_may_come_from_the_environment(monkeypatch: pytest.M
 )
 def test_what_goes_with_a_webhook_is_checked_at_the_start(block: Any, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
-        dress_of({"webhooks": block})
+        dress_of(parse({"webhooks": block}))
 
 
 def test_only_the_allowed_fields_are_sent() -> None:
     body = {"run_id": 1, "values": 2, "kwargs": {"input": 3}}
-    assert dress_of({"webhooks": {"allowed_fields": ["run_id", "values"]}}).fields(body) == {"run_id": 1, "values": 2}
-    assert dress_of({}).fields(body) == body
+    assert dress_of(parse({"webhooks": {"allowed_fields": ["run_id", "values"]}})).fields(body) == {
+        "run_id": 1,
+        "values": 2,
+    }
+    assert dress_of(parse({})).fields(body) == body
 
 
 def test_a_webhook_without_a_secret_has_an_id_and_no_signature() -> None:

@@ -1,11 +1,12 @@
 """What langgraph.json says of the HTTP API: its `http`."""
 
 import re
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, Field
 from structlog import get_logger
 
+from durathread.config.blocks import Block, validated
 from durathread.config.settings import Settings
 from durathread.errors import ConfigError
 
@@ -14,12 +15,6 @@ log = get_logger()
 PREFIX = re.compile(r"(/[\w.~%-]+)+", re.ASCII)
 # An origin that nobody means: who allows it allows all.
 ANY_ORIGIN = "https://any.invalid"
-
-
-class Block(BaseModel):
-    """An object of langgraph.json. A key that it does not know is a mistake: `disable_stroe` would disable nothing."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class HeaderRule(Block):
@@ -37,11 +32,11 @@ class Cors(Block):
     """What browsers may do from pages of other origins."""
 
     allow_origins: list[str] | None = None
-    allow_methods: list[str] = ["*"]
-    allow_headers: list[str] = ["*"]
+    allow_methods: list[str] = Field(default=["*"])
+    allow_headers: list[str] = Field(default=["*"])
     allow_credentials: bool = False
     allow_origin_regex: str | None = None
-    expose_headers: list[str] = []
+    expose_headers: list[str] = Field(default=[])
     max_age: int = Field(default=600, ge=0)
 
     @property
@@ -82,13 +77,12 @@ class Http(Block):
     disable_event_streaming: bool = False
 
 
-def http_config(config: dict[str, Any], settings: Settings) -> Http:
-    """Read the `http` of a langgraph.json. What the environment says wins.
+def http_config(http: Http, settings: Settings) -> Http:
+    """Complete the `http` of a langgraph.json. What the environment says wins.
 
     Raises:
         ConfigError: it cannot be used; says which key, and why.
     """
-    http = _valid(Http, config.get("http") or {}, "langgraph.json: http")
     return http.model_copy(
         update={
             "mount_prefix": _prefix(settings.mount_prefix or http.mount_prefix),
@@ -100,7 +94,7 @@ def http_config(config: dict[str, Any], settings: Settings) -> Http:
 
 def _cors(cors: Cors, settings: Settings) -> Cors:
     if settings.cors_config:
-        cors = _valid(Cors, settings.cors_config, "CORS_CONFIG")
+        cors = validated(Cors, settings.cors_config, where="CORS_CONFIG")
     _compile(cors.allow_origin_regex)
     if cors.allow_origins is None and cors.allow_origin_regex is None:
         origins = [origin.strip() for origin in settings.cors_origins.split(",")]
@@ -123,17 +117,6 @@ def _prefix(given: str) -> str:
     if prefix and not PREFIX.fullmatch(prefix):
         raise ConfigError(f"http.mount_prefix '{given}' is not a path such as /agents/v1.")
     return prefix
-
-
-def _valid(model: type[Any], given: Any, what: str) -> Any:
-    try:
-        return model.model_validate_json(given) if isinstance(given, str) else model.model_validate(given)
-    except ValidationError as error:
-        found = error.errors()[0]
-        where = ".".join([what, *(str(part) for part in found["loc"])])
-        if found["type"] == "extra_forbidden":
-            raise ConfigError(f"{where} is not a key. There are: {', '.join(model.model_fields)}.") from None
-        raise ConfigError(f"{where}: {found['msg']}.") from None
 
 
 def _matches(name: str, patterns: list[str]) -> bool:

@@ -1,20 +1,39 @@
 """How long threads live that nobody touches, as langgraph.json says it."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Annotated, Any, ClassVar, Literal
 
 import orjson
+from pydantic import Field
 
+from durathread.config.blocks import LenientBlock, validated
 from durathread.errors import ConfigError
-from durathread.records import JsonObject, Lifetime
+from durathread.records import Lifetime
 
-STRATEGIES = ("delete", "keep_latest")
 # A hundred years: what a timestamp can bear.
 LONGEST = 100 * 365 * 24 * 60
 SWEEP_INTERVAL = 5.0
 SWEEP_LIMIT = 1000
+ENVIRONMENT = "LANGGRAPH_THREAD_TTL"
+
+Minutes = Annotated[float, Field(gt=0, le=LONGEST, allow_inf_nan=False)]
+
+
+class ThreadTtl(LenientBlock):
+    """The `checkpointer.ttl` of langgraph.json."""
+
+    strategy: Literal["delete", "keep_latest"] = Field(default="delete", description="What happens to a thread.")
+    default_ttl: Minutes | None = Field(default=None, description="Minutes that new threads live; none by default.")
+    sweep_interval_minutes: Minutes | None = Field(default=None, description="How often threads are looked at; 5.")
+    sweep_limit: Annotated[int, Field(ge=1)] | None = Field(default=None, description="How many threads at once; 1000.")
+
+    needs: ClassVar[Mapping[str, str]] = {
+        "strategy": "must be one of delete, keep_latest.",
+        "default_ttl": "must be a number of minutes above 0.",
+        "sweep_interval_minutes": "must be a number of minutes above 0.",
+        "sweep_limit": "must be a number above 0.",
+    }
 
 
 @dataclass(frozen=True)
@@ -26,46 +45,25 @@ class Expiry:
     limit: int = SWEEP_LIMIT
 
 
-def expiry_of(config: Mapping[str, Any], *, text: str = "") -> Expiry:
-    """Read `checkpointer.ttl` of langgraph.json; `text`, JSON of the same form, wins over it.
+def expiry_of(ttl: ThreadTtl | None, *, text: str = "") -> Expiry:
+    """Take `checkpointer.ttl` of langgraph.json; `text`, JSON of the same form, wins over it.
 
     Raises:
         ConfigError: it cannot be used; says why.
     """
-    where, given = "LANGGRAPH_THREAD_TTL", _parsed(text)
-    if not text:
-        checkpointer = config.get("checkpointer") or {}
-        where, given = "langgraph.json: checkpointer.ttl", cast(JsonObject, checkpointer).get("ttl")
-    if given is None:
+    if text:
+        ttl = validated(ThreadTtl, _parsed(text), where=ENVIRONMENT)
+    if ttl is None:
         return Expiry()
-    if not isinstance(given, dict):
-        raise ConfigError(f'{where} must be an object, such as {{"strategy": "delete", "default_ttl": 43200}}.')
-    block = cast(JsonObject, given)
-    strategy = block.get("strategy") or "delete"
-    if strategy not in STRATEGIES:
-        raise ConfigError(f"{where}.strategy must be one of {', '.join(STRATEGIES)}.")
-    minutes = _minutes(block, "default_ttl", where)
-    limit = block.get("sweep_limit") or SWEEP_LIMIT
-    if not isinstance(limit, int) or limit < 1:
-        raise ConfigError(f"{where}.sweep_limit must be a number above 0.")
     return Expiry(
-        default=Lifetime(minutes, strategy) if minutes else None,
-        interval_minutes=_minutes(block, "sweep_interval_minutes", where) or SWEEP_INTERVAL,
-        limit=limit,
+        default=Lifetime(ttl.default_ttl, ttl.strategy) if ttl.default_ttl else None,
+        interval_minutes=ttl.sweep_interval_minutes or SWEEP_INTERVAL,
+        limit=ttl.sweep_limit or SWEEP_LIMIT,
     )
 
 
 def _parsed(text: str) -> Any:
     try:
-        return orjson.loads(text) if text else None
+        return orjson.loads(text) or {}
     except orjson.JSONDecodeError as error:
-        raise ConfigError(f"LANGGRAPH_THREAD_TTL is not JSON: {error}") from None
-
-
-def _minutes(block: JsonObject, name: str, where: str) -> float | None:
-    value = block.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= LONGEST or math.isnan(value):
-        raise ConfigError(f"{where}.{name} must be a number of minutes above 0.")
-    return float(value)
+        raise ConfigError(f"{ENVIRONMENT} is not JSON: {error}") from None

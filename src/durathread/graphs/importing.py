@@ -3,10 +3,9 @@
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
 
 # What says that a project is to be installed.
 INSTALLED_BY = ("pyproject.toml", "setup.py", "setup.cfg")
@@ -14,10 +13,9 @@ INSTALLED_BY = ("pyproject.toml", "setup.py", "setup.cfg")
 RAISED = (Exception, SystemExit)
 
 
-def make_importable(dependencies: object, folder: Path) -> None:
+def make_importable(dependencies: Sequence[str], folder: Path) -> None:
     """Make local dependencies importable as if they were installed; other packages are the user's to install."""
-    names = cast(list[Any], dependencies) if isinstance(dependencies, list) else []
-    for place in (folder, *(folder / str(name) for name in names if str(name).startswith("."))):
+    for place in (folder, *(folder / name for name in dependencies if name.startswith("."))):
         for root in (*_packages(place), place):
             resolved = str(root.resolve())
             if root.is_dir() and resolved not in sys.path:

@@ -7,6 +7,7 @@ from langchain_core.embeddings import Embeddings
 from langgraph.store.base import TTLConfig
 from langgraph.store.base.embed import ensure_embeddings
 
+from durathread.config.langgraph_json import IndexBlock, StoreTtl
 from durathread.db.memory_store import Index, StoreConfig
 from durathread.errors import ConfigError
 from durathread.graphs.registry import Graphs
@@ -22,27 +23,18 @@ def store_config(graphs: Graphs) -> StoreConfig:
     Raises:
         ConfigError: it cannot be used; says why.
     """
-    given = graphs.config.get("store") or {}
-    if not isinstance(given, dict):
-        raise ConfigError("langgraph.json: store must be an object.")
-    block = cast(dict[str, Any], given)
-    return StoreConfig(index=_index(graphs, block.get("index")), ttl=_ttl(block.get("ttl")))
+    block = graphs.config.store
+    return StoreConfig(index=_index(graphs, block.index), ttl=_ttl(block.ttl or StoreTtl()))
 
 
-def _index(graphs: Graphs, given: Any) -> Index | None:
-    if given is None:
+def _index(graphs: Graphs, block: IndexBlock | None) -> Index | None:
+    if block is None:
         return None
-    dims = given.get("dims") if isinstance(given, dict) else None
-    fields = given.get("fields") if isinstance(given, dict) else None
-    if not isinstance(dims, int) or isinstance(dims, bool) or dims < 1 or not isinstance(given.get("embed"), str):
-        raise ConfigError('langgraph.json: store.index needs {"dims": 1536, "embed": "./file.py:function"}.')
-    if fields is not None and not (isinstance(fields, list) and all(isinstance(path, str) for path in fields)):
-        raise ConfigError('langgraph.json: store.index.fields must be a list of paths, such as ["text", "tags[*]"].')
     options: JsonObject = {
-        "ann_index_config": EXACT,
-        **{key: given[key] for key in ("ann_index_config", "distance_type", "fields") if given.get(key)},
+        "ann_index_config": block.ann_index_config or EXACT,
+        **{name: value for name in ("distance_type", "fields") if (value := getattr(block, name))},
     }
-    return Index(dims, _embeddings(graphs, given["embed"]), options)
+    return Index(block.dims, _embeddings(graphs, block.embed), options)
 
 
 def _embeddings(graphs: Graphs, path: str) -> Embeddings:
@@ -61,18 +53,10 @@ def _embeddings(graphs: Graphs, path: str) -> Embeddings:
         raise ConfigError(f"store.index.embed ({path}) cannot be loaded: {error}") from error
 
 
-def _ttl(given: Any) -> TTLConfig:
-    ttl = dict(cast(dict[str, Any], given)) if isinstance(given, dict) else {}
-    wrong = [key for key in ("default_ttl", "sweep_interval_minutes") if not _positive(ttl.get(key))]
-    if wrong:
-        raise ConfigError(f"langgraph.json: store.ttl.{wrong[0]} must be a number of minutes above 0.")
+def _ttl(block: StoreTtl) -> TTLConfig:
     return {
         "omit_expired": True,
-        "refresh_on_read": bool(ttl.get("refresh_on_read", True)),
-        "default_ttl": ttl.get("default_ttl"),
-        "sweep_interval_minutes": ttl.get("sweep_interval_minutes") or 5,
+        "refresh_on_read": block.refresh_on_read,
+        "default_ttl": block.default_ttl,
+        "sweep_interval_minutes": block.sweep_interval_minutes or 5,  # pyright: ignore[reportReturnType]
     }
-
-
-def _positive(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value > 0)

@@ -21,7 +21,8 @@ from langgraph.store.base import BaseStore
 from langgraph.store.memory import InMemoryStore
 from langgraph_sdk.runtime import AccessContext
 
-from durathread.config.keys import check_keys
+from durathread.config import langgraph_json
+from durathread.config.langgraph_json import GraphSource, LanggraphJson
 from durathread.errors import ConfigError, NotFound
 from durathread.graphs.config_keys import completed, for_factory
 from durathread.graphs.factories import Access, Factory
@@ -59,7 +60,7 @@ class Source:
 class Graphs:
     """The graphs of a langgraph.json, by id."""
 
-    def __init__(self, sources: dict[str, Source], config: dict[str, Any], folder: Path, *, api_url: str = "") -> None:
+    def __init__(self, sources: dict[str, Source], config: LanggraphJson, folder: Path, *, api_url: str = "") -> None:
         """Hold what `load` has read."""
         self._api_url = api_url
         self._configs = dict[str, dict[str, Any]]()
@@ -76,17 +77,11 @@ class Graphs:
             ConfigError: the file cannot be used, or a graph cannot be loaded; says which, and why.
         """
         clients.install()
-        config = _read(path)
-        check_keys(config)
+        config = langgraph_json.read(path)
         folder = path.resolve().parent
-        _apply_env(config.get("env"), folder)
-        make_importable(config.get("dependencies", ["."]), folder)
-        named = config.get("graphs")
-        if not isinstance(named, dict) or not named:
-            raise ConfigError(f'{path} names no graphs: it needs {{"graphs": {{"name": "./file.py:variable"}}}}.')
-        sources = {
-            graph_id: _load_source(graph_id, spec, folder) for graph_id, spec in cast(dict[str, Any], named).items()
-        }
+        _apply_env(config.env, folder)
+        make_importable(config.dependencies, folder)
+        sources = {graph_id: _load_source(graph_id, named, folder) for graph_id, named in config.graphs.items()}
         found = cls(sources, config, folder, api_url=api_url)
         found._configs = _assistant_configs(os.environ.get(CONFIGS, ""))
         return found
@@ -104,7 +99,7 @@ class Graphs:
         sources = {
             graph_id: _source(graph_id, target, path="given", description=None) for graph_id, target in graphs.items()
         }
-        return cls(sources, {}, Path.cwd())
+        return cls(sources, LanggraphJson(), Path.cwd())
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the ids of the graphs."""
@@ -221,18 +216,6 @@ class Graphs:
         return isinstance(target, Factory) and target.asks
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        config = orjson.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ConfigError(f"There is no {path}. Name your langgraph.json with --config.") from None
-    except (OSError, orjson.JSONDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise ConfigError(f"{path} must hold a JSON object.")
-    return cast(dict[str, Any], config)
-
-
 def _assistant_configs(text: str) -> dict[str, dict[str, Any]]:
     try:
         found = orjson.loads(text or "{}")
@@ -243,7 +226,7 @@ def _assistant_configs(text: str) -> dict[str, dict[str, Any]]:
     return cast(dict[str, dict[str, Any]], found)
 
 
-def _apply_env(env: object, folder: Path) -> None:
+def _apply_env(env: str | Mapping[str, Any] | None, folder: Path) -> None:
     """Add variables from a file or an object; what is set already stays."""
     if isinstance(env, str):
         file = folder / env
@@ -253,20 +236,14 @@ def _apply_env(env: object, folder: Path) -> None:
             log.warning("The env file does not exist: copy its example, and fill it in", file=str(file))
             return
         found: dict[str, Any] = dict(dotenv_values(folder / env))
-    elif isinstance(env, dict):
-        found = cast(dict[str, Any], env)
     else:
-        return
+        found = dict(env or {})
     for name, value in found.items():
         os.environ.setdefault(name, str(value))
 
 
-def _load_source(graph_id: str, spec: object, folder: Path) -> Source:
-    if isinstance(spec, dict):
-        fields = cast(dict[str, Any], spec)
-        path, description = str(fields.get("path", "")), fields.get("description")
-    else:
-        path, description = str(spec), None
+def _load_source(graph_id: str, named: str | GraphSource, folder: Path) -> Source:
+    path, description = (named, None) if isinstance(named, str) else (named.path, named.description)
     log.info("Importing a graph", graph=graph_id, path=path)
     return _source(graph_id, _variable(path, folder, what=f"Graph '{graph_id}'"), path=path, description=description)
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from durathread.config.policies import Terms
 from durathread.records import Assistant, Cron, JsonObject, NewRun, OnRunCompleted
+from durathread.runs.policies import Terms
 from durathread.runs.request import RunCreate, prepare
 from durathread.users import SECRET
 

@@ -9,7 +9,6 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from uuid_utils.compat import uuid7
 
-from durathread.config.policies import Terms
 from durathread.config.settings import Settings
 from durathread.db import assistants
 from durathread.db.filters import Filter
@@ -28,6 +27,7 @@ from durathread.records import (
     Strategy,
     call_of,
 )
+from durathread.runs.policies import Terms
 from durathread.workflows.messages import Limits, RunRequest
 
 StreamMode = Literal[

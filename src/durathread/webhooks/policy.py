@@ -6,12 +6,12 @@ import hashlib
 import hmac
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 import httpx
 
+from durathread.config.langgraph_json import LanggraphJson
 from durathread.errors import ConfigError, Invalid
 from durathread.records import JsonObject
 from durathread.webhooks.addresses import Address, Kind, is_own, kind_of, kind_of_host, literal
@@ -143,77 +143,41 @@ def is_relative(url: str) -> bool:
     return url.startswith("/") and not url.startswith(("//", "/\\"))
 
 
-def rules_of(config: Mapping[str, Any]) -> Rules:
-    """Read where webhooks may be sent from langgraph.json.
-
-    Raises:
-        ConfigError: it cannot be used; says why.
-    """
-    http = config.get("http")
-    disabled = bool(cast(JsonObject, http).get("disable_webhooks")) if isinstance(http, dict) else False
-    block = _block(config)
-    if block.get("url") is None:
+def rules_of(config: LanggraphJson) -> Rules:
+    """Take where webhooks may be sent from langgraph.json."""
+    disabled, url = config.http.disable_webhooks, config.webhooks.url
+    if url is None:
         return Rules(disabled=disabled)
-    url = _object(block["url"], "webhooks.url")
-    longest = url.get("max_url_length", MAX_URL_LENGTH)
-    if not isinstance(longest, int) or isinstance(longest, bool) or longest < 1:
-        raise ConfigError("langgraph.json: webhooks.url.max_url_length must be a number above 0.")
     return Rules(
         disabled=disabled,
-        require_https=_flag(url, "require_https", default=True),
-        allowed_domains=tuple(str(domain).lower().rstrip(".") for domain in _list(url, "allowed_domains", str)),
-        allowed_ports=tuple(_list(url, "allowed_ports", int)),
-        max_url_length=longest,
-        disable_loopback=_flag(url, "disable_loopback", default=True),
-        disable_private_ips=_flag(url, "disable_private_ips", default=True),
+        require_https=url.require_https,
+        allowed_domains=tuple(domain.lower().rstrip(".") for domain in url.allowed_domains or ()),
+        allowed_ports=tuple(url.allowed_ports or ()),
+        max_url_length=url.max_url_length,
+        disable_loopback=url.disable_loopback,
+        disable_private_ips=url.disable_private_ips,
     )
 
 
-def dress_of(config: Mapping[str, Any], *, secrets: str = "") -> Dress:
-    """Read what goes with every webhook from langgraph.json; `secrets`, separated by spaces, win over those in it.
+def dress_of(config: LanggraphJson, *, secrets: str = "") -> Dress:
+    """Take what goes with every webhook from langgraph.json; `secrets`, separated by spaces, win over those in it.
 
     Raises:
         ConfigError: it cannot be used; says why.
     """
-    block = _block(config)
-    prefix = str(block.get("env_prefix") or ENV_PREFIX)
+    block = config.webhooks
+    prefix = block.env_prefix or ENV_PREFIX
     headers = {
         _header_name(name): _expanded(value, prefix, f"webhooks.headers.{name}")
-        for name, value in _object(block.get("headers") or {}, "webhooks.headers").items()
+        for name, value in (block.headers or {}).items()
     }
-    given: Any = block.get("secret") or []
-    listed = cast("list[Any]", given) if isinstance(given, list) else [given]
-    found = secrets.split() or [_expanded(item, prefix, "webhooks.secret") for item in listed]
-    fields = block.get("allowed_fields")
+    listed = [block.secret] if isinstance(block.secret, str) else block.secret or []
+    keys = secrets.split() or [_expanded(secret, prefix, "webhooks.secret") for secret in listed if secret]
     return Dress(
         headers=headers,
-        secrets=tuple(_key(secret) for secret in found),
-        allowed_fields=None if fields is None else frozenset(_list(block, "allowed_fields", str)),
+        secrets=tuple(_key(secret) for secret in keys),
+        allowed_fields=None if block.allowed_fields is None else frozenset(block.allowed_fields),
     )
-
-
-def _block(config: Mapping[str, Any]) -> JsonObject:
-    return _object(config.get("webhooks") or {}, "webhooks")
-
-
-def _object(value: Any, where: str) -> JsonObject:
-    if not isinstance(value, dict):
-        raise ConfigError(f"langgraph.json: {where} must be an object.")
-    return cast(JsonObject, value)
-
-
-def _flag(block: JsonObject, name: str, *, default: bool) -> bool:
-    value = block.get(name, default)
-    if not isinstance(value, bool):
-        raise ConfigError(f"langgraph.json: webhooks.url.{name} must be true or false.")
-    return value
-
-
-def _list(block: JsonObject, name: str, kind: type) -> Sequence[Any]:
-    value = block.get(name) or []
-    if not isinstance(value, list) or not all(type(item) is kind for item in cast("list[Any]", value)):
-        raise ConfigError(f"langgraph.json: webhooks: {name} must be a list of {kind.__name__}.")
-    return cast("list[Any]", value)
 
 
 def _header_name(name: str) -> str:
@@ -222,7 +186,7 @@ def _header_name(name: str) -> str:
     return name
 
 
-def _expanded(value: Any, prefix: str, where: str) -> str:
+def _expanded(value: str, prefix: str, where: str) -> str:
     """Put in what `${{ env.NAME }}` stands for."""
 
     def found(match: re.Match[str]) -> str:
@@ -233,22 +197,20 @@ def _expanded(value: Any, prefix: str, where: str) -> str:
             raise ConfigError(f"langgraph.json: {where}: the variable {name} is not set.")
         return os.environ[name]
 
-    if not isinstance(value, str):
-        raise ConfigError(f"langgraph.json: {where} must be a string.")
     text = TEMPLATE.sub(found, value)
     if not text.isascii() or not text.isprintable():
         raise ConfigError(f"langgraph.json: {where} holds characters that a header cannot carry.")
     return text
 
 
-def require_domains(config: Mapping[str, Any], *, secrets: str = "") -> None:
+def require_domains(config: LanggraphJson, *, secrets: str = "") -> None:
     """Refuse secrets that would be sent wherever somebody who may create a run likes.
 
     Raises:
         ConfigError: no domains are named; `*` names any.
     """
-    block, rules = _block(config), rules_of(config)
-    holds_secrets = bool(secrets.split() or block.get("secret") or block.get("headers"))
+    block, rules = config.webhooks, rules_of(config)
+    holds_secrets = bool(secrets.split() or block.secret or block.headers)
     if holds_secrets and not rules.disabled and not rules.allowed_domains:
         raise ConfigError(
             "langgraph.json: webhooks with a secret, or with headers, need webhooks.url.allowed_domains: else whoever may "
