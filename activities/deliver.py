@@ -20,7 +20,7 @@ from durathread.db.outbox import Addressed, Owed
 from durathread.db.pool import TROUBLES, connection
 from durathread.encode import dumps
 from durathread.errors import Invalid, Unavailable
-from durathread.records import JsonObject
+from durathread.records import JsonObject, RunOptions
 from durathread.runs.request import RESERVED_PREFIXES
 from durathread.runs.signals import notify
 from durathread.users import SECRET
@@ -131,7 +131,9 @@ class Deliveries:
         headers = {
             "content-type": "application/json",
             "user-agent": USER_AGENT,
-            **dress.signature(str(owed.run_id), int(time.time()), body, secret=owed.run["kwargs"].get(SECRET, "")),
+            **dress.signature(
+                str(owed.run_id), int(time.time()), body, secret=RunOptions.of(owed.run["kwargs"]).webhook_secret or ""
+            ),
         }
         rules = self._resources.terms.webhooks
         try:
@@ -174,7 +176,7 @@ class Deliveries:
                 owed.run_id,
                 thread_id=owed.thread_id,
                 checkpoint_id=checkpoint_id,
-                kwargs=owed.run["kwargs"],
+                options=RunOptions.of(owed.run["kwargs"]),
             )
         except Unavailable:
             raise

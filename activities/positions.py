@@ -10,16 +10,16 @@ from durathread.db.pool import connection
 from durathread.db.saver import Saver
 from durathread.graphs.config_keys import reading_config
 from durathread.graphs.read_state import standing_left
-from durathread.records import JsonObject
+from durathread.records import RunOptions
 from durathread.steps.superstep import Position, locate, position_of
 
 
 async def position_at(
-    resources: Resources, graph_id: str, thread_id: UUID, *, checkpoint_id: str, kwargs: JsonObject
+    resources: Resources, graph_id: str, thread_id: UUID, *, checkpoint_id: str, options: RunOptions
 ) -> Position:
     """Read a thread as a run that was asked for so has left it, at its latest checkpoint."""
     saver = Saver(resources.pool)
-    config = reading_config(graph_id, thread_id, kwargs)
+    config = reading_config(graph_id, thread_id, options)
 
     async def read() -> Position:
         async with resources.graphs.open(
@@ -31,11 +31,11 @@ async def position_at(
 
 
 async def position_left(
-    resources: Resources, graph_id: str, run_id: UUID, *, thread_id: UUID, checkpoint_id: str, kwargs: JsonObject
+    resources: Resources, graph_id: str, run_id: UUID, *, thread_id: UUID, checkpoint_id: str, options: RunOptions
 ) -> Position:
     """Read a thread as a run has left it at a checkpoint, whatever later runs have written onto that."""
     saver = Saver(resources.pool)
-    config = reading_config(graph_id, thread_id, kwargs)
+    config = reading_config(graph_id, thread_id, options)
     async with connection(resources.pool) as conn:
         writes = await left_writes(conn, run_id, thread_id=thread_id, checkpoint_id=checkpoint_id)
 

@@ -87,7 +87,7 @@ class Settlements:
     async def _position(self, run: Run, checkpoint_id: str) -> Position | None:
         try:
             return await position_at(
-                self._resources, run.graph_id, run.thread_id, checkpoint_id=checkpoint_id, kwargs=run.kwargs
+                self._resources, run.graph_id, run.thread_id, checkpoint_id=checkpoint_id, options=run.options
             )
         except Unavailable:
             raise

@@ -207,7 +207,7 @@ class Steps:
             return SUPERSEDED
         self._resources.publisher.publish(run.run_id, "error", dumps(error))
         await conclude(self._resources.publisher, run, "error", error=TOO_OFTEN, alone=True)
-        if run.kwargs.get("webhook"):
+        if run.options.webhook:
             await self._deliveries.begin(run.run_id)
         return StepOutcome("error")
 
@@ -219,7 +219,7 @@ class Steps:
             return unread
         try:
             return await position_at(
-                self._resources, run.graph_id, run.thread_id, checkpoint_id=checkpoint_id, kwargs=run.kwargs
+                self._resources, run.graph_id, run.thread_id, checkpoint_id=checkpoint_id, options=run.options
             )
         except Unavailable:
             raise
@@ -312,7 +312,7 @@ class Steps:
             checkpointer=_plain(saver),
             store=self._resources.store,
             why="threads.create_run",
-            context=run.kwargs.get("context"),
+            context=run.options.context,
         )
         try:
             graph = await opened.__aenter__()
@@ -324,7 +324,7 @@ class Steps:
             opening = None if begun else await self._opening(run, saver, graph)
             if is_asked(run, opening) and await self._repair(run, graph, config=config, saver=saver):
                 config = self._resources.graphs.config_of(run_config(run, begun=True), executes=True)
-            told = given_by(run, run.kwargs.get("command")) if begun and given.step == 0 else opening
+            told = given_by(run, run.options.command) if begun and given.step == 0 else opening
             async with (
                 tracing(graph, run, config, begins=given.step == 0, given=told) as trace,
                 self._pipelines.open(graph, run, given.step) as pipeline,
@@ -378,8 +378,8 @@ class Steps:
         return Emitter(
             outlet.event,
             room=outlet.room,
-            modes=run.kwargs.get("stream_mode") or ["values"],
-            subgraphs=bool(run.kwargs.get("subgraphs")),
+            modes=run.options.stream_mode,
+            subgraphs=run.options.subgraphs,
             resumed=resumed,
             protocol=protocol,
         )
@@ -415,10 +415,10 @@ class Steps:
 
     async def _opening(self, run: Run, saver: Saver, graph: Graph) -> Any:
         """Return what the run's first step gives to the graph."""
-        command = run.kwargs.get("command")
-        relays = run.kwargs.get("relayed_answers") is not None
+        command = run.options.command
+        relays = run.options.relayed_answers is not None
         if not command and not relays:
-            return run.kwargs.get("input")
+            return run.options.input
         opening = run.opening
         if run.repeated and opening is not None:
             return given_by(run, await self._on_main(lambda: self._remaining(run, saver, opening)))
@@ -485,7 +485,7 @@ class Steps:
             begun = running(Named.of(run), run.graph_id)
             self._resources.publisher.publish_frames([begun, *frames, *ending(run, status, asks=asks, error=error)])
         await self._resources.publisher.end(run.run_id, status, thread_id=run.thread_id)
-        if run.kwargs.get("webhook"):
+        if run.options.webhook:
             await self._deliveries.begin(run.run_id)
 
     async def _end(self, run: Run, result: Result, status: RunStatus) -> bool:

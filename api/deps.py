@@ -257,7 +257,7 @@ async def existing_run(
     """
     async with connection(server.pool) as conn:
         found = await (runs.get if with_input else runs.find)(conn, run_id, only=only)
-        if found is not None and not hidden and found.kwargs.get("temporary") and not found.in_flight:
+        if found is not None and not hidden and found.options.temporary and not found.in_flight:
             found = None
     if found is None or found.thread_id != thread_id:
         raise NotFound(f"Run with ID {run_id} not found")

@@ -1,10 +1,13 @@
-"""Reads from the code which room imports which, and draws it. `python -m tests.rooms` prints the picture for the page."""
+"""Reads from the code which room imports which, and draws it. `python -m tests.rooms` puts the picture into its page."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "src" / "durathread"
+PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
+PICTURE = re.compile(r"```mermaid\n(.*?)\n```", re.DOTALL)
 # What is everywhere. An arrow from every room would say nothing.
 FOUNDATION = {"records", "errors", "encode"}
 
@@ -67,4 +70,5 @@ def picture() -> str:
 
 
 if __name__ == "__main__":
-    print(picture())  # noqa: T201
+    text = PAGE.read_text()
+    PAGE.write_text(PICTURE.sub(lambda _: f"```mermaid\n{picture()}\n```", text))

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.rooms import PACKAGE, arrows, below, picture, rooms
+from tests.rooms import PAGE, PICTURE, arrows, below, picture, rooms
 
-PAGE = (PACKAGE.parents[1] / "docs" / "architecture.md").read_text()
 PARENTS = sorted({path for files in rooms().values() for path in files if path.name == "__init__.py"})
 
 
 def test_the_picture_is_drawn_from_the_code() -> None:
-    found = re.search(r"```mermaid\n(.*?)\n```", PAGE, re.DOTALL)
+    found = PICTURE.search(PAGE.read_text())
     assert found, "docs/architecture.md has no picture"
-    assert found[1] == picture(), "print it anew: python -m tests.rooms"
+    assert found[1] == picture(), "draw it anew: python -m tests.rooms"
 
 
 def test_no_room_imports_itself_through_others() -> None:
@@ -24,7 +23,7 @@ def test_no_room_imports_itself_through_others() -> None:
 
 
 def test_each_room_has_a_paragraph_and_each_paragraph_a_room() -> None:
-    assert sorted(re.findall(r"\*\*`(\w+)`\*\*:", PAGE)) == sorted(rooms())
+    assert sorted(re.findall(r"\*\*`(\w+)`\*\*:", PAGE.read_text())) == sorted(rooms())
 
 
 @pytest.mark.parametrize("path", PARENTS, ids=lambda path: path.parent.name)

@@ -71,7 +71,7 @@ def run_json(run: Run) -> JsonObject:
         "updated_at": run.updated_at,
         "status": run.status,
         "metadata": run.metadata,
-        "kwargs": without_user(run.kwargs),
+        "kwargs": without_user(run.options.json()),
         "multitask_strategy": run.strategy,
         "langsmith_session_name": None,
         "cancel_reason": (run.error or {}).get("message") if run.status == "interrupted" else None,

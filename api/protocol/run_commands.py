@@ -134,7 +134,7 @@ async def _admitted(
         thread = await threads.find(conn, thread_id, only=only)
         asked = decide(thread, await _latest(conn, thread))
     allowed = named_by(caller, await allow(server, caller, _body(asked), thread_id=thread_id))
-    new = replace(allowed.new, kwargs={**allowed.new.kwargs, "protocol": True})
+    new = replace(allowed.new, options=replace(allowed.new.options, protocol=True))
     async with transaction(server.pool) as conn:
         # Locked now: what was decided must still be so when the run is admitted.
         thread = await threads.lock(conn, thread_id, only=only)
@@ -200,7 +200,7 @@ def _answers(params: JsonObject) -> JsonObject:
 def _require_waiting(thread: Thread, latest: Sequence[Run], answers: JsonObject) -> None:
     waiting = {interrupt["id"] for found in (thread.interrupts or {}).values() for interrupt in found}
     for run in latest:
-        resume = (run.kwargs.get("command") or {}).get("resume") if run.in_flight else None
+        resume = (run.options.command or {}).get("resume") if run.in_flight else None
         if resume is not None:
             # Another answer is on its way; one that names no interrupt answers all.
             waiting -= set(cast(JsonObject, resume)) if isinstance(resume, dict) else waiting
@@ -210,7 +210,7 @@ def _require_waiting(thread: Thread, latest: Sequence[Run], answers: JsonObject)
 
 def _as_before(run: Run, params: JsonObject) -> JsonObject:
     """Describe a run like the one before, with what the parameters say over its config."""
-    before: JsonObject = dict(run.kwargs.get("config") or {})
+    before: JsonObject = dict(run.options.config)
     # Of an assistant's config, which runs do not look at.
     if not isinstance(before.get("metadata"), dict):
         before.pop("metadata", None)

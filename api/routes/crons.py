@@ -31,7 +31,6 @@ from durathread.runs.deletion import unschedule
 from durathread.runs.of_crons import SIGNED, CronCreate, CronPatch, payload_of, run_of
 from durathread.runs.policies import Terms
 from durathread.runs.request import Body, UuidText, assistant_id_of, find_assistant
-from durathread.users import SECRET
 
 router = KeyedRoutes(tags=["Crons"])
 
@@ -230,7 +229,7 @@ async def _publish(server: Server, cron_id: UUID) -> None:
 
 def _new(caller: Caller, body: CronCreate, run: NewRun, *, thread_id: UUID | None) -> Cron:
     now = datetime.now(UTC)
-    signed = {SIGNED: run.kwargs[SECRET]} if SECRET in run.kwargs else {}
+    signed = {SIGNED: run.options.webhook_secret} if run.options.webhook_secret else {}
     cron = Cron(
         cron_id=caller.key.named("cron") if caller.key else uuid7(),
         assistant_id=run.assistant.assistant_id,

@@ -189,7 +189,7 @@ async def join_stream(
     after, warning = resumed_from(request)
     return event_stream(
         await watch(server, run, after=after, modes=modes),
-        with_ids=bool(run.kwargs.get("resumable")),
+        with_ids=run.options.resumable,
         with_end=wants_end(request),
         headers={**run_headers(run, "stream"), **warning},
         gone=gone,

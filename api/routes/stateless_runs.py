@@ -77,7 +77,7 @@ async def join_stream(run_id: RunId, request: Request, server: ServerDep, caller
     after, warning = resumed_from(request)
     return event_stream(
         await watch(server, run, after=after),
-        with_ids=bool(run.kwargs.get("resumable")),
+        with_ids=run.options.resumable,
         with_end=wants_end(request),
         headers={**run_headers(run, "stream", stateless=True), **warning},
     )

@@ -21,11 +21,11 @@ from durathread.db.idempotency import Key
 from durathread.db.pool import Connection, connection, transaction
 from durathread.errors import Gone, NotFound, Unavailable
 from durathread.graphs.registry import system_assistant_id
-from durathread.records import IN_FLIGHT, Assistant, Json, JsonObject, NewRun, Run, RunStatus
+from durathread.records import IN_FLIGHT, Assistant, Json, JsonObject, NewRun, Run, RunOptions, RunStatus
 from durathread.runs import signals
 from durathread.runs.request import RunCreate, assistant_id_of, find_assistant, prepare, signal_of
 from durathread.streams.thread_markers import conclude
-from durathread.users import CALLERS, SECRET
+from durathread.users import SECRET
 from durathread.webhooks.policy import require_secret
 from durathread.workflows.messages import RunRequest
 
@@ -70,7 +70,7 @@ async def launch(
     async with transaction(server.pool) as conn:
         chain = await callers(conn, caller, body) if waits else []
         if chain:
-            allowed = replace(allowed, new=replace(allowed.new, kwargs={**allowed.new.kwargs, CALLERS: chain}))
+            allowed = replace(allowed, new=replace(allowed.new, options=replace(allowed.new.options, callers=chain)))
         made = await idempotency.begin(conn, caller.key)
         admitted = await (found(conn, allowed.new) if made else admission.admit(conn, allowed.new, only=allowed.only))
         # Afterwards: whoever may not use the thread is not told what works on it. The refusal takes the admission back.
@@ -156,18 +156,19 @@ async def allow(
         "multitask_strategy": new.strategy,
         "if_not_exists": "create" if new.create_thread else "reject",
         "after_seconds": new.after_seconds,
-        "kwargs": new.kwargs,
+        "kwargs": new.options.json(),
     }
     only = await caller.ask("threads", "create_run", value)
     metadata: JsonObject = value.get("metadata") or {}
     # What a handler stamps on the run is also the new thread's; and a thread that is made for this request belongs to its
     # caller, who must find it again.
     stamped = {**new.thread_metadata, **metadata, **(only.sole if only else {})}
+    options = RunOptions.of(value["kwargs"])
     own = {key: new.thread_metadata[key] for key in ("graph_id", "assistant_id")}
     new = replace(
         new,
         metadata=metadata,
-        kwargs={**value["kwargs"], **({SECRET: require_secret(value[SECRET])} if value.get(SECRET) else {})},
+        options=replace(options, webhook_secret=require_secret(value[SECRET])) if value.get(SECRET) else options,
         strategy=value["multitask_strategy"],
         after_seconds=value["after_seconds"],
         thread_metadata={**stamped, **own},
@@ -180,7 +181,7 @@ async def missing_start(conn: Connection, new: NewRun) -> str | None:
 
     Those that the run's strategy has deleted are missing too: ask in the transaction of its admission, afterwards.
     """
-    configurable: JsonObject = (new.kwargs.get("config") or {}).get("configurable") or {}
+    configurable: JsonObject = new.options.configurable
     checkpoint_id: str | None = configurable.get("checkpoint_id")
     if not checkpoint_id or configurable.get("checkpoint_ns"):
         return None

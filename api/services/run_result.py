@@ -64,7 +64,7 @@ async def at_its_end(server: Server, run: Run) -> JsonValue:
         else:
             writes = []
     here: RunnableConfig = {"configurable": {"thread_id": str(run.thread_id)}}
-    config, saver = reading_config(run.graph_id, run.thread_id, run.kwargs), Saver(server.pool)
+    config, saver = reading_config(run.graph_id, run.thread_id, run.options), Saver(server.pool)
 
     async def look() -> JsonValue:
         async with server.graphs.open(

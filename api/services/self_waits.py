@@ -9,7 +9,6 @@ from durathread.db.pool import Connection
 from durathread.errors import Conflict
 from durathread.records import Run
 from durathread.runs.request import RunCreate
-from durathread.users import CALLERS
 
 ADVICE = (
     "Give the inner run a thread of its own, or none (thread_id=None); to have it run afterwards, create it without waiting "
@@ -24,7 +23,7 @@ async def callers(conn: Connection, caller: Caller, body: RunCreate | None = Non
     """
     asking = caller.run_id or (body and as_uuid(str(body.config.configurable.get("run_id", ""))))
     run = await runs.get(conn, asking) if asking else None
-    return [*run.kwargs.get(CALLERS, []), str(run.run_id)] if run is not None and run.in_flight else []
+    return [*(run.options.callers or []), str(run.run_id)] if run is not None and run.in_flight else []
 
 
 async def refuse_circle(conn: Connection, chain: Sequence[str], thread_id: UUID, run: Run | None = None) -> None:

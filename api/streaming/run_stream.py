@@ -62,7 +62,7 @@ async def watch(server: Server, run: Run, *, after: str | None, modes: Collectio
     `values` event, then what happens from now on.
     """
     first, snapshot = after or START, list[Event]()
-    if after is None and not run.kwargs.get("resumable") and run.status != "pending":
+    if after is None and not run.options.resumable and run.status != "pending":
         first, snapshot = await _so_far(server, run)
     return _filtered(_joined(snapshot, follow(server, run, after=first, ended=not run.in_flight)), modes)
 
@@ -93,7 +93,7 @@ async def _so_far(server: Server, run: Run) -> tuple[str, list[Event]]:
 async def _shown_last(hub: Hub, run: Run, newest: Event) -> list[Event]:
     """Read the last state, and the error, that a run has shown. What it cannot have shown is not searched for."""
     run_id, found = str(run.run_id), list[Event | None]()
-    if "values" in (run.kwargs.get("stream_mode") or ["values"]):
+    if "values" in run.options.stream_mode:
         found.append(await hub.last(run_id, "values", before=newest.event_id))
     if run.in_flight and newest.name != END:
         # The row says so only after the event.

@@ -1,7 +1,7 @@
 """The rows that the server keeps, as every layer passes them around."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -76,6 +76,63 @@ class Thread:
 
 
 @dataclass(frozen=True)
+class RunOptions:
+    """What a run is asked to do, and how. The column `kwargs` holds it as JSON, which clients know by that name."""
+
+    input: Json = None
+    command: JsonObject | None = None
+    config: JsonObject = field(default_factory=dict[str, Any])
+    context: JsonObject | None = None
+    stream_mode: list[str] = field(default_factory=lambda: ["values"])
+    interrupt_before: Literal["*"] | list[str] | None = None
+    interrupt_after: Literal["*"] | list[str] | None = None
+    webhook: str | None = None
+    feedback_keys: list[str] | None = None
+    temporary: bool = False
+    subgraphs: bool = False
+    resumable: bool = False
+    checkpoint_during: bool | None = None
+    durability: Literal["sync", "async", "exit"] = "async"
+
+    # What follows is stored only where it is set.
+    strict_resume: bool = False
+    protocol: bool = False
+    fairness_key: str | None = None
+    relayed_answers: JsonObject | None = None
+    langsmith_tracer: JsonObject | None = None
+    on_interrupt: OnInterrupt = "keep"
+    # What its webhooks are signed with.
+    webhook_secret: str | None = None
+    # The runs that wait for it, the one that began first: they may be another user's.
+    callers: list[str] | None = None
+    # Keys that handlers of users have added.
+    more: JsonObject = field(default_factory=dict[str, Any])
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> "RunOptions":
+        """Decode what is stored. A reader that needs no input may leave it out."""
+        known = {name: stored[name] for name in OPTIONS if stored.get(name) is not None}
+        return cls(**known, more={name: value for name, value in stored.items() if name not in OPTIONS})
+
+    def json(self) -> JsonObject:
+        """Encode the options as they are stored and shown."""
+        values = {name: getattr(self, name) for name in OPTIONS}
+        return {
+            **{name: value for name, value in values.items() if name not in RARE or value not in (None, False, "keep")},
+            **self.more,
+        }
+
+    @property
+    def configurable(self) -> JsonObject:
+        """What the run's graph finds as `configurable`."""
+        return self.config.get("configurable") or {}
+
+
+RARE = ("strict_resume", "protocol", "fairness_key", "relayed_answers", "langsmith_tracer", "webhook_secret", "callers", "on_interrupt")
+OPTIONS = tuple(option.name for option in fields(RunOptions) if option.name != "more")
+
+
+@dataclass(frozen=True)
 class Run:
     """One execution of an assistant on a thread."""
 
@@ -87,7 +144,7 @@ class Run:
     status: RunStatus
     strategy: Strategy
     metadata: JsonObject
-    kwargs: JsonObject
+    options: RunOptions
     error: JsonObject | None
     checkpoint_id: str | None
     attempt: int
@@ -133,7 +190,7 @@ class NewRun:
     assistant: Assistant
     strategy: Strategy
     metadata: JsonObject
-    kwargs: JsonObject
+    options: RunOptions
     after_seconds: float = 0
     create_thread: bool = False
     temporary: bool = False

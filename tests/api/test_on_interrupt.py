@@ -34,15 +34,15 @@ def test_a_run_wins_over_its_assistant_which_wins_over_langgraph_json(
     terms = terms_of(parse({"on_interrupt": server} if server else {}))
     body = RunCreate.model_validate({"assistant_id": "agent", "config": saying(run)})
     new = prepare(body, replace(ASSISTANT, config=saying(assistant)), terms=terms, thread_id=uuid4())
-    assert new.kwargs.get("on_interrupt", "keep") == (run or assistant or server or "keep")
+    assert new.options.on_interrupt == (run or assistant or server or "keep")
 
 
 def test_it_may_stand_beside_a_context_and_is_no_part_of_it() -> None:
     given = {"assistant_id": "agent", "config": saying("repair"), "context": {"model": "m"}}
     new = prepare(RunCreate.model_validate(given), ASSISTANT, terms=terms_of(parse({})), thread_id=uuid4())
-    assert (new.kwargs["on_interrupt"], new.kwargs["context"]) == ("repair", {"model": "m"})
+    assert (new.options.on_interrupt, new.options.context) == ("repair", {"model": "m"})
     alone = RunCreate.model_validate({"assistant_id": "agent", "on_interrupt": "repair"})
-    assert prepare(alone, ASSISTANT, terms=terms_of(parse({})), thread_id=uuid4()).kwargs["context"] == {}
+    assert prepare(alone, ASSISTANT, terms=terms_of(parse({})), thread_id=uuid4()).options.context == {}
 
 
 def test_langgraph_json_may_not_say_anything_else() -> None:

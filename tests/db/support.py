@@ -10,7 +10,7 @@ from langgraph.checkpoint.base import CheckpointMetadata, empty_checkpoint
 from durathread.db import admission, runs, threads
 from durathread.db.pool import Pool, connection, transaction
 from durathread.db.saver import Saver
-from durathread.records import Assistant, JsonObject, NewRun, Run, Strategy, Thread, ThreadStatus
+from durathread.records import Assistant, JsonObject, NewRun, Run, RunOptions, Strategy, Thread, ThreadStatus
 
 NOW = datetime.now(UTC)
 
@@ -40,7 +40,7 @@ def new_run(thread_id: UUID, strategy: Strategy = "enqueue", **given: Any) -> Ne
         "assistant": assistant(),
         "strategy": strategy,
         "metadata": {},
-        "kwargs": {},
+        "options": RunOptions.of(given.pop("kwargs", {})),
         "create_thread": True,
     }
     return NewRun(**{**fields, **given})

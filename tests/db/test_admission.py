@@ -52,18 +52,18 @@ async def statuses(pool: Pool, thread: UUID) -> list[RunStatus]:
 async def test_what_is_large_is_read_only_where_it_is_asked_for(pool: Pool, thread: UUID) -> None:
     given = {"text": "x" * 2_000_000}
     admitted = (await admit(pool, new_run(thread, kwargs={"input": given, "command": None}))).run
-    assert admitted.kwargs["input"] == given
+    assert admitted.options.input == given
     run = await claim(pool, admitted.run_id)
     await finish(pool, run, values=given)
     async with connection(pool) as conn:
         whole, part = await runs.get(conn, run.run_id), await runs.find(conn, run.run_id)
         assert whole
         assert part
-        assert whole.kwargs["input"] == given
-        assert part.kwargs == {key: value for key, value in whole.kwargs.items() if key != "input"}
-        assert [each.kwargs for each in await runs.heads(conn, thread)] == [part.kwargs]
+        assert whole.options.input == given
+        assert part.options == replace(whole.options, input=None)
+        assert [each.options for each in await runs.heads(conn, thread)] == [part.options]
         page = await runs.listed(conn, thread, status=None, limit=1, offset=0, with_input=False)
-        assert [each.kwargs for each in page] == [part.kwargs]
+        assert [each.options for each in page] == [part.options]
         shown, found = await threads.get(conn, thread), await threads.find(conn, thread)
         assert shown
         assert found
@@ -326,7 +326,7 @@ async def test_configurable_is_merged_from_assistant_to_server(pool: Pool, threa
     )
     asked: dict[str, Any] = {"configurable": {"request": "request", "thread_id": "forged"}, "recursion_limit": 9}
     run = (await admit(pool, new_run(thread, assistant=who, kwargs={"config": asked}))).run
-    config = run.kwargs["config"]
+    config = run.options.config
     assert (config["tags"], config["recursion_limit"]) == (["assistant"], 9)
     assert config["configurable"] == {
         "all": "assistant",

@@ -1,7 +1,6 @@
 """What decides about runs does not read their inputs, which may be large and many."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -35,7 +34,7 @@ async def far(meter: Meter) -> AsyncGenerator[Pool]:
 async def with_large_inputs(pool: Pool, thread: UUID) -> list[UUID]:
     """Put one run to work and queue two, each with an input that is larger than all that may be read."""
     large = {"input": {"text": "x" * INPUT}, "config": {}}
-    ids = [(await admit(pool, replace(new_run(thread), kwargs=large))).run.run_id for _ in range(3)]
+    ids = [(await admit(pool, new_run(thread, kwargs=large))).run.run_id for _ in range(3)]
     await claim(pool, ids[0])
     return ids
 

@@ -29,17 +29,17 @@ async def test_what_decides_about_runs_reads_no_input(pool: Pool, read: Reads) -
     await admit(pool, new_run(thread_id, kwargs=KWARGS))
     async with connection(pool) as conn:
         (found,) = await read(conn, thread_id)
-    assert {"command", "config"} <= set(found.kwargs)
-    assert "input" not in found.kwargs
+    assert found.options.command is not None
+    assert found.options.input is None
 
 
 async def test_only_the_first_step_reads_the_input(pool: Pool) -> None:
     run_id = (await admit(pool, new_run(uuid4(), kwargs=KWARGS))).run.run_id
-    assert (await claim(pool, run_id, token=1001)).kwargs["input"] == KWARGS["input"]
-    assert (await claim(pool, run_id, token=1002)).kwargs["input"] == KWARGS["input"]
+    assert (await claim(pool, run_id, token=1001)).options.input == KWARGS["input"]
+    assert (await claim(pool, run_id, token=1002)).options.input == KWARGS["input"]
     later = await claim(pool, run_id, token=2001, step=1)
-    assert "input" not in later.kwargs
-    assert later.kwargs["command"] == KWARGS["command"]
+    assert later.options.input is None
+    assert later.options.command == KWARGS["command"]
 
 
 async def test_of_a_long_thread_the_newest_run_and_those_in_flight_are_read(pool: Pool) -> None:

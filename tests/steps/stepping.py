@@ -20,7 +20,7 @@ from durathread.events.protocol import Protocol
 from durathread.events.transformed import Transformed
 from durathread.events.transformers import Pipelines
 from durathread.graphs.registry import Graph
-from durathread.records import Run
+from durathread.records import Run, RunOptions
 from durathread.steps.superstep import Result, StepControl, run_config, superstep
 from durathread.steps.tracing import tracing
 
@@ -77,7 +77,7 @@ class Thread:
             status="running",
             strategy="enqueue",
             metadata={},
-            kwargs={"stream_mode": ["values", "updates", "custom"], **kwargs},
+            options=RunOptions.of({"stream_mode": ["values", "updates", "custom"], **kwargs}),
             error=None,
             checkpoint_id=None,
             attempt=1001,
@@ -139,7 +139,7 @@ class Thread:
         for call in range(100):
             emitter = Emitter(
                 emit,
-                modes=run.kwargs["stream_mode"],
+                modes=run.options.stream_mode,
                 subgraphs=bool(kwargs.get("subgraphs")),
                 resumed=call > 0,
                 room=self.room,

@@ -218,7 +218,7 @@ class Cut(Thread):
         """Repair, as the first step of a run does that says something."""
         run = self.run_of(input=self.given("go on") if given is None else given, on_interrupt="repair", **kwargs)
         config = run_config(run, begun=False)
-        assert is_asked(run, run.kwargs["input"])
+        assert is_asked(run, run.options.input)
 
         async def heard(tasks: Any) -> dict[str, Text]:
             return {task: Text("partly", "It seems that") for task in tasks}

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, LiteralString
 from uuid import UUID
 
-from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from durathread import records
 from durathread.db import expiry, quotas, runs, stored, threads
 from durathread.db.filters import Filter
 from durathread.db.pool import Connection
+from durathread.db.runs import run_row
 from durathread.db.saver import delete_for_runs
 from durathread.db.sealed import sealed_in
 from durathread.errors import Forbidden, NotFound, ThreadBusy
@@ -107,13 +107,13 @@ async def admit(conn: Connection, new: NewRun, *, only: Filter | None = None) ->
     known = None if created or new.minted else await runs.get(conn, new.run_id)
     if known is not None and known.thread_id == new.thread_id:
         return Admission(known, (), known=True)
-    by_key = bool(new.kwargs.get("fairness_key"))
+    by_key = bool(new.options.fairness_key)
     async with stored.room(conn, await stored.of_thread(conn, new.thread_id, new.room, by_key=by_key)):
         return await _admit(conn, new, thread, created=created)
 
 
 async def _admit(conn: Connection, new: NewRun, thread: Thread, *, created: bool) -> Admission:
-    async with conn.cursor(row_factory=class_row(Run)) as cur:
+    async with conn.cursor(row_factory=run_row) as cur:
         before = tuple(await (await cur.execute(IN_FLIGHT, (new.thread_id,))).fetchall())
     if before and new.strategy == "reject":
         raise ThreadBusy(BUSY)
@@ -144,7 +144,7 @@ async def cancel(
     """End those of the runs that are in flight, and return them as they were. The caller holds a transaction."""
     if await threads.lock(conn, thread_id, hidden=True, only=only) is None:
         return []
-    async with conn.cursor(row_factory=class_row(Run)) as cur:
+    async with conn.cursor(row_factory=run_row) as cur:
         before = await (await cur.execute(IN_FLIGHT, (thread_id,))).fetchall()
     found = [run for run in before if run.run_id in run_ids and run.status in statuses]
     if not found:
@@ -209,27 +209,27 @@ async def _insert(conn: Connection, new: NewRun, thread: Thread) -> Run:
         "graph": new.assistant.graph_id,
         "strategy": new.strategy,
         "metadata": Jsonb(_metadata(new, thread)),
-        "kwargs": sealed_in(_kwargs(new, thread), SECRET),
+        "kwargs": sealed_in(_options(new, thread), SECRET),
         "holder": new.allowance.holder,
         "after": new.after_seconds,
     }
-    async with conn.cursor(row_factory=class_row(Run)) as cur:
+    async with conn.cursor(row_factory=run_row) as cur:
         row = await (await cur.execute(INSERT_RUN, args)).fetchone()
     assert row is not None
     # Not read back: it may be large.
-    return replace(row, kwargs={**row.kwargs, "input": new.kwargs["input"]}) if "input" in new.kwargs else row
+    return replace(row, options=replace(row.options, input=new.options.input))
 
 
 def _metadata(new: NewRun, thread: Thread) -> JsonObject:
     """assistant < thread < config < request; the assistant's id is forced."""
-    config: JsonObject = new.kwargs.get("config") or {}
+    config: JsonObject = new.options.config
     merged = {**new.assistant.metadata, **thread.metadata, **(config.get("metadata") or {}), **new.metadata}
     return {**merged, "assistant_id": str(new.assistant.assistant_id)}
 
 
-def _kwargs(new: NewRun, thread: Thread) -> JsonObject:
+def _options(new: NewRun, thread: Thread) -> JsonObject:
     """Merge the thread's and the server's keys into the request's `configurable`."""
-    config: JsonObject = new.kwargs.get("config") or {}
+    config: JsonObject = new.options.config
     configurable = {
         **new.assistant.config.get("configurable", {}),
         **thread.config.get("configurable", {}),
@@ -240,11 +240,11 @@ def _kwargs(new: NewRun, thread: Thread) -> JsonObject:
         "assistant_id": str(new.assistant.assistant_id),
     }
     rest = {key: value for key, value in new.assistant.config.items() if key != "configurable"}
-    return {**new.kwargs, "config": {**rest, **config, "configurable": configurable}}
+    return {**new.options.json(), "config": {**rest, **config, "configurable": configurable}}
 
 
 def _busy(new: NewRun, thread: Thread, error: JsonObject | None) -> dict[str, Any]:
-    config: JsonObject = new.kwargs.get("config") or {}
+    config: JsonObject = new.options.config
     sticky = {key: value for key, value in config.items() if key not in ("configurable", "metadata")}
     configurable = {
         **thread.config.get("configurable", {}),

@@ -6,14 +6,14 @@ from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
-from psycopg.rows import class_row
+from psycopg.rows import class_row, kwargs_row
 from psycopg.types.json import Jsonb
 
 from durathread.db.filters import THREAD_SHOWN, Filter, shown
 from durathread.db.pool import Connection
 from durathread.db.presence import IS_GONE, Presence
 from durathread.db.sealed import sealed, sealed_error
-from durathread.records import ATTEMPTS, JsonObject, Run, RunStatus, ThreadStatus, call_of
+from durathread.records import ATTEMPTS, JsonObject, Run, RunOptions, RunStatus, ThreadStatus, call_of
 
 COLUMNS: LiteralString = (
     "run_id, thread_id, assistant_id, graph_id, seq, status, strategy, metadata, kwargs, error, checkpoint_id, attempt, "
@@ -197,6 +197,14 @@ class Load:
     waited: float
 
 
+def _run(*, kwargs: JsonObject, **columns: Any) -> Run:
+    return Run(options=RunOptions.of(kwargs), **columns)
+
+
+run_row = kwargs_row(_run)
+"""Makes runs of rows."""
+
+
 async def load(conn: Connection) -> Load:
     """Count the runs in flight."""
     async with conn.cursor(row_factory=class_row(Load)) as cur:
@@ -207,13 +215,13 @@ async def load(conn: Connection) -> Load:
 
 async def get(conn: Connection, run_id: UUID, *, only: Filter | None = None) -> Run | None:
     """Read a run, of a thread that the filter lets through."""
-    async with conn.cursor(row_factory=class_row(Run)) as cur:
+    async with conn.cursor(row_factory=run_row) as cur:
         return await (await cur.execute(GET, {"run": run_id, "only": shown(only)})).fetchone()
 
 
 async def find(conn: Connection, run_id: UUID, *, only: Filter | None = None) -> Run | None:
     """Read a run as `get` does, but for its input: that may be large."""
-    async with conn.cursor(row_factory=class_row(Run)) as cur:
+    async with conn.cursor(row_factory=run_row) as cur:
         return await (await cur.execute(FIND, {"run": run_id, "only": shown(only)})).fetchone()
 
 
@@ -221,14 +229,14 @@ async def listed(
     conn: Connection, thread_id: UUID, *, status: str | None, limit: int, offset: int, with_input: bool = True
 ) -> list[Run]:
     """List the runs of a thread, newest first."""
-    async with conn.cursor(row_factory=class_row(Run)) as cur:
+    async with conn.cursor(row_factory=run_row) as cur:
         args = {"thread": thread_id, "status": status, "limit": limit, "offset": offset}
         return await (await cur.execute(LIST if with_input else LIST_WITHOUT_INPUT, args)).fetchall()
 
 
 async def heads(conn: Connection, thread_id: UUID) -> list[Run]:
     """Read the newest run of a thread and those in flight, newest first, without their inputs."""
-    async with conn.cursor(row_factory=class_row(Run)) as cur:
+    async with conn.cursor(row_factory=run_row) as cur:
         return await (await cur.execute(HEADS, {"thread": thread_id})).fetchall()
 
 
@@ -262,7 +270,7 @@ async def stranded(conn: Connection, *, age: float, limit: int, after: int = 0) 
 
     Those that a thread was found to hold are left out for a while.
     """
-    async with conn.cursor(row_factory=class_row(Run)) as cur:
+    async with conn.cursor(row_factory=run_row) as cur:
         return await (await cur.execute(STRANDED, {"age": age, "limit": limit, "after": after})).fetchall()
 
 
@@ -301,7 +309,7 @@ async def claim(
         "boot": presence and presence.boot,
         "died": died,
     }
-    async with conn.cursor(row_factory=class_row(Run)) as cur:
+    async with conn.cursor(row_factory=run_row) as cur:
         return await (await cur.execute(CLAIM, args)).fetchone()
 
 
@@ -359,7 +367,7 @@ async def end_unowned(conn: Connection, run_id: UUID, *, status: RunStatus, erro
     said = sealed_error(error) if status != "interrupted" else error and Jsonb(error)
     args = {"run": run_id, "status": status, "error": said or None}
     await conn.execute(LOCK_THREAD_OF_RUN, args)
-    async with conn.cursor(row_factory=class_row(Run)) as cur:
+    async with conn.cursor(row_factory=run_row) as cur:
         return await (await cur.execute(END_UNOWNED, args)).fetchone()
 
 

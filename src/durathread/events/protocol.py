@@ -279,7 +279,7 @@ class Protocol:
 
 def forks(run: Run) -> bool:
     """Whether a run begins at a checkpoint that was named."""
-    asked: JsonObject = run.kwargs.get("config") or {}
+    asked: JsonObject = run.options.config
     return (asked.get("configurable") or {}).get("checkpoint_id") is not None
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
 
-from durathread.records import JsonObject
+from durathread.records import RunOptions
 from durathread.users import User
 
 # Of the address of a checkpoint.
@@ -56,9 +56,8 @@ def for_factory(config: RunnableConfig) -> RunnableConfig:
     return {**config, "configurable": own}
 
 
-def reading_config(graph_id: str, thread_id: UUID, kwargs: JsonObject) -> RunnableConfig:
+def reading_config(graph_id: str, thread_id: UUID, options: RunOptions) -> RunnableConfig:
     """Build the config that a graph is opened with to read what a run left: a factory makes what it made for the run."""
-    asked: JsonObject = kwargs.get("config") or {}
-    own = {key: value for key, value in (asked.get("configurable") or {}).items() if key not in ADDRESS}
+    own = {key: value for key, value in options.configurable.items() if key not in ADDRESS}
     ids = {"thread_id": str(thread_id), "graph_id": graph_id}
-    return cast(RunnableConfig, {**asked, "configurable": {**own, **ids}})
+    return cast(RunnableConfig, {**options.config, "configurable": {**own, **ids}})

@@ -67,8 +67,8 @@ async def standing_left(
 
 async def is_at_breakpoint(graph: Graph, run: Run) -> bool:
     """Say whether the superstep that was the last on a thread, or the one that is next, has a breakpoint of the run between them."""
-    before = run.kwargs.get("interrupt_before") or graph.interrupt_before_nodes
-    after = run.kwargs.get("interrupt_after") or graph.interrupt_after_nodes
+    before = run.options.interrupt_before or graph.interrupt_before_nodes
+    after = run.options.interrupt_after or graph.interrupt_after_nodes
     if not before and not after:
         return False
     state = await standing(graph, {"configurable": {"thread_id": str(run.thread_id)}})

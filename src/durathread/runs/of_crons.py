@@ -80,5 +80,5 @@ def run_of(cron: Cron, assistant: Assistant, *, terms: Terms) -> NewRun:
     server = {key: value for key, value in cron.configurable.items() if key != SIGNED}
     new = prepare(body, assistant, terms=terms, thread_id=cron.thread_id, server={**server, **named})
     if SIGNED in cron.configurable:
-        new = replace(new, kwargs={**new.kwargs, SECRET: cron.configurable[SIGNED]})
+        new = replace(new, options=replace(new.options, webhook_secret=cron.configurable[SIGNED]))
     return replace(new, metadata={**new.metadata, **named}, thread_metadata={**new.thread_metadata, **named})

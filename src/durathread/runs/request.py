@@ -24,6 +24,7 @@ from durathread.records import (
     NewRun,
     OnInterrupt,
     Run,
+    RunOptions,
     Strategy,
     call_of,
 )
@@ -199,32 +200,30 @@ def prepare(
     config, context = _settings_of(body, assistant)
     config["configurable"] = {**config.get("configurable", {}), **_address(body), **(server or {})}
     _check_address(config["configurable"])
-    kwargs: JsonObject = {
-        "input": body.input,
-        "command": said(body.command.model_dump(exclude_none=True)) if body.command else None,
-        "config": config,
-        "context": context,
-        "stream_mode": [body.stream_mode] if isinstance(body.stream_mode, str) else body.stream_mode,
-        "interrupt_before": body.interrupt_before,
-        "interrupt_after": body.interrupt_after,
-        "webhook": body.webhook,
-        "feedback_keys": body.feedback_keys,
-        "temporary": temporary,
-        "subgraphs": body.stream_subgraphs,
-        "resumable": body.stream_resumable,
-        "checkpoint_during": body.checkpoint_during,
-        "durability": body.durability or ("exit" if body.checkpoint_during is False else "async"),
-    }
-    if _on_interrupt(config["configurable"], assistant, terms) == "repair":
-        kwargs["on_interrupt"] = "repair"
-    if body.strict_resume:
-        kwargs["strict_resume"] = True
-    if terms.fairness and (key := config["configurable"].get(terms.fairness)):
-        kwargs["fairness_key"] = str(key)
-    if (answers := _relayed_answers(body)) is not None:
-        kwargs["relayed_answers"] = answers
+    fairness = config["configurable"].get(terms.fairness) if terms.fairness else None
+    options = RunOptions(
+        input=body.input,
+        command=said(body.command.model_dump(exclude_none=True)) if body.command else None,
+        config=config,
+        context=context,
+        stream_mode=[body.stream_mode] if isinstance(body.stream_mode, str) else list[str](body.stream_mode),
+        interrupt_before=body.interrupt_before,
+        interrupt_after=body.interrupt_after,
+        webhook=body.webhook,
+        feedback_keys=body.feedback_keys,
+        temporary=temporary,
+        subgraphs=body.stream_subgraphs,
+        resumable=body.stream_resumable,
+        checkpoint_during=body.checkpoint_during,
+        durability=body.durability or ("exit" if body.checkpoint_during is False else "async"),
+        strict_resume=body.strict_resume,
+        fairness_key=str(fairness) if fairness else None,
+        relayed_answers=_relayed_answers(body),
+        langsmith_tracer=body.langsmith_tracer,
+        on_interrupt=_on_interrupt(config["configurable"], assistant, terms),
+    )
     user = config["configurable"].get("langgraph_auth_user_id") if terms.authenticates else None
-    holder = str(kwargs.get("fairness_key") or user or "").replace("\x00", "")
+    holder = str(options.fairness_key or user or "").replace("\x00", "")
     return NewRun(
         run_id=run_id or uuid7(),
         minted=run_id is None,
@@ -232,7 +231,7 @@ def prepare(
         assistant=assistant,
         strategy=body.multitask_strategy or "enqueue",
         metadata=metadata,
-        kwargs=kwargs,
+        options=options,
         after_seconds=body.after_seconds,
         create_thread=stateless or body.if_not_exists == "create",
         temporary=temporary,
@@ -262,7 +261,7 @@ def signal_of(run: Run, superseded: tuple[Run, ...], *, limits: Limits, nodes: l
     """Build the signal that tells a thread's workflow of an admitted run."""
     created = run.created_at.timestamp()
     delayed = run.created_at > run.updated_at
-    resumes = run.kwargs.get("command") or run.kwargs.get("input") is None
+    resumes = run.options.command or run.options.input is None
     return RunRequest(
         run_id=str(run.run_id),
         thread_id=str(run.thread_id),
@@ -273,8 +272,8 @@ def signal_of(run: Run, superseded: tuple[Run, ...], *, limits: Limits, nodes: l
         created=created,
         due=created if delayed else 0,
         supersedes=[str(other.run_id) for other in superseded],
-        temporary=bool(run.kwargs.get("temporary")),
-        whole=run.kwargs.get("durability") == "exit",
+        temporary=run.options.temporary,
+        whole=run.options.durability == "exit",
         nodes=[] if resumes else nodes,
         calls=call_of(run.attempt),
         limits=limits,
@@ -284,9 +283,9 @@ def signal_of(run: Run, superseded: tuple[Run, ...], *, limits: Limits, nodes: l
 
 def _fairness(run: Run) -> str:
     """Name whose a run is, in the 64 bytes that Temporal allows."""
-    configurable: JsonObject = (run.kwargs.get("config") or {}).get("configurable") or {}
+    configurable: JsonObject = run.options.configurable
     user = configurable.get("langgraph_auth_user_id")
-    key = str(run.kwargs.get("fairness_key") or user or run.thread_id)
+    key = str(run.options.fairness_key or user or run.thread_id)
     return key if key.isascii() and len(key) <= MOST_FAIRNESS else sha256(key.encode("utf-8", "replace")).hexdigest()
 
 

@@ -53,7 +53,7 @@ async def baseline(conn: Connection, saver: Saver, run: Run) -> JsonObject:
 def given_by(run: Run, command: JsonObject | None) -> Any:
     """Return what a graph gets: a command, None for one that says nothing, or the run's input if there is none."""
     if command is None:
-        return run.kwargs.get("input")
+        return run.options.input
     spoken = said(command)
     return command_of(spoken) if spoken else None
 
@@ -67,13 +67,13 @@ async def relayed(graph: Graph, run: Run) -> JsonObject | None:
     if not state.next:
         return None
     waiting = {interrupt.id for interrupt in state.interrupts}
-    answers = {key: value for key, value in run.kwargs["relayed_answers"].items() if key in waiting}
+    answers = {key: value for key, value in (run.options.relayed_answers or {}).items() if key in waiting}
     return {"resume": answers} if answers else {}
 
 
 async def remaining(conn: Connection, saver: Saver, run: Run, opening: JsonObject) -> JsonObject | None:
     """Return what is left of a run's command after a crash in its first step: `{}` if all of it is stored."""
-    payload: JsonObject | None = opening.get("command", run.kwargs.get("command"))
+    payload: JsonObject | None = opening.get("command", run.options.command)
     if payload is None:
         return None
     now = await baseline(conn, saver, run)

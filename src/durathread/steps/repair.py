@@ -51,7 +51,7 @@ Heard = Callable[[AbstractSet[str]], Awaitable[Mapping[str, Text]]]
 
 def is_asked(run: Run, given: Any) -> bool:
     """Say whether a run repairs what it finds: one that goes on with what is there, or answers a question, does not."""
-    return run.kwargs.get("on_interrupt") == "repair" and given is not None and not isinstance(given, Command)
+    return run.options.on_interrupt == "repair" and given is not None and not isinstance(given, Command)
 
 
 async def repair(graph: Graph, run: Run, *, config: RunnableConfig, saver: Saver, heard: Heard) -> bool:
@@ -67,7 +67,7 @@ async def repair(graph: Graph, run: Run, *, config: RunnableConfig, saver: Saver
     Raises:
         Fenced: the attempt does not own its run any more.
     """
-    said = incoming(run.kwargs.get("input"))
+    said = incoming(run.options.input)
     address = config.get("configurable", {})
     if said.replaces_all or address.get("checkpoint_ns"):
         return False

@@ -252,7 +252,7 @@ async def superstep(
 
 def run_config(run: Run, *, begun: bool) -> RunnableConfig:
     """Build what the config of a run's graph has of its run; `begun` says whether it goes on from a checkpoint of its own."""
-    asked: JsonObject = run.kwargs.get("config") or {}
+    asked: JsonObject = run.options.config
     configurable = dict(asked.get("configurable") or {})
     if begun:
         configurable = {key: value for key, value in configurable.items() if key not in ADDRESS}
@@ -267,7 +267,7 @@ def run_config(run: Run, *, begun: bool) -> RunnableConfig:
     config = {
         **rest,
         "run_id": run.run_id,
-        "configurable": {**configurable, **ids, **({STRICT_RESUME: True} if run.kwargs.get("strict_resume") else {})},
+        "configurable": {**configurable, **ids, **({STRICT_RESUME: True} if run.options.strict_resume else {})},
         "metadata": metadata,
         "recursion_limit": recursion_limit(run),
     }
@@ -329,18 +329,18 @@ async def _chunks(
     ids: MessageIds,
     transformed: Transformed,
 ) -> AsyncGenerator[tuple[tuple[str, ...], str, Any]]:
-    kwargs = run.kwargs
+    asked = run.options
     options: dict[str, Any] = {
-        "context": context_of(graph.context_schema, kwargs.get("context")),
+        "context": context_of(graph.context_schema, asked.context),
         "stream_mode": sorted({*emitter.langgraph_modes, *(transformed.modes if emitter.wanted else ())}),
-        "interrupt_before": kwargs.get("interrupt_before") or None,
-        "interrupt_after": kwargs.get("interrupt_after") or None,
+        "interrupt_before": asked.interrupt_before or None,
+        "interrupt_after": asked.interrupt_after or None,
         # A superstep that follows another in the same call begins once that one's checkpoint is stored.
-        "durability": "sync" if control and control.shares else kwargs.get("durability") or "async",
+        "durability": "sync" if control and control.shares else asked.durability,
         "subgraphs": emitter.subgraphs,
         "control": control,
     }
-    if "events" not in kwargs.get("stream_mode", ()):
+    if "events" not in asked.stream_mode:
         async for chunk in graph.astream(given, config, **options):
             yield _split(chunk, subgraphs=options["subgraphs"])
         return
@@ -366,7 +366,7 @@ def _split(chunk: Any, *, subgraphs: bool) -> tuple[tuple[str, ...], str, Any]:
 
 
 def recursion_limit(run: Run) -> int:
-    asked = (run.kwargs.get("config") or {}).get("recursion_limit")
+    asked = run.options.config.get("recursion_limit")
     return asked if isinstance(asked, int) else DEFAULT_RECURSION_LIMIT
 
 

@@ -160,7 +160,7 @@ class Trace:
     def _tree(self, tracer: LangChainTracer | None) -> RunTree:
         """Build the span as every process builds it: LangSmith orders by when it began."""
         began = self._run.started_at or self._run.created_at
-        asked: JsonObject = self._run.kwargs.get("langsmith_tracer") or {}
+        asked: JsonObject = self._run.options.langsmith_tracer or {}
         project = asked.get("project_name") or (tracer and tracer.project_name)
         return RunTree(
             id=self._run.run_id,

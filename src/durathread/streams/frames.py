@@ -227,7 +227,7 @@ def gap(before: Frame) -> Frame:
 
 def speaks_protocol(run: Run) -> bool:
     """Whether a run was started by the protocol."""
-    return bool(run.kwargs.get("protocol"))
+    return run.options.protocol
 
 
 def ending(run: Run, status: str, *, asks: bool = False, error: str | None = None, alone: bool = False) -> list[Frame]:

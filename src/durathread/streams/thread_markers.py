@@ -67,7 +67,7 @@ def parse(value: str) -> tuple[int, int]:
 
 def begun_mark(run: Run) -> Said:
     """Say on a thread's stream that an attempt at a run begins."""
-    said = {"run_id": str(run.run_id), "attempt": run.retries + 1, "resumable": bool(run.kwargs.get("resumable"))}
+    said = {"run_id": str(run.run_id), "attempt": run.retries + 1, "resumable": run.options.resumable}
     return Said(thread_subject(run.thread_id), RUN, dumps(said))
 
 
