@@ -72,7 +72,7 @@ def test_the_wheel_holds_what_the_links_show(wheel: list[str]) -> None:
 
 def test_the_wheel_holds_the_package_its_type_marker_and_its_migrations(wheel: list[str]) -> None:
     package = ROOT / "src" / "durathread"
-    patterns = ("*.py", "*.sql", "*.mako", "*.ini", "py.typed")
+    patterns = ("*.py", "*.sql", "py.typed")
     files = {path for pattern in patterns for path in package.rglob(pattern)}
     expected = {f"durathread/{path.relative_to(package).as_posix()}" for path in files}
     assert "durathread/py.typed" in expected

@@ -1,19 +1,84 @@
-"""Migrations: each file of SQL is applied."""
+"""Migrations: each file of SQL is applied once, and the functions are those of functions.sql."""
 
+import re
+
+import psycopg
+import pytest
+
+from durathread.db import migrate
+from durathread.db.migrate import upgrade
 from durathread.db.pool import Pool, connection
-from durathread.db.schema import HEAD, MIGRATIONS
+from durathread.db.schema import FILES, HEAD
+from durathread.embedded.engines import Engines
+from tests.conftest import own_database
 
+# The last that defined functions: what they became since is in functions.sql.
+LAST_WITH_FUNCTIONS = "0017"
+DEFINED = re.compile(r"CREATE (?:OR REPLACE )?(?:FUNCTION|TRIGGER) (\w+)")
 INDEX = "SELECT 1 FROM pg_indexes WHERE indexname = 'thread_hidden_idx'"
+OURS = """
+SELECT proname AS name, pg_get_functiondef(oid) AS text FROM pg_proc
+WHERE pronamespace = 'public'::regnamespace AND prokind = 'f' AND probin IS NULL
+UNION ALL SELECT tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+ORDER BY 1, 2
+"""
+VERSIONS = "SELECT version_num FROM alembic_version"
 
 
-def test_each_file_of_sql_has_a_version_that_applies_it() -> None:
-    files = sorted(path.name for path in MIGRATIONS.glob("*.sql"))
-    versions = sorted((MIGRATIONS / "versions").glob("v*.py"))
-    assert [f"v{name.removesuffix('.sql')}.py" for name in files] == [path.name for path in versions]
-    assert all(name in path.read_text() for name, path in zip(files, versions, strict=True))
-    assert files[-1].startswith(HEAD)
+def test_the_numbers_of_migrations_follow_each_other() -> None:
+    assert [path.name[:4] for path in FILES] == [f"{number:04}" for number in range(1, len(FILES) + 1)]
+    assert FILES[-1].name.startswith(HEAD)
+
+
+def test_functions_are_changed_in_functions_sql_and_not_by_migrations() -> None:
+    """`migrate` applies that file last, so a migration's definition would not last."""
+    for path in FILES:
+        if path.name[:4] > LAST_WITH_FUNCTIONS:
+            assert not DEFINED.findall(path.read_text()), f"{path.name}: put it into functions.sql"
 
 
 async def test_a_database_that_was_migrated_has_what_the_last_of_them_brings(pool: Pool) -> None:
     async with connection(pool) as conn:
         assert await (await conn.execute(INDEX)).fetchone()
+
+
+async def test_functions_sql_holds_every_function_and_trigger_and_restores_each(engine_set: Engines) -> None:
+    async with own_database(engine_set) as url:
+        upgrade(url)
+        with psycopg.connect(url, autocommit=True) as conn:
+            before = conn.execute(OURS).fetchall()
+            named = set(DEFINED.findall(migrate.FUNCTIONS.read_text()))
+            assert named == {name for name, _ in before}
+            conn.execute("CREATE OR REPLACE FUNCTION row_bytes() RETURNS BIGINT LANGUAGE sql AS $$ SELECT 1::bigint $$")
+            conn.execute("DROP TRIGGER owe_webhook_of_ended ON run")
+            upgrade(url)
+            assert conn.execute(OURS).fetchall() == before
+
+
+async def test_a_database_that_alembic_has_migrated_goes_on_from_its_version(engine_set: Engines) -> None:
+    """Its table is as Alembic made it, with the version of the last migration that it has run."""
+    async with own_database(engine_set) as url:
+        upgrade(url, to="0015")
+        with psycopg.connect(url, autocommit=True) as conn:
+            assert conn.execute(VERSIONS).fetchall() == [("0015",)]
+            conn.execute("INSERT INTO thread (thread_id) VALUES (gen_random_uuid())")
+            upgrade(url)
+            upgrade(url)
+            assert conn.execute(VERSIONS).fetchall() == [(HEAD,)]
+            assert conn.execute("SELECT count(*) FROM thread").fetchall() == [(1,)]
+
+
+async def test_a_migration_that_fails_leaves_the_version_that_was_there(
+    engine_set: Engines, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    broken = tmp_path_factory.mktemp("migrations") / "functions.sql"
+    broken.write_text("CREATE TABLE half (); SELECT 1 / 0;")
+    async with own_database(engine_set) as url:
+        upgrade(url, to="0015")
+        with monkeypatch.context() as patched:
+            patched.setattr(migrate, "FUNCTIONS", broken)
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                upgrade(url)
+        with psycopg.connect(url) as conn:
+            assert conn.execute(VERSIONS).fetchall() == [("0015",)]
+            assert conn.execute("SELECT to_regclass('half')").fetchall() == [(None,)]

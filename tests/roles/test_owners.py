@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from alembic import command
 from temporalio.client import Client, Interceptor, OutboundInterceptor, UpdateScheduleInput
 from temporalio.worker import Worker
 
@@ -72,15 +71,10 @@ async def test_a_queue_that_is_given_stays_as_it_is(both: list[Settings]) -> Non
     assert settled(given, await identity(given)).task_queue == "mine"
 
 
-async def test_a_database_that_has_served_keeps_the_queue_that_its_workflows_are_on(
-    engine_set: Engines, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    to_version = command.upgrade
+async def test_a_database_that_has_served_keeps_the_queue_that_its_workflows_are_on(engine_set: Engines) -> None:
     async with own_database(engine_set) as url:
-        with monkeypatch.context() as before:
-            # The last that knew of no deployments.
-            before.setattr(command, "upgrade", lambda config, _: to_version(config, "0007"))  # pyright: ignore[reportUnknownArgumentType, reportUnknownLambdaType]
-            upgrade(url)
+        # The last that knew of no deployments.
+        upgrade(url, to="0007")
         with psycopg.connect(url, autocommit=True) as conn:
             conn.execute("INSERT INTO thread (thread_id) VALUES (gen_random_uuid())")
         upgrade(url)

@@ -1,15 +1,16 @@
-"""Brings the database to the version that this code needs."""
+"""Brings the database to the version that this code needs: files of SQL in the order of their numbers, then the functions."""
+
+from typing import LiteralString, cast
 
 import psycopg
-import sqlalchemy
-from alembic import command
-from alembic.config import Config
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.store.postgres import PostgresStore
 from psycopg.rows import DictRow
 
 from durathread.db import schema
 from durathread.db.exclusive import exclusive
+
+FUNCTIONS = schema.MIGRATIONS.parent / "functions.sql"
 
 # LangGraph takes fractions of a minute, but keeps whole ones: an item of half a minute would be gone at its first read.
 FRACTIONAL_TTL = """
@@ -19,34 +20,45 @@ DO $$ BEGIN
     END IF;
 END $$
 """
+# Alembic's table, which it once was: databases that Alembic has migrated go on as they are.
+CREATE_VERSION = "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"
+FORGET_VERSION = "DELETE FROM alembic_version"
+NOTE_VERSION = "INSERT INTO alembic_version VALUES (%s)"
 
 
-def upgrade(database_url: str) -> None:
+def upgrade(database_url: str, *, to: str = schema.HEAD) -> None:
     """Create or upgrade LangGraph's tables and ours. Safe to run at once from many processes.
+
+    Args:
+        database_url: which database.
+        to: the version to stop at. Only tests stop before the last, and have no functions of the last.
 
     Raises:
         Unprepared: a later durathread has migrated the database.
     """
     with exclusive(database_url) as conn:
-        _refuse_newer(conn)
+        version = _version(conn)
+        schema.Schema(version).refuse_newer()
         PostgresSaver(conn).setup()
         PostgresStore(conn).setup()
         conn.execute(FRACTIONAL_TTL)
-        config = Config()
-        config.set_main_option("script_location", str(schema.MIGRATIONS))
-        config.set_main_option("path_separator", "os")
-        engine = sqlalchemy.create_engine(_sqlalchemy_url(database_url), poolclass=sqlalchemy.NullPool)
-        with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        # All or none: what fails halfway leaves the version that was there.
+        with conn.transaction():
+            for path in schema.FILES:
+                if (version or "") < path.name[:4] <= to:
+                    _apply(conn, path.read_text())
+            conn.execute(CREATE_VERSION)
+            conn.execute(FORGET_VERSION)
+            conn.execute(NOTE_VERSION, (max(version or "", to),))
+            if to == schema.HEAD:
+                _apply(conn, FUNCTIONS.read_text())
 
 
-def _refuse_newer(conn: psycopg.Connection[DictRow]) -> None:
+def _version(conn: psycopg.Connection[DictRow]) -> str | None:
     there = conn.execute(schema.TABLES).fetchall()[0]["durathread"]
-    version = conn.execute(schema.VERSIONS["durathread"]).fetchall()[0]["version"] if there else None
-    schema.Schema(version).refuse_newer()
+    return conn.execute(schema.VERSIONS["durathread"]).fetchall()[0]["version"] if there else None
 
 
-def _sqlalchemy_url(database_url: str) -> str:
-    _, _, rest = database_url.partition("://")
-    return f"postgresql+psycopg://{rest}"
+def _apply(conn: psycopg.Connection[DictRow], sql: str) -> None:
+    # A file of ours. Many statements at once cannot be prepared.
+    conn.execute(cast(LiteralString, sql), prepare=False)

@@ -11,7 +11,8 @@ from durathread.db.pool import Connection
 from durathread.errors import Unprepared
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD = max(path.stem[1:5] for path in (MIGRATIONS / "versions").glob("v*.py"))
+FILES = sorted(MIGRATIONS.glob("*.sql"))
+HEAD = FILES[-1].name[:4]
 # LangGraph's own migrations are numbered from 0.
 CHECKPOINTS = len(PostgresSaver.MIGRATIONS) - 1
 STORE = len(PostgresStore.MIGRATIONS) - 1

@@ -16,7 +16,7 @@ UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u20
 LONGEST, LONGEST_TRACE = 8_000, 64_000
 TRACES = ("exception", "stack")
 PLAIN = (str, int, float, bool, type(None))
-QUIET = ("httpx", "httpcore", "alembic")
+QUIET = ("httpx", "httpcore")
 
 
 def configure(level: str = "INFO", *, json: bool = False) -> None:
