@@ -1,4 +1,4 @@
-"""Ends runs on their thread's stream when nobody else has: who ended them died, or they were first watched behind their end."""
+"""Ends runs on their thread's stream when nobody else has: who ended them died, or they were first watched after their end."""
 
 import contextlib
 from collections.abc import Iterable

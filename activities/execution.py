@@ -27,7 +27,7 @@ class Execution:
     def __init__(self, work: Coroutine[Any, Any, StepOutcome]) -> None:
         """Begin."""
         self._task = asyncio.create_task(work)
-        # Also what nobody waits for any more has been looked at.
+        # If nobody waits any more, its exception must still be looked at: asyncio would complain.
         self._task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
     async def attend(self) -> StepOutcome:

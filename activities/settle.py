@@ -37,7 +37,7 @@ class Settlements:
         """Record the end of a run, unless it is recorded, and write to its thread what the run left."""
         run_id = UUID(settlement.run_id)
         await self._settle(run_id, settlement)
-        # Whoever ended the run: also if it is deleted by now.
+        # Whatever ended the run, and even if it is deleted by now.
         await self._deliveries.begin(run_id)
 
     async def _settle(self, run_id: UUID, settlement: Settlement) -> None:

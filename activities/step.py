@@ -367,7 +367,7 @@ class Steps:
         return protocol
 
     async def _undone(self, run: Run) -> Any:
-        """Return the state that a run goes back behind, if its thread had gone back before."""
+        """Return the state that a run undoes, if its thread had gone back before."""
         async with connection(self._resources.pool) as conn:
             if not await threads.went_back(conn, run.thread_id):
                 return None

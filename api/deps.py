@@ -96,7 +96,7 @@ class Server:
         """
         work = self.loops.submit(make)
         outcome = asyncio.wrap_future(work.outcome)
-        # Also what nobody waits for any more has been looked at.
+        # If nobody waits any more, its exception must still be looked at: asyncio would complain.
         outcome.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         try:
             await asyncio.wait([outcome], timeout=self.settings.graph_timeout)

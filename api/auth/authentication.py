@@ -39,7 +39,7 @@ REFUSED = "Unauthorized"
 # Where events and errors are those of the streaming protocol.
 PROTOCOL = "/stream/events"
 ERROR = {"error": REFUSED, "message": REFUSED}
-# What everybody may ask: no resource is behind these.
+# These are open to everybody: they show no resource.
 PUBLIC = frozenset({"/", "/ok", "/ready", "/info", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
 
 
@@ -57,7 +57,7 @@ class Authentication:
         """Wrap an app.
 
         Args:
-            app: what is behind.
+            app: what gets the request next.
             authority: knows who somebody is.
             recheck: seconds after which it is asked again, as long as a stream or a socket lasts.
             exempt: says which requests pass without being looked at; by default those to `PUBLIC` paths.

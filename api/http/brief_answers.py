@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 MOMENT = 1.0
-# Whoever asks in turn is told what is, and a flood costs no more than this.
+# Requests that come one at a time are told what is true now, and a flood costs no more than this.
 MOST = 10
 
 

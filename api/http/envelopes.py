@@ -77,7 +77,7 @@ class Command:
 
 
 def succeeded(command_id: int, result: JsonObject, *, seq: int) -> JsonObject:
-    """Answer a command that was carried out; events behind `seq` may be its doing."""
+    """Answer a command that was carried out; events after `seq` may be its doing."""
     return {"type": "success", "id": command_id, "result": result, "meta": {"applied_through_seq": seq}}
 
 

@@ -69,7 +69,7 @@ async def carry_out(server: Server, caller: Caller, thread_id: UUID, asked: Comm
         carry = METHODS.get(asked.method)
         if carry is None:
             raise _unknown(asked.method)
-        # Before the command: what it brings about comes behind.
+        # Before the command: what it brings about comes after.
         seq = await _applied(server, caller, thread_id, asked.method)
         return succeeded(asked.command_id, await carry(server, caller, thread_id, asked.params), seq=seq)
     except (Refused, Error, HTTPException) as error:

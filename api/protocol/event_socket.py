@@ -178,7 +178,7 @@ class Conversation:
         if not joining:
             return
         async with self._turn:
-            # Who has seen more than there is has outlived it.
+            # A client that has seen a larger number than the stream has knew an earlier stream, which Valkey has lost.
             joining = [each if each.since <= self._position else replace(each, since=0) for each in joining]
             begun = {str(uuid4()): each for each in joining}
             missed = Counter[str]()
@@ -216,7 +216,7 @@ class Conversation:
         await self._send(succeeded(asked.command_id, result, seq=self._position))
 
     async def _behind(self, event_id: Any) -> int | None:
-        """Count the events behind one; None if it is not kept."""
+        """Count the events after one; None if it is not kept."""
         found = None
         mark = dumps(event_id)
         async for entry in kept(self._server, self._thread_id, upto=self._position):

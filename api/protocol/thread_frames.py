@@ -44,7 +44,7 @@ async def newest(server: Server, thread_id: UUID) -> int:
 
 
 async def prepare(server: Server, thread_id: UUID, *, since: int, only: Filter | None) -> int:
-    """Make sure that a thread has the events it can have, and return the number behind which a client goes on.
+    """Make sure that a thread has the events it can have, and return the number after which a client goes on.
 
     A client that has seen more than there is remembers a stream that was lost: it begins anew. There need not be a thread
     yet, unless it would have to pass a filter.
@@ -77,7 +77,7 @@ async def applied(server: Server, thread_id: UUID) -> int:
 
 
 def follow(server: Server, thread_id: UUID, *, after: int) -> AsyncIterator[Event]:
-    """Follow a thread's events behind a number, until the thread is deleted."""
+    """Follow a thread's events after a number, until the thread is deleted."""
 
     born: str | None = None
 
@@ -92,7 +92,7 @@ def follow(server: Server, thread_id: UUID, *, after: int) -> AsyncIterator[Even
 
 
 async def between(server: Server, thread_id: UUID, *, after: int, upto: int) -> AsyncIterator[Event]:
-    """Read a thread's events behind a number, up to another."""
+    """Read a thread's events after a number, up to another."""
     if after < upto:
         found = server.hub.between(frames_subject(thread_id), after=f"{after}-0", until=f"{upto}-0")
         async for entry in _bridged(server, thread_id, found):

@@ -63,7 +63,7 @@ async def launch(
         Error: the run is refused; see `prepare`, `find_assistant` and `admission.admit`.
         Conflict: the caller waits, and is at work on the thread itself.
         NotFound: its thread does not have the checkpoint to start from.
-        Unavailable: an engine is away; nothing is left behind.
+        Unavailable: an engine is away; nothing is left of it.
     """
     await server.require_temporal()
     allowed = named_by(caller, await allow(server, caller, body, thread_id=thread_id, given=given))
@@ -111,7 +111,7 @@ async def launch_all(
 
     Raises:
         Error: one is refused.
-        Unavailable: an engine is away; nothing is left behind.
+        Unavailable: an engine is away; nothing is left of it.
     """
     await server.require_temporal()
     allowed = [

@@ -1,4 +1,4 @@
-"""Who has seen the end of a run sees its thread at rest."""
+"""Once a client has seen the end of a run, it sees the thread at rest."""
 
 import asyncio
 from collections.abc import AsyncIterator

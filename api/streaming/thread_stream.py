@@ -60,13 +60,13 @@ class Place:
     """Where a client begins, and what was there already when it came."""
 
     after: str
-    """Marks behind this one follow."""
+    """Marks after this one follow."""
     newest: str
     """Marks up to this one are history."""
     seen: set[str]
     """Runs that have been shown."""
     run: Mark | None = None
-    """The run to begin in, behind `event`."""
+    """The run to begin in, after `event`."""
     event: str = START
     current: Mark | None = None
     """The run that is history no longer than up to `tail`; None if it is over."""
@@ -198,7 +198,7 @@ async def _state(server: Server, thread_id: UUID, address: JsonObject) -> Event 
     except Unavailable:
         raise
     except Exception:
-        # Raised again, it would stop every client that comes back behind the event before.
+        # Raised again, it would stop every client that comes back after the event before it.
         log.exception("An updated state could not be read", thread_id=str(thread_id))
         return None
     if state["checkpoint"] is None or state["created_at"] is None:

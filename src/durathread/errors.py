@@ -81,7 +81,7 @@ class Invalid(Error):
 
 
 class TooMany(Error):
-    """Whoever asks has as many of them as they may have."""
+    """The caller has as many of them as one may have."""
 
     status = 429
 

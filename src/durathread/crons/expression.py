@@ -143,7 +143,7 @@ class Timetable:
         )
 
     def after(self, moment: datetime) -> datetime | None:
-        """Return the first time behind a moment, in UTC; None if there is none in this century."""
+        """Return the first time after a moment, in UTC; None if there is none in this century."""
         at = int(moment.timestamp()) + 1
         while (local := datetime.fromtimestamp(at, self.zone)).year <= LAST_YEAR:
             onward = at if self.fixed and self._skipped(local, at) else self._onward(local, at)
@@ -153,7 +153,7 @@ class Timetable:
         return None
 
     def upcoming(self, moment: datetime, most: int) -> list[datetime]:
-        """List the first times behind a moment, in UTC."""
+        """List the first times after a moment, in UTC."""
         found = list[datetime]()
         while len(found) < most and (following := self.after(found[-1] if found else moment)):
             found.append(following)

@@ -25,7 +25,7 @@ FORSAKEN = "hidden AND NOT temporary AND created_at < now() - interval '1 hour'"
 FIND_FORSAKEN: LiteralString = f"SELECT thread_id FROM thread WHERE {FORSAKEN} LIMIT %s"
 LOCK_FORSAKEN: LiteralString = f"SELECT 1 FROM thread WHERE thread_id = %s AND {FORSAKEN} FOR UPDATE"
 LOCK = "SELECT 1 FROM thread WHERE thread_id = %s FOR UPDATE"
-# A statement of its own behind the lock: it sees the run for which the lock was waited.
+# A statement of its own after the lock: it sees the run for which the lock was waited.
 STRATEGY: LiteralString = f"SELECT ttl_strategy FROM thread WHERE thread_id = %s AND {PAST}"
 RENEW = "UPDATE thread SET pruned_at = now() WHERE thread_id = %s"
 

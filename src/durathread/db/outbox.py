@@ -66,7 +66,7 @@ async def address(conn: Connection, run_id: UUID) -> Addressed | None:
 
 
 async def left(conn: Connection, *, age: float, limit: int, after: Addressed | None = None) -> list[Addressed]:
-    """Find what has been owed for `age` seconds, oldest first, behind `after`."""
+    """Find what has been owed for `age` seconds, oldest first, starting after `after`."""
     moment, last = (after.created_at, after.run_id) if after else (datetime.min, UUID(int=0))
     async with conn.cursor(row_factory=class_row(Addressed)) as cur:
         args = {"age": age, "limit": limit, "moment": moment, "after": last}

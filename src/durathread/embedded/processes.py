@@ -41,7 +41,7 @@ def _started(pid: int) -> str | None:
         stat = (PROC / str(pid) / "stat").read_text()
     except OSError:
         return None
-    # The name, in parentheses, may hold anything: fields are counted from behind it.
+    # The name, in parentheses, may hold anything: fields are counted after it.
     fields = stat.rpartition(")")[2].split()
     # A zombie has ended: whoever should reap it may never do so (a container without an init).
     return None if fields[0] in "ZX" else fields[19]

@@ -14,7 +14,7 @@ from durathread.graphs.failures import describe, masked
 from durathread.graphs.progress import Progress
 from durathread.records import JsonObject
 
-# What clients ask for, and LangGraph's mode behind it.
+# What clients ask for, and LangGraph's mode for it.
 MODES = {
     "values": "values",
     "updates": "updates",

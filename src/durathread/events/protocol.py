@@ -144,7 +144,7 @@ class Protocol:
         self._messages.fail(error["message"])
 
     def undoes(self, values: Any) -> None:
-        """Take the state that this run goes back behind, if readers may not have taken note of all of it."""
+        """Take the state that this run undoes, if readers may not have taken note of all of it."""
         self._undone = values
 
     def drop(self, left: Unfinished) -> None:

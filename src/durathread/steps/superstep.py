@@ -158,7 +158,7 @@ async def superstep(
         at_input: whether the graph goes on from the checkpoint of an input that no superstep has taken yet.
         again: whether the step is repeated because it was unfinished before; then it fails the run instead.
         until: when the graph begins no other superstep any more, in the time of `time.monotonic`.
-        done: how many supersteps an attempt before this one has put behind it.
+        done: how many supersteps an attempt before this one has completed.
 
     Raises:
         Unfinished: what LangGraph says and what is stored do not agree. The step is to be repeated.

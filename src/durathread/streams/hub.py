@@ -27,7 +27,7 @@ KEPT_BYTES = 1024 * 1024
 # How often the database is asked for the status of the runs that are watched, in seconds. It decides only when the news
 # of an end was lost: with Valkey, or with the process that should have sent it.
 AUDIT_INTERVAL = 2.0
-# Events that a superseded run may have added behind its end.
+# Events that a superseded run may have added after its end.
 LATE = 20
 # How long to wait before Valkey is asked again after it failed, in seconds.
 RETRY = 0.25
@@ -105,7 +105,7 @@ class Hub:
             return watch.status or "error"
 
     async def events(self, run_id: str, *, after: str = START, ended: bool = False) -> AsyncIterator[Event]:
-        """Follow a run from just behind an event id to its `end`, which is always the last. `GAP` stands where events are missing.
+        """Follow a run from just after an event id to its `end`, which is always the last. `GAP` stands where events are missing.
 
         Args:
             run_id: the run.
@@ -151,7 +151,7 @@ class Hub:
                 await grown.wait()
 
     async def _kept(self, watch: _Watch, position: int, *, after: str) -> AsyncIterator[tuple[Event, int]]:
-        """Read what is kept from a position on, each with the position behind it; what is not kept any more, from Valkey.
+        """Read what is kept from a position on, each with the position after it; what is not kept any more, from Valkey.
 
         A client that falls behind holds a page of events, not all that happens meanwhile.
         """
@@ -186,7 +186,7 @@ class Hub:
     async def marks(
         self, subject: str, *, after: str, lost: Callable[[str], Awaitable[bool]] | None = None
     ) -> AsyncGenerator[Event]:
-        """Follow a thread's marks from just behind one, until the thread is deleted. While Valkey is away, they wait.
+        """Follow a thread's marks from just after one, until the thread is deleted. While Valkey is away, they wait.
 
         `GAP` stands where some are missing.
 
@@ -216,7 +216,7 @@ class Hub:
                 await grown.wait()
 
     def between(self, subject: str, *, after: str, until: str) -> AsyncIterator[Event]:
-        """Read what a thread's frames are behind one entry, up to another.
+        """Read what a thread's frames are after one entry, up to another.
 
         Raises:
             RedisError: Valkey is unavailable.
@@ -307,7 +307,7 @@ class Hub:
             if watch.log and watch.log[-1].name == END:
                 return
             if was_over:
-                # The run is over and no `end` was left behind: the news of it was lost with Valkey.
+                # The run is over and there is no `end`: the news of it was lost with Valkey.
                 watch.closed = True
                 watch.grow()
                 return
@@ -316,7 +316,7 @@ class Hub:
     async def _replay(
         self, subject: str, *, after: str, until: str = "+", whole: Whole = is_whole_run
     ) -> AsyncIterator[Event]:
-        """Read a stream from just behind an id. `whole` says whether all that followed it is still there."""
+        """Read a stream from just after an id. `whole` says whether all that followed it is still there."""
         count, told = FIRST_PAGE, None
         while True:
             async with self._redis.pipeline(transaction=True) as pipe:

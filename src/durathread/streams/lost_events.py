@@ -10,7 +10,7 @@ from durathread.streams.frames import is_beginning
 # The largest second half of an id.
 LAST = 2**64 - 1
 
-# Says of the id behind which somebody goes on, and of the oldest entry, which is newer, whether nothing lies between.
+# Says of the id after which somebody goes on, and of the oldest entry, which is newer, whether nothing lies between.
 Whole = Callable[[str, Event], bool]
 
 

@@ -17,7 +17,7 @@ FIRST_PAGE, PAGE = 1, 512
 PAGE_BYTES = 1024 * 1024
 
 Entry: TypeAlias = tuple[bytes, dict[bytes, bytes]]
-# Reads so many entries from behind one on.
+# Reads so many entries after one.
 Read = Callable[[str, int], Awaitable[list[Entry]]]
 
 

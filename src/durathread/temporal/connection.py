@@ -61,7 +61,7 @@ def webhook_task_queue(task_queue: str) -> str:
 
 
 def cron_schedule_id(cron_id: UUID | str) -> str:
-    """Name the schedule of a cron. Its workflows are named so too, with the time behind it."""
+    """Name the schedule of a cron. Its workflows are named so too, followed by the time."""
     return f"{CRON_PREFIX}{cron_id}"
 
 

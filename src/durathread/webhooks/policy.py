@@ -213,8 +213,8 @@ def require_domains(config: LanggraphJson, *, secrets: str = "") -> None:
     holds_secrets = bool(secrets.split() or block.secret or block.headers)
     if holds_secrets and not rules.disabled and not rules.allowed_domains:
         raise ConfigError(
-            "langgraph.json: webhooks with a secret, or with headers, need webhooks.url.allowed_domains: else whoever may "
-            'create a run has them sent where they like. ["*"] allows any domain.'
+            "langgraph.json: webhooks with a secret, or with headers, need webhooks.url.allowed_domains: otherwise anybody who may "
+            'create a run can have them sent anywhere. ["*"] allows any domain.'
         )
 
 
@@ -231,7 +231,7 @@ def require_secret(secret: object) -> str:
 
 
 def _key(secret: str) -> bytes:
-    """Return the key that a secret stands for: base64 behind `whsec_`, or the text itself."""
+    """Return the key that a secret stands for: base64 after `whsec_`, or the text itself."""
     if not secret.startswith(SECRET_PREFIX):
         return secret.encode()
     try:
