@@ -21,8 +21,8 @@ log = structlog.get_logger()
 
 # An attempt that was started longer ago than this may be over. In seconds.
 OLD = 1.0
-RETRY = 0.5
-PATIENCE = timedelta(seconds=5)
+BEAT_RETRY = 0.5
+BEAT_TIMEOUT = timedelta(seconds=5)
 LOST = "Lost"
 # How often the SDK sends a heartbeat beside the companion, at most, in seconds.
 SELDOM = 5.0
@@ -151,7 +151,7 @@ async def is_current(attempt: Attempt) -> bool:
     """Ask Temporal whether an attempt is still the one that it waits for. Asks until it answers."""
     while True:
         try:
-            await _handle(attempt.info).heartbeat(rpc_timeout=PATIENCE)
+            await _handle(attempt.info).heartbeat(rpc_timeout=BEAT_TIMEOUT)
             return True
         except AsyncActivityCancelledError:
             attempt.hear("cancelled")
@@ -159,7 +159,7 @@ async def is_current(attempt: Attempt) -> bool:
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return False
-        await asyncio.sleep(RETRY)
+        await asyncio.sleep(BEAT_RETRY)
 
 
 async def _feed(attempt: Attempt, timeout: float, *, every: float) -> None:  # noqa: ASYNC109

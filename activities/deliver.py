@@ -23,7 +23,7 @@ from durathread.errors import Invalid, Unavailable
 from durathread.records import JsonObject, RunOptions
 from durathread.runs.request import RESERVED_PREFIXES
 from durathread.runs.signals import notify
-from durathread.users import SECRET
+from durathread.users import WEBHOOK_SECRET
 from durathread.webhooks.policy import is_relative
 from durathread.webhooks.posting import Answer, post
 from durathread.workflows.messages import (
@@ -211,7 +211,7 @@ def _public(kwargs: JsonObject) -> JsonObject:
     """Leave out what the server has put into a run's configuration for itself."""
     config: JsonObject = kwargs.get("config") or {}
     shown = {
-        **{key: value for key, value in kwargs.items() if key != SECRET},
+        **{key: value for key, value in kwargs.items() if key != WEBHOOK_SECRET},
         "config": {**config, "configurable": _without_reserved(config.get("configurable") or {})},
         "context": _without_reserved(kwargs.get("context") or {}),
     }

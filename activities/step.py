@@ -59,7 +59,7 @@ from durathread.workflows.messages import FAILED, HANDED_BACK, STEP, UNAVAILABLE
 log = structlog.get_logger()
 
 TOO_OFTEN = "A step of this run took its worker down too often."
-PATIENCE = timedelta(seconds=2)
+DESCRIBE_TIMEOUT = timedelta(seconds=2)
 SUPERSEDED = StepOutcome("superseded")
 # How long a repair waits for Valkey, in seconds.
 HEARING = 10.0
@@ -147,7 +147,7 @@ class Steps:
             return None
         handle = activity.client().get_workflow_handle(info.workflow_id, run_id=info.workflow_run_id)
         try:
-            pending = (await handle.describe(rpc_timeout=PATIENCE)).raw_description.pending_activities
+            pending = (await handle.describe(rpc_timeout=DESCRIBE_TIMEOUT)).raw_description.pending_activities
         except RPCError:
             return None
         last = next((each.last_failure for each in pending if each.activity_id == info.activity_id), None)

@@ -12,7 +12,7 @@ from durathread.workflows.messages import CRON, FIRE, CronFiring, CronTick, Fire
 # Set by Temporal on what a schedule starts.
 DUE = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
 
-RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10))
+FIRING_RETRY = RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_interval=timedelta(seconds=10))
 
 
 @workflow.defn(name=CRON, sandboxed=False)
@@ -29,7 +29,7 @@ class Cron:
             CronFiring(tick.cron_id, due.timestamp()),
             result_type=Fired,
             start_to_close_timeout=timedelta(seconds=10),
-            retry_policy=RETRY,
+            retry_policy=FIRING_RETRY,
             priority=priorities.SOON_OVER,
         )
         outcome = f"run `{fired.run_id}` on thread `{fired.thread_id}`" if fired.run_id else fired.reason

@@ -86,7 +86,7 @@ class Thread:
         # The API repeats a signal whose answer it lost, so a run may come twice.
         if self._known(request.run_id):
             return
-        # Who sends runs knows of a thread, if only of one that was made since.
+        # A run that is sent is a sign that the thread is there, even if one of this id was deleted before.
         self._state.closed = False
         if request.seq:
             self._state.queue.append(request)

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from durathread.api.auth.handlers import Action, Authority, Resource
+from durathread.api.auth.handlers import AuthAction, Authority, Resource
 from durathread.api.deps import ServerDep
 from durathread.api.http.in_process import is_in_process
 from durathread.db.filters import Filter
@@ -43,7 +43,7 @@ class Caller:
         """What names the things that the request makes, if a repetition of it is to find them."""
         return self.key or self.call
 
-    async def ask(self, resource: Resource, action: Action, value: JsonObject) -> Filter | None:
+    async def ask(self, resource: Resource, action: AuthAction, value: JsonObject) -> Filter | None:
         """Return which of the resource's objects the caller may do something to; None for all of them.
 
         Args:

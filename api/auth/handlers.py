@@ -24,7 +24,7 @@ from durathread.users import User
 log = structlog.get_logger()
 
 Resource = Literal["threads", "assistants", "crons", "store"]
-Action = Literal["create", "read", "update", "delete", "search", "create_run", "put", "get", "list_namespaces"]
+AuthAction = Literal["create", "read", "update", "delete", "search", "create_run", "put", "get", "list_namespaces"]
 
 # What `authenticate` may ask for, by name.
 GIVEN = (
@@ -41,7 +41,7 @@ GIVEN = (
     "user",
 )
 # What a handler's failure is answered with: the reason is in the log.
-FAILED = "Internal Server Error"
+HANDLER_FAILED = "Internal Server Error"
 
 
 class Authority:
@@ -105,7 +105,7 @@ class Authority:
             raise HTTPException(401, detail="Unauthorized")
         return user
 
-    async def decide(self, user: User, resource: Resource, action: Action, value: JsonObject) -> Filter | None:
+    async def decide(self, user: User, resource: Resource, action: AuthAction, value: JsonObject) -> Filter | None:
         """Ask the most specific handler whether a user may do something; None if to all there is.
 
         The handler may change `value`; what it leaves there is what is to be done.
@@ -151,7 +151,7 @@ def _answer(error: Exception, handler: str) -> HTTPException:
     refused = refusal(error)
     if refused is None:
         log.error("An auth handler failed", handler=handler, exc_info=error)
-    return refused or HTTPException(500, detail=FAILED)
+    return refused or HTTPException(500, detail=HANDLER_FAILED)
 
 
 def _parameters(handler: Callable[..., Any], path: str) -> frozenset[str]:

@@ -15,7 +15,7 @@ log = structlog.get_logger()
 # Bytes of a request's line and headers together, its trailers included.
 MOST_HEADERS = 64 * 1024
 # Seconds in which a request's head must be complete, and in which its body must bring so many bytes.
-PATIENCE = 15.0
+HEADERS_PATIENCE = 15.0
 LEAST_BODY = 64 * 1024
 # Seconds in which a client must read so many bytes of an answer that waits for it.
 UNREAD = 300.0
@@ -129,7 +129,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _wait(self) -> None:
         self._rest()
-        self._timer = self.loop.call_later(PATIENCE, self._look)
+        self._timer = self.loop.call_later(HEADERS_PATIENCE, self._look)
 
     def _rest(self) -> None:
         if self._timer is not None:

@@ -39,7 +39,7 @@ router = Routes(prefix="/threads/{thread_id}", tags=["Threads"])
 CODES = 4000
 GONE = 1011
 ENDED = "thread stream ended"
-FAILED = "the event stream is unavailable"
+STREAM_FAILED = "the event stream is unavailable"
 # Seconds in which subscriptions count as made together.
 TOGETHER = 0.02
 LONGEST_REASON = 120
@@ -107,11 +107,11 @@ class Conversation:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 self._report(tasks)
                 if not listening.done():
-                    await self._close(ENDED if pump.exception() is None else FAILED)
+                    await self._close(ENDED if pump.exception() is None else STREAM_FAILED)
                 elif listening.exception() is not None:
-                    await self._close(FAILED)
+                    await self._close(STREAM_FAILED)
         except UNAVAILABLE:
-            await self._close(FAILED)
+            await self._close(STREAM_FAILED)
         finally:
             for task in tasks:
                 task.cancel()

@@ -16,7 +16,7 @@ from durathread.db.admission import Admission
 from durathread.db.filters import Filter
 from durathread.db.pool import Connection, connection, transaction
 from durathread.records import STRATEGIES, JsonObject, Run, Thread
-from durathread.runs.request import ADDRESS, UUID_FORM, RunCreate, strip_reserved
+from durathread.runs.request import CHECKPOINT_ADDRESS, UUID_FORM, RunCreate, strip_reserved
 
 # What those see who watch such a run over v1. The protocol's own events are worked out besides.
 STREAM_MODES = ["values", "updates", "messages-tuple", "custom"]
@@ -216,7 +216,9 @@ def _as_before(run: Run, params: JsonObject) -> JsonObject:
         before.pop("metadata", None)
     over = _object(params, "config")
     configurable = {
-        key: value for key, value in strip_reserved(before.get("configurable") or {}).items() if key not in ADDRESS
+        key: value
+        for key, value in strip_reserved(before.get("configurable") or {}).items()
+        if key not in CHECKPOINT_ADDRESS
     }
     merged = {**before, **over, "configurable": {**configurable, **_object(over, "configurable")}}
     return {"assistant_id": str(run.assistant_id), "config": merged, "metadata": _object(params, "metadata")}

@@ -19,7 +19,7 @@ from durathread.api.services.launch import launch_all
 from durathread.api.services.repeated_requests import KeyedRoutes
 from durathread.api.services.searching import MOST
 from durathread.db import runs
-from durathread.db.admission import Action
+from durathread.db.admission import CancelAction
 from durathread.db.filters import Filter
 from durathread.db.pool import connection
 from durathread.errors import Invalid, NotFound
@@ -59,7 +59,7 @@ async def cancel_many(body: RunsCancel, server: ServerDep, caller: CallerDep, ac
     by_id = body.thread_id is not None and body.run_ids is not None
     if by_id == (body.status is not None) or (body.thread_id is None) != (body.run_ids is None):
         raise Invalid("Name either a status, or a thread_id and run_ids.")
-    chosen: Action = "rollback" if action == "rollback" else "interrupt"
+    chosen: CancelAction = "rollback" if action == "rollback" else "interrupt"
     statuses: Sequence[RunStatus] = IN_FLIGHT
     if body.thread_id is not None and body.run_ids is not None:
         thread_id, run_ids = UUID(body.thread_id), [UUID(run_id) for run_id in body.run_ids]
@@ -79,7 +79,7 @@ async def _cancel(
     server: Server,
     wanted: Mapping[UUID, list[UUID]],
     *,
-    action: Action,
+    action: CancelAction,
     statuses: Sequence[RunStatus],
     only: Filter | None,
 ) -> int:

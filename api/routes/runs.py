@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import Query, Request
 from starlette.responses import Response
@@ -34,6 +34,7 @@ from durathread.api.services.self_waits import callers, refuse_circle
 from durathread.api.streaming.run_stream import follow, resumed_from, run_headers, watch
 from durathread.api.streaming.sse import event_stream, padded_json, wants_end
 from durathread.db import admission, runs
+from durathread.db.admission import CancelAction
 from durathread.db.pool import connection, transaction
 from durathread.errors import Conflict, Invalid, NotFound
 from durathread.records import JsonObject, Run
@@ -59,8 +60,6 @@ SELECTABLE = (
 # does) leaves the stream first: the run must still be in flight then, or it could not be rolled back.
 PARTING = 0.5
 TRUE = ("true", "yes", "1")
-
-Action = Literal["interrupt", "rollback"]
 
 
 @router.post(
@@ -207,7 +206,7 @@ async def cancel(
     action: str = "interrupt",
 ) -> Response:
     """Cancel a run: keep what it did (`interrupt`), or undo it (`rollback`)."""
-    chosen: Action = "rollback" if action == "rollback" else "interrupt"
+    chosen: CancelAction = "rollback" if action == "rollback" else "interrupt"
     reason = f"{chosen} requested via POST {request.url.path}"
     only = await caller.may_cancel(thread_id, [run_id], action=chosen)
     async with connection(server.pool) as conn:

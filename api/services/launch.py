@@ -15,7 +15,7 @@ from durathread.api.services.request_headers import forwarded
 from durathread.api.services.self_waits import callers, refuse_circle
 from durathread.api.services.thread_deletion import remove
 from durathread.db import admission, idempotency, quotas, runs, threads
-from durathread.db.admission import Action, Admission
+from durathread.db.admission import Admission, CancelAction
 from durathread.db.filters import Filter
 from durathread.db.idempotency import Key
 from durathread.db.pool import Connection, connection, transaction
@@ -25,7 +25,7 @@ from durathread.records import IN_FLIGHT, Assistant, Json, JsonObject, NewRun, R
 from durathread.runs import signals
 from durathread.runs.request import RunCreate, assistant_id_of, find_assistant, prepare, signal_of
 from durathread.streams.thread_markers import conclude
-from durathread.users import SECRET
+from durathread.users import WEBHOOK_SECRET
 from durathread.webhooks.policy import require_secret
 from durathread.workflows.messages import RunRequest
 
@@ -168,7 +168,9 @@ async def allow(
     new = replace(
         new,
         metadata=metadata,
-        options=replace(options, webhook_secret=require_secret(value[SECRET])) if value.get(SECRET) else options,
+        options=replace(options, webhook_secret=require_secret(value[WEBHOOK_SECRET]))
+        if value.get(WEBHOOK_SECRET)
+        else options,
         strategy=value["multitask_strategy"],
         after_seconds=value["after_seconds"],
         thread_metadata={**stamped, **own},
@@ -214,7 +216,7 @@ async def deliver(server: Server, admitted: Admission, *, key: Key | None = None
         return
     nodes = server.first_nodes.get(run.graph_id, [])
     request = signal_of(run, admitted.superseded, limits=server.limits, nodes=nodes)
-    action: Action = "rollback" if run.strategy == "rollback" else "interrupt"
+    action: CancelAction = "rollback" if run.strategy == "rollback" else "interrupt"
     signal = _send(server, request)
     try:
         await _replace(server, admitted.superseded, action=action, before=admitted.before, signal=signal)
@@ -244,7 +246,7 @@ async def cancel(
     thread_id: UUID,
     *,
     run_ids: Sequence[UUID],
-    action: Action,
+    action: CancelAction,
     reason: str,
     statuses: Sequence[RunStatus] = IN_FLIGHT,
     only: Filter | None = None,
@@ -274,7 +276,7 @@ async def _replace(
     server: Server,
     ended: Sequence[Run],
     *,
-    action: Action,
+    action: CancelAction,
     before: Json,
     signal: Coroutine[Any, Any, None],
     alone: bool = False,

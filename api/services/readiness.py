@@ -17,7 +17,7 @@ from durathread.startup.preflight import connected, one_line
 log = structlog.get_logger()
 
 # How long an engine may take to answer, in seconds.
-PATIENCE = 2.0
+PROBE_TIMEOUT = 2.0
 REFUSED = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED)
 
 Answers: TypeAlias = dict[str, dict[str, bool | str]]
@@ -32,9 +32,9 @@ async def examine(server: Server) -> Answers:
 
 async def _answer(name: str, ask: Callable[[Server], Awaitable[None]], server: Server) -> dict[str, bool | str]:
     try:
-        await asyncio.wait_for(ask(server), PATIENCE)
+        await asyncio.wait_for(ask(server), PROBE_TIMEOUT)
     except TimeoutError:
-        return {"ok": False, "error": f"no answer within {PATIENCE:.0f} s"}
+        return {"ok": False, "error": f"no answer within {PROBE_TIMEOUT:.0f} s"}
     except (psycopg.Error, RPCError, RedisError, OSError) as error:
         # What engines say names hosts and users, and anybody may ask.
         log.warning("An engine does not answer", engine=name, error=one_line(error))
@@ -51,7 +51,7 @@ async def _ask_postgres(server: Server) -> None:
 async def _ask_temporal(server: Server) -> None:
     request = DescribeNamespaceRequest(namespace=server.temporal.namespace)
     try:
-        await server.temporal.workflow_service.describe_namespace(request, timeout=timedelta(seconds=PATIENCE))
+        await server.temporal.workflow_service.describe_namespace(request, timeout=timedelta(seconds=PROBE_TIMEOUT))
     except RPCError as error:
         if error.status is RPCStatusCode.DEADLINE_EXCEEDED:
             raise TimeoutError from error

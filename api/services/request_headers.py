@@ -16,12 +16,12 @@ from durathread.api.http.entrance import route_path
 from durathread.api.http.origins import SIGNED_IN
 from durathread.config.http import HeaderRule
 from durathread.records import JsonObject
-from durathread.runs.request import ADDRESS, RESERVED_PREFIXES
+from durathread.runs.request import CHECKPOINT_ADDRESS, RESERVED_PREFIXES
 
 REQUEST_ID, CONFIGURED_ID = "x-request-id", "langgraph_request_id"
 # Credentials are for the server, not for graphs and the checkpoints that they leave.
-SECRET = ("authorization", "x-api-key", "x-tenant-id", "x-service-key", "cookie", "proxy-authorization")
-OURS = (*ADDRESS, "run_id", "thread_id", "graph_id", "assistant_id", "user_id", "cron_id")
+CREDENTIAL_HEADERS = ("authorization", "x-api-key", "x-tenant-id", "x-service-key", "cookie", "proxy-authorization")
+OURS = (*CHECKPOINT_ADDRESS, "run_id", "thread_id", "graph_id", "assistant_id", "user_id", "cron_id")
 TRACE = "langsmith-trace"
 
 _forwarded: ContextVar[Mapping[str, Any]] = ContextVar("forwarded headers", default=MappingProxyType({}))
@@ -91,7 +91,11 @@ def configurable(headers: Headers, rule: HeaderRule) -> JsonObject:
     """Choose what of headers goes into `configurable`: what traces, what the rule covers, and the id of the request."""
     found: JsonObject = {}
     for name in dict.fromkeys(headers.keys()):
-        if rule.covers(name) and name not in (*SECRET, *SIGNED_IN, *OURS) and not name.startswith(RESERVED_PREFIXES):
+        if (
+            rule.covers(name)
+            and name not in (*CREDENTIAL_HEADERS, *SIGNED_IN, *OURS)
+            and not name.startswith(RESERVED_PREFIXES)
+        ):
             found[name] = ", ".join(headers.getlist(name))
     found |= _tracing(headers)
     if request_id := headers.get(REQUEST_ID):

@@ -7,7 +7,7 @@ from durathread.graphs.failures import masked
 from durathread.records import JsonObject
 from durathread.steps.superstep import interrupt_json
 
-ADDRESS = ("thread_id", "checkpoint_ns", "checkpoint_id", "checkpoint_map")
+SNAPSHOT_ADDRESS = ("thread_id", "checkpoint_ns", "checkpoint_id", "checkpoint_map")
 FIELDS = (
     "values",
     "next",
@@ -50,7 +50,7 @@ def state_json(snapshot: StateSnapshot, *, echo: bool = False) -> JsonObject:
 def address_json(config: RunnableConfig) -> JsonObject:
     """Show where a checkpoint is."""
     configurable: JsonObject = config.get("configurable") or {}
-    return {"checkpoint_ns": "", **{key: configurable[key] for key in ADDRESS if key in configurable}}
+    return {"checkpoint_ns": "", **{key: configurable[key] for key in SNAPSHOT_ADDRESS if key in configurable}}
 
 
 def _task_json(task: PregelTask) -> JsonObject:

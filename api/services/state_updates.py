@@ -25,7 +25,7 @@ from durathread.errors import BadRequest, Error, NotFound, ThreadBusy
 from durathread.graphs.failures import describe
 from durathread.graphs.registry import Graph
 from durathread.records import Allowance, JsonObject, Thread
-from durathread.runs.request import ADDRESS, Body, CommandBody
+from durathread.runs.request import CHECKPOINT_ADDRESS, Body, CommandBody
 from durathread.steps.first_input import command_of
 from durathread.steps.superstep import Position, locate
 
@@ -65,7 +65,7 @@ def config_of(thread: Thread, address: JsonObject) -> RunnableConfig:
     """Build the config that a graph is opened, read and edited with."""
     configurable: JsonObject = thread.config.get("configurable") or {}
     ids = {"thread_id": str(thread.thread_id), "graph_id": graph_of(thread)}
-    own = {key: value for key, value in configurable.items() if key not in (*ADDRESS, "run_id")}
+    own = {key: value for key, value in configurable.items() if key not in (*CHECKPOINT_ADDRESS, "run_id")}
     return cast(RunnableConfig, {"configurable": {**own, **forwarded(), **ids, **address}, "metadata": ids})
 
 

@@ -19,7 +19,7 @@ from durathread.errors import BadRequest, Invalid
 from durathread.graphs.read_state import past, standing
 from durathread.graphs.registry import Graph
 from durathread.records import JsonObject, Thread
-from durathread.runs.request import ADDRESS, UUID_FORM, Body, CheckpointBody
+from durathread.runs.request import CHECKPOINT_ADDRESS, UUID_FORM, Body, CheckpointBody
 
 T = TypeVar("T")
 
@@ -174,7 +174,7 @@ def _reading(thread: Thread, address: JsonObject) -> RunnableConfig:
 
 def address_of(checkpoint: AnyCheckpoint | CheckpointBody) -> JsonObject:
     """Keep what is said: LangGraph takes a missing id, but not one of None, for the latest checkpoint."""
-    given = checkpoint.model_dump(include=set(ADDRESS), exclude_none=True)
+    given = checkpoint.model_dump(include=set(CHECKPOINT_ADDRESS), exclude_none=True)
     return {key: value for key, value in given.items() if value}
 
 

@@ -118,7 +118,7 @@ class RunOptions:
         """Encode the options as they are stored and shown."""
         values = {name: getattr(self, name) for name in OPTIONS}
         return {
-            **{name: value for name, value in values.items() if name not in RARE or value not in (None, False, "keep")},
+            **{name: value for name, value in values.items() if name not in RARE or value != DEFAULTS[name]},
             **self.more,
         }
 
@@ -129,6 +129,7 @@ class RunOptions:
 
 
 RARE = ("strict_resume", "protocol", "fairness_key", "relayed_answers", "langsmith_tracer", "webhook_secret", "callers", "on_interrupt")
+DEFAULTS = {option.name: option.default for option in fields(RunOptions)}
 OPTIONS = tuple(option.name for option in fields(RunOptions) if option.name != "more")
 
 

@@ -14,7 +14,7 @@ CREDENTIAL = re.compile(
     r"token|secret|passw|credential|authorization|api_?key|private_?key|cookie|jwt|bearer|assertion", re.IGNORECASE
 )
 # The key of a run's kwargs that holds what its webhooks are signed with.
-SECRET = "webhook_secret"
+WEBHOOK_SECRET = "webhook_secret"
 # That which holds the runs that wait for it, the one that began first: they may be another user's.
 CALLERS = "callers"
 # What a user has, whatever `authenticate` said of it.
@@ -134,7 +134,7 @@ def without_user(kwargs: JsonObject) -> JsonObject:
 
     Not only that user sees the run.
     """
-    kwargs = {key: value for key, value in kwargs.items() if key not in (SECRET, CALLERS)}
+    kwargs = {key: value for key, value in kwargs.items() if key not in (WEBHOOK_SECRET, CALLERS)}
     config: JsonObject = kwargs.get("config") or {}
     configurable: JsonObject = config.get("configurable") or {}
     if "langgraph_auth_user" not in configurable:

@@ -10,7 +10,7 @@ from langgraph_sdk import get_client
 from starlette.datastructures import Headers
 from temporalio.client import Client
 
-from durathread.api.services.request_headers import SECRET, SIGNED_IN, configurable
+from durathread.api.services.request_headers import CREDENTIAL_HEADERS, SIGNED_IN, configurable
 from durathread.config.http import HeaderRule
 from durathread.embedded.engines import Engines
 from tests.api.serving import GRAPHS, serving
@@ -194,6 +194,6 @@ def test_a_header_names_no_key_of_the_servers() -> None:
 
 def test_no_credential_is_forwarded_whatever_the_rule_says() -> None:
     every = HeaderRule(includes=["*"])
-    names = [*SECRET, *SIGNED_IN, "Cookie", "X-Forwarded-Access-Token"]
+    names = [*CREDENTIAL_HEADERS, *SIGNED_IN, "Cookie", "X-Forwarded-Access-Token"]
     assert configurable(Headers({name: "x" for name in names}), every) == {}
     assert configurable(Headers({"x-own": "x"}), every) == {"x-own": "x"}

@@ -66,7 +66,7 @@ async def claim(pool: Pool, run_id: UUID, *, token: int = 1001, step: int = 0) -
     return run
 
 
-async def cancel(pool: Pool, run: Run, action: admission.Action = "interrupt") -> list[Run]:
+async def cancel(pool: Pool, run: Run, action: admission.CancelAction = "interrupt") -> list[Run]:
     """Cancel a run in a transaction of its own."""
     async with transaction(pool) as conn:
         return await admission.cancel(conn, run.thread_id, run_ids=[run.run_id], action=action, reason="test")

@@ -23,7 +23,7 @@ async def sweep(temporal: Client, server: Stack, age: float = 0) -> int:
     return await temporal.execute_workflow("Sweep", Sweep(age=age), id=f"sweep-{uuid4()}", task_queue=queue)
 
 
-async def end_silently(database: str, thread_id: str, run_id: str, *, action: admission.Action) -> None:
+async def end_silently(database: str, thread_id: str, run_id: str, *, action: admission.CancelAction) -> None:
     """Cancel a run as an API does that is killed before it tells anybody."""
     async with open_pool(database, size=2) as pool, transaction(pool) as conn:
         ended = await admission.cancel(conn, UUID(thread_id), run_ids=[UUID(run_id)], action=action, reason="test")

@@ -95,6 +95,6 @@ async def test_what_takes_too_long_at_once_is_read_one_by_one(
 ) -> None:
     async with connect(engine_set.redis_url) as redis:
         key = stream_key(await written(redis))
-    monkeypatch.setattr("durathread.streams.valkey.PATIENCE", 1.0)
+    monkeypatch.setattr("durathread.streams.valkey.SOCKET_TIMEOUT", 1.0)
     async with slow(engine_set.redis_url, 4 * 1024 * 1024) as url, connect(url) as redis:
         assert await names(newest_first(redis, key)) == EXPECTED[::-1]

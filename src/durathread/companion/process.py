@@ -45,7 +45,7 @@ BRIEF = 1.0
 LINGER = 3.0
 # What is handed back when a worker has died must be so within this time; after it, a timeout does the same. In seconds.
 LAST_WORDS = 10.0
-RETRY = 0.2
+RECONNECT_PAUSE = 0.2
 AT_ONCE = 50
 # How long a death that shows on the socket may take to show on the process; and after it, for the last messages to come. A
 # process that was forked by the worker may keep the socket open.
@@ -187,7 +187,7 @@ async def until_said(say: Callable[[], Awaitable[None]]) -> None:
         except RPCError as error:
             if error.status in final:
                 return None
-        await asyncio.sleep(RETRY)
+        await asyncio.sleep(RECONNECT_PAUSE)
 
 
 async def death(pid: int) -> None:
@@ -202,7 +202,7 @@ async def death(pid: int) -> None:
         loop.add_reader(fd, died.set)
     while os.getppid() == pid and not died.is_set():
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(died.wait(), 60 if fd >= 0 else RETRY)
+            await asyncio.wait_for(died.wait(), 60 if fd >= 0 else RECONNECT_PAUSE)
 
 
 class Frozen:

@@ -21,10 +21,10 @@ from durathread.db.sealed import sealed_in
 from durathread.errors import Forbidden, NotFound, ThreadBusy
 from durathread.records import Json, JsonObject, NewRun, Run, RunStatus, Thread
 
-Action = Literal["interrupt", "rollback"]
+CancelAction = Literal["interrupt", "rollback"]
 
 # What of a request may be secret, and no SQL reads.
-SECRET = ("input", "command", "config", "context", "relayed_answers", "webhook_secret")
+SEALED_OPTIONS = ("input", "command", "config", "context", "relayed_answers", "webhook_secret")
 
 CREATE_THREAD = """
 INSERT INTO thread (thread_id, metadata, temporary, holder) VALUES (%s, %s, %s, %s) ON CONFLICT (thread_id) DO NOTHING
@@ -136,7 +136,7 @@ async def cancel(
     thread_id: UUID,
     *,
     run_ids: Sequence[UUID],
-    action: Action,
+    action: CancelAction,
     reason: str,
     statuses: Sequence[RunStatus] = records.IN_FLIGHT,
     only: Filter | None = None,
@@ -191,7 +191,7 @@ def superseded_error(action: str, message: str) -> JsonObject:
     return {"error": "UserRollback" if action == "rollback" else "UserInterrupt", "message": message}
 
 
-async def _end(conn: Connection, found: Sequence[Run], *, action: Action, error: JsonObject) -> None:
+async def _end(conn: Connection, found: Sequence[Run], *, action: CancelAction, error: JsonObject) -> None:
     ids = [run.run_id for run in found]
     if action == "interrupt":
         await conn.execute(INTERRUPT_RUNS, {"runs": ids, "error": Jsonb(error)})
@@ -209,7 +209,7 @@ async def _insert(conn: Connection, new: NewRun, thread: Thread) -> Run:
         "graph": new.assistant.graph_id,
         "strategy": new.strategy,
         "metadata": Jsonb(_metadata(new, thread)),
-        "kwargs": sealed_in(_options(new, thread), SECRET),
+        "kwargs": sealed_in(_options(new, thread), SEALED_OPTIONS),
         "holder": new.allowance.holder,
         "after": new.after_seconds,
     }

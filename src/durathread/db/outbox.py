@@ -15,7 +15,7 @@ ADDRESSED = "run_id, thread_id, assistant_id, graph_id, url, status, created_at"
 GET: LiteralString = (
     f'SELECT {ADDRESSED}, run, error, checkpoint_id, known, "values", interrupts FROM outbox WHERE run_id = %s'
 )
-ADDRESS: LiteralString = f"SELECT {ADDRESSED} FROM outbox WHERE run_id = %s"
+GET_ADDRESSED: LiteralString = f"SELECT {ADDRESSED} FROM outbox WHERE run_id = %s"
 IS_LEFT = "created_at < now() - make_interval(secs => %(age)s)"
 LEFT: LiteralString = f"""
 SELECT {ADDRESSED} FROM outbox
@@ -62,7 +62,7 @@ async def get(conn: Connection, run_id: UUID) -> Owed | None:
 async def address(conn: Connection, run_id: UUID) -> Addressed | None:
     """Read to whom something is owed for a run; None if nothing is."""
     async with conn.cursor(row_factory=class_row(Addressed)) as cur:
-        return await (await cur.execute(ADDRESS, (run_id,))).fetchone()
+        return await (await cur.execute(GET_ADDRESSED, (run_id,))).fetchone()
 
 
 async def left(conn: Connection, *, age: float, limit: int, after: Addressed | None = None) -> list[Addressed]:

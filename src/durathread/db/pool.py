@@ -21,7 +21,7 @@ log = structlog.get_logger()
 Connection: TypeAlias = AsyncConnection[DictRow]
 
 # How long a caller waits for a connection before it is told that the database is unavailable, in seconds.
-PATIENCE = 5.0
+POOL_TIMEOUT = 5.0
 # After how long the pool gives up a connection that it cannot make, in seconds; whoever needs one next has it tried at once.
 # Without an end, the waits between its tries grow as long as the outage was.
 GIVE_UP = 4.0
@@ -103,7 +103,7 @@ async def open_pool(database_url: str, *, size: int, counting: bool = False) -> 
         },
         min_size=2,
         max_size=size,
-        timeout=PATIENCE,
+        timeout=POOL_TIMEOUT,
         reconnect_timeout=GIVE_UP,
         open=False,
     )

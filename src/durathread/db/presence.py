@@ -36,9 +36,9 @@ IS_GONE = """(claimant_boot = pg_postmaster_start_time() AND NOT EXISTS (
 
 # How long a worker that starts waits for its lock; and how long it waits between tries. In seconds.
 FIRST = 2.0
-RETRY = 0.5
+LOCK_RETRY = 0.5
 # A session that nothing ends may hold the lock for ever, behind a pooler: it is asked less and less often, in seconds.
-LONGEST_RETRY = 30.0
+LONGEST_LOCK_RETRY = 30.0
 # How often a session is used, so that nothing between us and Postgres takes it for abandoned. In seconds.
 USE = 30.0
 
@@ -65,14 +65,14 @@ class Presence:
 
     async def run(self) -> None:
         """Hold the lock, and take it again when Postgres is back, until cancelled."""
-        pause, last = RETRY, ""
+        pause, last = LOCK_RETRY, ""
         while True:
             try:
                 async with await self._connect() as conn:
                     await self._hold(conn)
             except psycopg.Error as error:
                 if not isinstance(error, Held):
-                    pause = RETRY
+                    pause = LOCK_RETRY
                 if self.boot is not None:
                     last = ""
                 if (said := str(error).strip()) != last:
@@ -81,8 +81,8 @@ class Presence:
             finally:
                 self.boot = None
             await asyncio.sleep(pause)
-            # Of an outage, `RETRY` is the pause again.
-            pause = min(pause * 1.5, LONGEST_RETRY)
+            # Of an outage, `LOCK_RETRY` is the pause again.
+            pause = min(pause * 1.5, LONGEST_LOCK_RETRY)
 
     async def _connect(self) -> AsyncConnection[DictRow]:
         return await AsyncConnection[DictRow].connect(

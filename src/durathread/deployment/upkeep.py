@@ -17,7 +17,7 @@ from durathread.workflows.messages import EXPIRE, SWEEP, Expiration, Limits, Swe
 log = structlog.get_logger()
 
 # How long Temporal may take for an answer.
-PATIENCE = timedelta(seconds=5)
+SCHEDULE_TIMEOUT = timedelta(seconds=5)
 
 
 class Upkeep:
@@ -84,7 +84,7 @@ class Upkeep:
                 task_queue=self._task_queue,
                 # The one before may still be at it.
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                rpc_timeout=PATIENCE,
+                rpc_timeout=SCHEDULE_TIMEOUT,
             )
         except (RPCError, RuntimeError) as error:
             log.warning("What is to be repaired has to wait for Temporal", workflow=workflow, error=str(error))
@@ -95,7 +95,7 @@ class Upkeep:
         """Delete the schedules by which earlier versions started the same workflows, whether there was work or not."""
         while self._old_schedules:
             try:
-                await self._client.get_schedule_handle(self._old_schedules[-1]).delete(rpc_timeout=PATIENCE)
+                await self._client.get_schedule_handle(self._old_schedules[-1]).delete(rpc_timeout=SCHEDULE_TIMEOUT)
             except (RPCError, RuntimeError) as error:
                 if not isinstance(error, RPCError) or error.status is not RPCStatusCode.NOT_FOUND:
                     # Tried again beside the next look.

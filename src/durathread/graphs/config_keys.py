@@ -11,7 +11,7 @@ from durathread.records import RunOptions
 from durathread.users import User
 
 # Of the address of a checkpoint.
-ADDRESS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
+CHECKPOINT_ADDRESS = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
 # What the Agent Server gives to runs that do not say one; LangGraph itself would let them look four times less.
 DEFAULT_RECURSION_LIMIT = 10011
 # Agents that are expensive to build return a sketch of themselves where this is not True.
@@ -52,12 +52,12 @@ def completed(config: RunnableConfig | None, *, executes: bool, api_url: str) ->
 
 def for_factory(config: RunnableConfig) -> RunnableConfig:
     """Take out what a graph must not keep that its factory binds to this config: which checkpoint is looked at."""
-    own = {key: value for key, value in config.get("configurable", {}).items() if key not in ADDRESS}
+    own = {key: value for key, value in config.get("configurable", {}).items() if key not in CHECKPOINT_ADDRESS}
     return {**config, "configurable": own}
 
 
 def reading_config(graph_id: str, thread_id: UUID, options: RunOptions) -> RunnableConfig:
     """Build the config that a graph is opened with to read what a run left: a factory makes what it made for the run."""
-    own = {key: value for key, value in options.configurable.items() if key not in ADDRESS}
+    own = {key: value for key, value in options.configurable.items() if key not in CHECKPOINT_ADDRESS}
     ids = {"thread_id": str(thread_id), "graph_id": graph_id}
     return cast(RunnableConfig, {**options.config, "configurable": {**own, **ids}})

@@ -27,7 +27,7 @@ BEAT = 0.25
 # What a beat counts for at most, however long it was.
 LONGEST_BEAT = 2 * BEAT
 # How long work waits for the loop that its own graph has stalled, in seconds.
-PATIENCE = 30.0
+LOOP_PATIENCE = 30.0
 # How many threads there are at least for what is not async.
 THREADS = 64
 # How long what is left on a loop that is closed may take to stop, in seconds.
@@ -247,7 +247,7 @@ class GraphLoops:
     is the loop again. Spare loops are closed when their work has ended.
     """
 
-    def __init__(self, *, patience: float = PATIENCE, threads: int = THREADS) -> None:
+    def __init__(self, *, patience: float = LOOP_PATIENCE, threads: int = THREADS) -> None:
         """Start the loop. Must be called on the main event loop.
 
         Args:

@@ -19,9 +19,9 @@ from durathread.errors import ConfigError
 from durathread.process import event_loop
 
 # How long a request may take to arrive, in seconds.
-PATIENCE = 5.0
+MONITOR_PATIENCE = 5.0
 LAST_PORT = 65535
-ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>\d{1,5})")
+LISTEN_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>\d{1,5})")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def answering(pages: Mapping[str, Mapping[str, Page]]) -> Generator[None]:
         yield
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(PATIENCE)
+        thread.join(MONITOR_PATIENCE)
 
 
 def _run(loop: asyncio.AbstractEventLoop, servers: Sequence[asyncio.Server]) -> None:
@@ -77,7 +77,7 @@ def _run(loop: asyncio.AbstractEventLoop, servers: Sequence[asyncio.Server]) -> 
 
 
 async def _listen(address: str, pages: Mapping[str, Page]) -> asyncio.Server:
-    match = ADDRESS.fullmatch(address)
+    match = LISTEN_ADDRESS.fullmatch(address)
     if match is None or int(match["port"]) > LAST_PORT:
         raise ConfigError(f"'{address}' is not of the form host:port.")
     host = match["ipv6"] or match["host"] or None
@@ -90,7 +90,7 @@ async def _listen(address: str, pages: Mapping[str, Page]) -> asyncio.Server:
 async def _serve(pages: Mapping[str, Page], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer one request, and close its connection."""
     with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(MONITOR_PATIENCE):
             head = await reader.readuntil(b"\r\n\r\n")
             writer.write(_response(pages, head.partition(b"\r\n")[0].decode("latin-1")))
             await writer.drain()

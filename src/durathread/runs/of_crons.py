@@ -10,10 +10,10 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from durathread.records import Assistant, Cron, JsonObject, NewRun, OnRunCompleted
 from durathread.runs.policies import Terms
 from durathread.runs.request import RunCreate, prepare
-from durathread.users import SECRET
+from durathread.users import WEBHOOK_SECRET
 
 # What the webhooks of a cron's runs are signed with, beside what the server puts into their `configurable`: not shown.
-SIGNED = f"__{SECRET}"
+SIGNED = f"__{WEBHOOK_SECRET}"
 
 
 def _text(value: Any) -> Any:

@@ -14,7 +14,7 @@ from durathread.db import assistants
 from durathread.db.filters import Filter
 from durathread.db.pool import Connection
 from durathread.errors import BadRequest, Invalid, NotFound
-from durathread.graphs.config_keys import ADDRESS
+from durathread.graphs.config_keys import CHECKPOINT_ADDRESS
 from durathread.graphs.registry import Graphs, system_assistant_id
 from durathread.records import (
     ON_INTERRUPT,
@@ -327,7 +327,7 @@ def _settings_of(body: RunCreate, assistant: Assistant) -> tuple[JsonObject, Jso
     if context:
         configurable = dict(context)
     elif configurable:
-        context = {key: value for key, value in configurable.items() if key not in ADDRESS}
+        context = {key: value for key, value in configurable.items() if key not in CHECKPOINT_ADDRESS}
     config["configurable"] = {**configurable, **asked}
     return config, {**assistant.context, **context}
 
@@ -361,7 +361,7 @@ def _on_interrupt(configurable: JsonObject, assistant: Assistant, terms: Terms) 
 def _address(body: RunCreate) -> JsonObject:
     """Return the checkpoint to start from, as `configurable` says it."""
     if body.checkpoint is not None:
-        given = body.checkpoint.model_dump(include=set(ADDRESS), exclude_none=True)
+        given = body.checkpoint.model_dump(include=set(CHECKPOINT_ADDRESS), exclude_none=True)
         if given.get("checkpoint_id") or given.get("checkpoint_ns"):
             return given
     return {"checkpoint_id": body.checkpoint_id} if body.checkpoint_id else {}

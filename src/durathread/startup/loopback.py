@@ -28,7 +28,7 @@ from durathread.temporal.connection import connect_as
 log = structlog.get_logger()
 
 # How long a worker that stops waits for its API to close, in seconds.
-PATIENCE = 5.0
+JOIN_PATIENCE = 5.0
 
 
 class Home:
@@ -70,7 +70,7 @@ class Home:
         """Close it, and wait for that."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(PATIENCE)
+        self._thread.join(JOIN_PATIENCE)
 
 
 class Loopback:

@@ -26,7 +26,7 @@ from durathread.errors import Fenced, Unavailable, Unfinished
 from durathread.events.emitter import Emitter
 from durathread.events.message_ids import MessageIds
 from durathread.events.transformed import Transformed
-from durathread.graphs.config_keys import ADDRESS, DEFAULT_RECURSION_LIMIT
+from durathread.graphs.config_keys import CHECKPOINT_ADDRESS, DEFAULT_RECURSION_LIMIT
 from durathread.graphs.contexts import context_of
 from durathread.graphs.failures import describe
 from durathread.graphs.gone_nodes import Continued, GoneNode
@@ -255,7 +255,7 @@ def run_config(run: Run, *, begun: bool) -> RunnableConfig:
     asked: JsonObject = run.options.config
     configurable = dict(asked.get("configurable") or {})
     if begun:
-        configurable = {key: value for key, value in configurable.items() if key not in ADDRESS}
+        configurable = {key: value for key, value in configurable.items() if key not in CHECKPOINT_ADDRESS}
     ids = {
         "run_id": str(run.run_id),
         "thread_id": str(run.thread_id),

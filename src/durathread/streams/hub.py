@@ -30,7 +30,7 @@ AUDIT_INTERVAL = 2.0
 # Events that a superseded run may have added after its end.
 LATE = 20
 # How long to wait before Valkey is asked again after it failed, in seconds.
-RETRY = 0.25
+READ_RETRY = 0.25
 
 Statuses = Callable[[Collection[str]], Awaitable[dict[str, str | None]]]
 
@@ -169,7 +169,7 @@ class Hub:
                     yield event, position
             except (RedisError, OSError) as error:
                 log.warning("A stream waits", run_id=watch.run_id, error=str(error))
-                await asyncio.sleep(RETRY)
+                await asyncio.sleep(READ_RETRY)
                 continue
             position = behind
 
@@ -209,7 +209,7 @@ class Hub:
                 except (RedisError, OSError) as error:
                     log.warning("A thread's stream waits", subject=subject, error=str(error))
                     if not over:
-                        await asyncio.sleep(RETRY)
+                        await asyncio.sleep(READ_RETRY)
                         continue
                 if over:
                     return
@@ -300,7 +300,7 @@ class Hub:
                 log.warning("A stream is cut", run_id=watch.run_id, error=str(error))
                 # Ids are times: what a restarted Valkey gets sorts after what it has lost.
                 if not was_over:
-                    await asyncio.sleep(RETRY)
+                    await asyncio.sleep(READ_RETRY)
                     continue
             stop_if_cancelled()
             watch.grow()
@@ -368,7 +368,7 @@ class Hub:
                 if not self._deaf:
                     log.warning("Valkey is unavailable, streams wait", error=str(error))
                 self._deaf = True
-                await asyncio.sleep(RETRY)
+                await asyncio.sleep(READ_RETRY)
 
     def _hear(self, data: bytes) -> None:
         try:
@@ -394,7 +394,7 @@ class Hub:
 
     async def _audit(self) -> None:
         while True:
-            await asyncio.sleep(RETRY if self._deaf else AUDIT_INTERVAL)
+            await asyncio.sleep(READ_RETRY if self._deaf else AUDIT_INTERVAL)
             open_runs = [run_id for run_id, watch in self._watches.items() if not watch.ended.is_set()]
             if not open_runs:
                 continue

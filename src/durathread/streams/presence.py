@@ -28,7 +28,7 @@ BELIEVED = 30.0
 # How long a worker remembers that a thread was watched, in seconds: its runs are still shown to end.
 REMEMBERED = 3600.0
 # How long to wait before Valkey is asked again after it failed, in seconds.
-RETRY = 0.25
+LISTEN_RETRY = 0.25
 
 
 class Interest:
@@ -76,7 +76,7 @@ class Interest:
                 if not self._deaf:
                     log.warning("Valkey is unavailable, who watches is not known", error=str(error))
                 self._deaf = True
-                await asyncio.sleep(RETRY)
+                await asyncio.sleep(LISTEN_RETRY)
 
     def _hear(self, data: bytes) -> None:
         try:

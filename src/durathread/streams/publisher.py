@@ -52,7 +52,7 @@ GOOD_TIME = 0.5
 TURN = 64 * 1024
 # How long events are kept for a Valkey that is away, and the time between two tries, in seconds.
 KEPT = 30.0
-RETRY = 0.25
+WRITE_RETRY = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,7 +351,7 @@ class Publisher:
                     queue.sent = [item for item in queue.sent if not isinstance(item.event, _Told)]
                     queue.items.extendleft(reversed(told))
                 return
-            await asyncio.sleep(RETRY)
+            await asyncio.sleep(WRITE_RETRY)
 
     def _learn(self, portion: _Portion, took: float) -> None:
         """Send more at once if Valkey takes it, and less if the way to it is slow."""

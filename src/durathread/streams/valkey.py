@@ -5,7 +5,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 # How long an answer may take, in seconds.
-PATIENCE = 2.0
+SOCKET_TIMEOUT = 2.0
 # The client by itself tries ten times, with pauses: a run took four seconds longer while Valkey was away.
 ONCE_MORE = 1
 
@@ -14,8 +14,8 @@ def connect(url: str) -> "Redis":
     """Build a client. What Valkey does not answer in time fails; only who listens waits as long as it takes."""
     return Redis.from_url(
         url,
-        socket_timeout=PATIENCE,
-        socket_connect_timeout=PATIENCE,
+        socket_timeout=SOCKET_TIMEOUT,
+        socket_connect_timeout=SOCKET_TIMEOUT,
         socket_keepalive=True,
         retry=Retry(NoBackoff(), ONCE_MORE),
     )
