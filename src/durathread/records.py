@@ -128,7 +128,16 @@ class RunOptions:
         return self.config.get("configurable") or {}
 
 
-RARE = ("strict_resume", "protocol", "fairness_key", "relayed_answers", "langsmith_tracer", "webhook_secret", "callers", "on_interrupt")
+RARE = (
+    "strict_resume",
+    "protocol",
+    "fairness_key",
+    "relayed_answers",
+    "langsmith_tracer",
+    "webhook_secret",
+    "callers",
+    "on_interrupt",
+)
 DEFAULTS = {option.name: option.default for option in fields(RunOptions)}
 OPTIONS = tuple(option.name for option in fields(RunOptions) if option.name != "more")
 

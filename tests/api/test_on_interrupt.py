@@ -12,9 +12,9 @@ from langgraph_sdk.client import LangGraphClient
 from langgraph_sdk.errors import UnprocessableEntityError
 
 from durathread.config.langgraph_json import parse
-from durathread.runs.policies import terms_of
 from durathread.errors import ConfigError
 from durathread.records import ON_INTERRUPT, Assistant
+from durathread.runs.policies import terms_of
 from durathread.runs.request import RunCreate, prepare
 from tests.stack import Stack
 

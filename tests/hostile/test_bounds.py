@@ -34,7 +34,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 @pytest.fixture
 async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[uvicorn.Server]:
     """A server with little patience."""
-    monkeypatch.setattr(limits, "PATIENCE", SHORT)
+    monkeypatch.setattr(limits, "HEADERS_PATIENCE", SHORT)
     monkeypatch.setattr(limits, "UNREAD", SHORT)
     http = limits.bounded(100)
     config = uvicorn.Config(app, http=http, port=0, lifespan="off", log_level="error", timeout_keep_alive=1)

@@ -214,7 +214,9 @@ class LanggraphJson(LenientBlock):
     fairness: Fairness | None = Field(default=None, description="Who waits for whom.")
     temporal: TemporalBlock = Field(default=TemporalBlock(), description="What other workflows may do.")
     quotas: Quotas = Field(default=Quotas(), description="How much a user may have.")
-    on_interrupt: OnInterrupt = Field(default="keep", description="Whether runs repair what an interrupted run has left.")
+    on_interrupt: OnInterrupt = Field(
+        default="keep", description="Whether runs repair what an interrupted run has left."
+    )
     encryption: Any = _refused("Refused: use LANGGRAPH_AES_KEY.")
     ui: Any = _ignored("Ignored: no components of pages are served.")
     ui_config: Any = _ignored("Ignored: no components of pages are served.")
