@@ -46,7 +46,7 @@ def test_it_may_stand_beside_a_context_and_is_no_part_of_it() -> None:
 
 
 def test_langgraph_json_may_not_say_anything_else() -> None:
-    for wrong in ("mend", True, None, ["repair"]):
+    for wrong in ("mend", True, ["repair"]):
         with pytest.raises(ConfigError, match="on_interrupt"):
             terms_of(parse({"on_interrupt": wrong}))
 
