@@ -141,7 +141,7 @@ class Crons:
                     raise allowed
                 assistant = await find_assistant(conn, self._resources.graphs, str(cron.assistant_id))
                 new = run_of(cron, assistant, terms=self._resources.terms)
-                admitted = await admission.admit(conn, new, only=allowed)
+                admitted = await admission.admit(conn, new, visible_to=allowed)
         except Unavailable:
             raise
         except (Error, ValidationError, psycopg.DataError) as error:

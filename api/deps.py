@@ -215,24 +215,24 @@ def listed(request: Request, *names: str) -> list[str]:
     return found
 
 
-async def existing_thread(server: Server, thread_id: UUID, *, only: Filter | None) -> Thread:
+async def existing_thread(server: Server, thread_id: UUID, *, visible_to: Filter | None) -> Thread:
     """Read a thread that the filter lets through, but for its values.
 
     Raises:
         NotFound: there is none of that id.
     """
     async with connection(server.pool) as conn:
-        return _existing(await threads.find(conn, thread_id, only=only), thread_id)
+        return _existing(await threads.find(conn, thread_id, visible_to=visible_to), thread_id)
 
 
-async def whole_thread(server: Server, thread_id: UUID, *, only: Filter | None) -> Thread:
+async def whole_thread(server: Server, thread_id: UUID, *, visible_to: Filter | None) -> Thread:
     """Read a thread that the filter lets through.
 
     Raises:
         NotFound: there is none of that id.
     """
     async with connection(server.pool) as conn:
-        return _existing(await threads.get(conn, thread_id, only=only), thread_id)
+        return _existing(await threads.get(conn, thread_id, visible_to=visible_to), thread_id)
 
 
 def _existing(found: Thread | None, thread_id: UUID) -> Thread:
@@ -246,7 +246,7 @@ async def existing_run(
     thread_id: UUID,
     run_id: UUID,
     *,
-    only: Filter | None,
+    visible_to: Filter | None,
     hidden: bool = False,
     with_input: bool = False,
 ) -> Run:
@@ -256,7 +256,7 @@ async def existing_run(
         NotFound: the thread has none of that id, or has ended as the thread of a stateless run, unless `hidden`.
     """
     async with connection(server.pool) as conn:
-        found = await (runs.get if with_input else runs.find)(conn, run_id, only=only)
+        found = await (runs.get if with_input else runs.find)(conn, run_id, visible_to=visible_to)
         if found is not None and not hidden and found.options.temporary and not found.in_flight:
             found = None
     if found is None or found.thread_id != thread_id:

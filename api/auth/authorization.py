@@ -90,24 +90,24 @@ class Caller:
         return self.user.identity if self.user else None
 
 
-def stamped(metadata: JsonObject, only: Filter | None) -> JsonObject:
+def stamped(metadata: JsonObject, visible_to: Filter | None) -> JsonObject:
     """Add to the metadata of what is made what all must have that its caller finds.
 
     Raises:
         Forbidden: it would be another's.
     """
-    full = {**(only.sole if only else {}), **metadata}
-    require_own(full, only)
+    full = {**(visible_to.sole if visible_to else {}), **metadata}
+    require_own(full, visible_to)
     return full
 
 
-def require_own(metadata: JsonObject, only: Filter | None) -> None:
+def require_own(metadata: JsonObject, visible_to: Filter | None) -> None:
     """Refuse to leave a row that its writer would not find: it would be another's.
 
     Raises:
         Forbidden: the filter does not let it through.
     """
-    if only is not None and not only.admits(metadata):
+    if visible_to is not None and not visible_to.admits(metadata):
         raise Forbidden("Forbidden")
 
 

@@ -82,9 +82,9 @@ async def carry_out(server: Server, caller: Caller, thread_id: UUID, asked: Comm
 async def _applied(server: Server, caller: Caller, thread_id: UUID, method: str) -> int:
     """Return what `applied` says; of a thread that the caller may not read, what it says of none."""
     if method in READING:
-        only = await caller.may_read(thread_id)
+        visible_to = await caller.may_read(thread_id)
         async with connection(server.pool) as conn:
-            if only is not None and await threads.get(conn, thread_id, only=only) is None:
+            if visible_to is not None and await threads.get(conn, thread_id, visible_to=visible_to) is None:
                 return 0
     return await applied(server, thread_id)
 

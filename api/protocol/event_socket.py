@@ -56,7 +56,7 @@ async def talk(socket: WebSocket, thread_id: str, server: ServerDep, caller: Cal
         found = parse_uuid(thread_id, "thread")
         if not may_act(socket.app.state.cors, socket.headers):
             raise Forbidden(f"Origin {socket.headers.get('origin')} may not call this server")
-        await prepare(server, found, since=0, only=await caller.may_read(found))
+        await prepare(server, found, since=0, visible_to=await caller.may_read(found))
     except Error as error:
         await socket.close(CODES + error.status, str(error)[:LONGEST_REASON])
     except HTTPException as error:

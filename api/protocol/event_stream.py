@@ -31,7 +31,7 @@ async def stream(thread_id: ThreadId, request: Request, server: ServerDep, calle
     params = await _params(request)
     subscription = Subscription.of(params)
     since = max(number(params, "since") or 0, _last(request))
-    after = await prepare(server, thread_id, since=since, only=await caller.may_read(thread_id))
+    after = await prepare(server, thread_id, since=since, visible_to=await caller.may_read(thread_id))
     events = _events(server, thread_id, subscription, after)
     try:
         # Opens the stream: before the headers say that it is open, the workers know that somebody watches.

@@ -61,7 +61,7 @@ async def input_respond(server: Server, caller: Caller, thread_id: UUID, params:
         command = {"resume": answers, "update": params.get("update"), "goto": params.get("goto")}
         return {**_as_before(latest[0], params), "command": command, "strict_resume": True}
 
-    await _start(server, caller, thread_id, decide, only=await caller.may_read(thread_id))
+    await _start(server, caller, thread_id, decide, visible_to=await caller.may_read(thread_id))
     return {}
 
 
@@ -79,7 +79,7 @@ async def input_inject(server: Server, caller: Caller, thread_id: UUID, params: 
         injected = {**message, "role": ROLES[message["role"]]}
         return {**_as_before(latest[0], params), "input": {"messages": [injected]}}
 
-    await _start(server, caller, thread_id, decide, only=await caller.may_read(thread_id))
+    await _start(server, caller, thread_id, decide, visible_to=await caller.may_read(thread_id))
     return {}
 
 
@@ -98,16 +98,18 @@ async def state_fork(server: Server, caller: Caller, thread_id: UUID, params: Js
             raise Refused("no_such_checkpoint", f"Thread {thread_id} has no checkpoint {checkpoint_id}")
         return {**_as_before(latest[0], {**params, "config": config}), "input": params.get("input")}
 
-    only = await caller.may_read(thread_id)
+    visible_to = await caller.may_read(thread_id)
     async with connection(server.pool) as conn:
-        known = await threads.find(conn, thread_id, only=only)
+        known = await threads.find(conn, thread_id, visible_to=visible_to)
         if known is None or not await threads.has_checkpoint(conn, thread_id, checkpoint_id):
             raise Refused("no_such_checkpoint", f"Thread {thread_id} has no checkpoint {checkpoint_id}")
-    run = await _start(server, caller, thread_id, decide, only=only)
+    run = await _start(server, caller, thread_id, decide, visible_to=visible_to)
     return {"run_id": str(run.run_id), "thread_id": str(thread_id)}
 
 
-async def _start(server: Server, caller: Caller, thread_id: UUID, decide: Decide, *, only: Filter | None = None) -> Run:
+async def _start(
+    server: Server, caller: Caller, thread_id: UUID, decide: Decide, *, visible_to: Filter | None = None
+) -> Run:
     """Admit the run that `decide` asks for, knowing the thread and its latest runs, and send it.
 
     One that the same request has made before is found instead: nothing may be left to decide by now.
@@ -116,7 +118,7 @@ async def _start(server: Server, caller: Caller, thread_id: UUID, decide: Decide
     admitted = await _made(server, caller)
     while admitted is None:
         try:
-            admitted = await _admitted(server, caller, thread_id, decide, only=only)
+            admitted = await _admitted(server, caller, thread_id, decide, visible_to=visible_to)
         except Refused:
             # A repetition may have been faster.
             admitted = await _made(server, caller)
@@ -127,22 +129,22 @@ async def _start(server: Server, caller: Caller, thread_id: UUID, decide: Decide
 
 
 async def _admitted(
-    server: Server, caller: Caller, thread_id: UUID, decide: Decide, *, only: Filter | None
+    server: Server, caller: Caller, thread_id: UUID, decide: Decide, *, visible_to: Filter | None
 ) -> Admission | None:
     """Admit a run; None if the thread has changed meanwhile, so that something else is to be decided."""
     async with connection(server.pool) as conn:
-        thread = await threads.find(conn, thread_id, only=only)
+        thread = await threads.find(conn, thread_id, visible_to=visible_to)
         asked = decide(thread, await _latest(conn, thread))
     allowed = named_by(caller, await allow(server, caller, _body(asked), thread_id=thread_id))
     new = replace(allowed.new, options=replace(allowed.new.options, protocol=True))
     async with transaction(server.pool) as conn:
         # Locked now: what was decided must still be so when the run is admitted.
-        thread = await threads.lock(conn, thread_id, only=only)
+        thread = await threads.lock(conn, thread_id, visible_to=visible_to)
         if decide(thread, await _latest(conn, thread)) != asked:
             return None
         if await idempotency.begin(conn, caller.key):
             return await found(conn, new)
-        admitted = await admission.admit(conn, new, only=allowed.only)
+        admitted = await admission.admit(conn, new, visible_to=allowed.visible_to)
         if missing := await missing_start(conn, new):
             raise Refused("no_such_checkpoint", f"Thread {thread_id} has no checkpoint {missing}")
         return admitted

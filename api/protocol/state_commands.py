@@ -25,7 +25,7 @@ async def state_get(server: Server, caller: Caller, thread_id: UUID, params: Jso
     """Read the state of a thread, or of a subgraph of it."""
     namespace = strings(params, "namespace")
     keys = None if params.get("keys") is None else strings(params, "keys")
-    thread = await _thread(server, thread_id, only=await caller.may_read(thread_id))
+    thread = await _thread(server, thread_id, visible_to=await caller.may_read(thread_id))
     address = {"checkpoint_ns": "|".join(namespace)} if namespace else {}
     state: JsonObject = await read(server, thread, address, form=jsonable) if thread else {"checkpoint": None}
     if state["checkpoint"] is None:
@@ -45,7 +45,7 @@ async def state_list_checkpoints(server: Server, caller: Caller, thread_id: UUID
     before = params.get("before")
     limit = number(params, "limit")
     address = {"checkpoint_ns": "|".join(namespace)} if namespace else {}
-    thread = await _thread(server, thread_id, only=await caller.may_read(thread_id))
+    thread = await _thread(server, thread_id, visible_to=await caller.may_read(thread_id))
     if before is not None and not (thread and await _exists(server, thread, {**address, "checkpoint_id": before})):
         raise Refused("no_such_checkpoint", f"Thread {thread_id} has no checkpoint {before}")
     body: JsonObject = {"limit": 10 if limit is None else max(1, min(limit, 1000)), "before": before}
@@ -57,7 +57,7 @@ async def state_list_checkpoints(server: Server, caller: Caller, thread_id: UUID
 
 async def agent_get_tree(server: Server, caller: Caller, thread_id: UUID, params: JsonObject) -> JsonObject:
     """Show which graphs a run has run, each in the one that ran it, and how far they are."""
-    run = await _run(server, thread_id, params.get("run_id"), only=await caller.may_read(thread_id))
+    run = await _run(server, thread_id, params.get("run_id"), visible_to=await caller.may_read(thread_id))
     status = STATUSES.get(run.status, "failed")
     root: JsonObject = {"namespace": [], "status": status, "graph_name": run.graph_id, "children": []}
     nodes: dict[tuple[str, ...], JsonObject] = {(): root}
@@ -116,17 +116,17 @@ async def _exists(server: Server, thread: Thread, address: JsonObject) -> bool:
     return bool(named) and (await read(server, thread, address, form=jsonable))["created_at"] is not None
 
 
-async def _thread(server: Server, thread_id: UUID, *, only: Filter | None) -> Thread | None:
+async def _thread(server: Server, thread_id: UUID, *, visible_to: Filter | None) -> Thread | None:
     """Read a thread; there is none before its first run."""
     async with connection(server.pool) as conn:
-        return await threads.get(conn, thread_id, only=only)
+        return await threads.get(conn, thread_id, visible_to=visible_to)
 
 
-async def _run(server: Server, thread_id: UUID, run_id: Any, *, only: Filter | None) -> Run:
+async def _run(server: Server, thread_id: UUID, run_id: Any, *, visible_to: Filter | None) -> Run:
     if run_id is not None and not (isinstance(run_id, str) and UUID_FORM.fullmatch(run_id)):
         raise BadRequest("Invalid run_id: must be a UUID")
     async with connection(server.pool) as conn:
-        if await threads.find(conn, thread_id, only=only) is None:
+        if await threads.find(conn, thread_id, visible_to=visible_to) is None:
             found = None
         elif run_id is not None:
             found = await runs.find(conn, UUID(run_id))

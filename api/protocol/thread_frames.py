@@ -43,7 +43,7 @@ async def newest(server: Server, thread_id: UUID) -> int:
         raise Unavailable("The event stream is unavailable.") from error
 
 
-async def prepare(server: Server, thread_id: UUID, *, since: int, only: Filter | None) -> int:
+async def prepare(server: Server, thread_id: UUID, *, since: int, visible_to: Filter | None) -> int:
     """Make sure that a thread has the events it can have, and return the number after which a client goes on.
 
     A client that has seen more than there is remembers a stream that was lost: it begins anew. There need not be a thread
@@ -54,8 +54,8 @@ async def prepare(server: Server, thread_id: UUID, *, since: int, only: Filter |
         Unavailable: Valkey is away.
     """
     async with connection(server.pool) as conn:
-        thread = await threads.get(conn, thread_id, only=only)
-    if thread is None and only is not None:
+        thread = await threads.get(conn, thread_id, visible_to=visible_to)
+    if thread is None and visible_to is not None:
         raise NotFound(f"Thread with ID {thread_id} not found")
     last = await newest(server, thread_id)
     await _write_history(server, thread)

@@ -128,14 +128,14 @@ async def create(body: AssistantCreate, server: ServerDep, caller: CallerDep) ->
     minted = caller.key.named("assistant") if caller.key else uuid4()
     assistant_id = UUID(body.assistant_id) if body.assistant_id else minted
     value: JsonObject = {**body.model_dump(exclude_none=True), "assistant_id": assistant_id}
-    only = await caller.ask("assistants", "create", value)
+    visible_to = await caller.ask("assistants", "create", value)
     body = AssistantCreate.model_validate({**value, "assistant_id": None})
     _require_graph(server, body.graph_id)
     config, context = _mirrored(body.config, body.context)
     room = await room_of(server, caller, creates=False)
     async with transaction(server.pool) as conn:
         if await idempotency.begin(conn, caller.key):
-            if (known := await assistants.get(conn, assistant_id, only=only)) is None:
+            if (known := await assistants.get(conn, assistant_id, visible_to=visible_to)) is None:
                 raise Gone("The assistant that this Idempotency-Key has made is gone.")
             return Json(assistant_json(known))
         created = await assistants.insert(
@@ -146,13 +146,13 @@ async def create(body: AssistantCreate, server: ServerDep, caller: CallerDep) ->
             description=body.description,
             config=config,
             context=context,
-            metadata=stamped(body.metadata, only),
+            metadata=stamped(body.metadata, visible_to),
             holder=room.holder,
         )
         if created is not None:
             await stored.require(conn, room)
         if created is None and body.if_exists == "do_nothing":
-            created = await assistants.get(conn, assistant_id, only=only)
+            created = await assistants.get(conn, assistant_id, visible_to=visible_to)
         if created is None:
             await idempotency.take_back(conn, caller.key)
     if created is None:
@@ -195,17 +195,17 @@ async def get(assistant_id: AssistantId, server: ServerDep, caller: CallerDep) -
 async def patch(assistant_id: AssistantId, body: AssistantPatch, server: ServerDep, caller: CallerDep) -> Response:
     """Change an assistant: each change makes a new version."""
     value: JsonObject = {**body.model_dump(exclude_none=True), "assistant_id": assistant_id}
-    only = await caller.ask("assistants", "update", value)
+    visible_to = await caller.ask("assistants", "update", value)
     body = AssistantPatch.model_validate(value)
     if body.graph_id is not None:
         _require_graph(server, body.graph_id)
     room = await room_of(server, caller)
     async with transaction(server.pool) as conn:
-        current = await assistants.lock(conn, assistant_id, only=only)
+        current = await assistants.lock(conn, assistant_id, visible_to=visible_to)
         async with stored.room(conn, await stored.of_assistant(conn, assistant_id, room)):
             revised = current and await assistants.revise(conn, _patched(current, body))
         if revised:
-            require_own(revised.metadata, only)
+            require_own(revised.metadata, visible_to)
     return Json(assistant_json(_found(revised, assistant_id)))
 
 
@@ -214,24 +214,24 @@ async def delete(
     assistant_id: AssistantId, server: ServerDep, caller: CallerDep, delete_threads: str = "false"
 ) -> Response:
     """Delete an assistant with its crons, interrupting its runs; with `delete_threads`, also the threads that it last ran on."""
-    only = await caller.ask("assistants", "delete", {"assistant_id": assistant_id})
+    visible_to = await caller.ask("assistants", "delete", {"assistant_id": assistant_id})
     if assistant_id in {system_assistant_id(graph_id) for graph_id in server.graphs}:
         raise Conflict("The assistant that a graph has by itself cannot be deleted.")
     async with connection(server.pool) as conn:
-        _found(await assistants.get(conn, assistant_id, only=only), assistant_id)
+        _found(await assistants.get(conn, assistant_id, visible_to=visible_to), assistant_id)
         threads = await assistants.thread_ids(conn, assistant_id) if delete_threads.lower() in TRUE else []
     doomed = [(thread_id, await caller.may_delete(thread_id)) for thread_id in threads]
     async with transaction(server.pool) as conn:
         in_flight = await assistants.runs_in_flight(conn, assistant_id)
         timed = await crons.of_assistant(conn, assistant_id)
-        if not await assistants.delete(conn, assistant_id, only=only):
+        if not await assistants.delete(conn, assistant_id, visible_to=visible_to):
             raise NotFound(f"Assistant with ID {assistant_id} not found")
     await unschedule(server.temporal, timed)
     for thread_id, run_ids in in_flight.items():
         await cancel(server, thread_id, run_ids=run_ids, action="interrupt", reason="the assistant was deleted")
     for start in range(0, len(doomed), AT_ONCE):
         some = doomed[start : start + AT_ONCE]
-        await asyncio.gather(*(remove(server, thread_id, only=mine) for thread_id, mine in some))
+        await asyncio.gather(*(remove(server, thread_id, visible_to=mine) for thread_id, mine in some))
     return Response(status_code=204)
 
 
@@ -239,9 +239,9 @@ async def delete(
 async def get_graph(assistant_id: str, server: ServerDep, caller: CallerDep, xray: str = "false") -> Response:
     """Draw an assistant's graph: its nodes and edges. `assistant_id` may be the name of a graph."""
     depth = _xray(xray)
-    only = await _may_read(caller, assistant_id_of(server.graphs, assistant_id))
+    visible_to = await _may_read(caller, assistant_id_of(server.graphs, assistant_id))
     async with connection(server.pool) as conn:
-        assistant = await find_assistant(conn, server.graphs, assistant_id, only=only)
+        assistant = await find_assistant(conn, server.graphs, assistant_id, visible_to=visible_to)
     config = _config(assistant)
 
     async def draw() -> bytes:
@@ -292,11 +292,11 @@ async def get_subgraph(
 async def versions(assistant_id: AssistantId, body: VersionSearch, server: ServerDep, caller: CallerDep) -> Response:
     """List the versions of an assistant, newest first."""
     value: JsonObject = {"assistant_id": assistant_id, "metadata": body.metadata}
-    only = await caller.ask("assistants", "read", value)
+    visible_to = await caller.ask("assistants", "read", value)
     metadata = value.get("metadata") or {}
     async with connection(server.pool) as conn:
         found = await assistants.versions(
-            conn, assistant_id, metadata=metadata, limit=body.limit, offset=body.offset, only=only
+            conn, assistant_id, metadata=metadata, limit=body.limit, offset=body.offset, visible_to=visible_to
         )
     if not found:
         raise NotFound(f"Assistant with ID {assistant_id} has no such versions")
@@ -307,11 +307,11 @@ async def versions(assistant_id: AssistantId, body: VersionSearch, server: Serve
 @router.post("/{assistant_id}/latest", response_model=AssistantModel, responses=problems(404))
 async def set_latest(assistant_id: AssistantId, body: VersionChoice, server: ServerDep, caller: CallerDep) -> Response:
     """Make an assistant what one of its versions was, in everything."""
-    only = await caller.ask("assistants", "update", {"assistant_id": assistant_id, "version": body.version})
+    visible_to = await caller.ask("assistants", "update", {"assistant_id": assistant_id, "version": body.version})
     async with transaction(server.pool) as conn:
-        restored = await assistants.restore(conn, assistant_id, body.version, only=only)
+        restored = await assistants.restore(conn, assistant_id, body.version, visible_to=visible_to)
         if restored:
-            require_own(restored.metadata, only)
+            require_own(restored.metadata, visible_to)
     if restored is None:
         raise NotFound(f"Assistant with ID {assistant_id} has no version {body.version}")
     return Json(assistant_json(restored))
@@ -333,18 +333,18 @@ async def _may_read(caller: Caller, assistant_id: UUID) -> Filter | None:
 
 
 async def _existing(server: Server, caller: Caller, assistant_id: UUID) -> Assistant:
-    only = await _may_read(caller, assistant_id)
+    visible_to = await _may_read(caller, assistant_id)
     async with connection(server.pool) as conn:
-        return _found(await assistants.get(conn, assistant_id, only=only), assistant_id)
+        return _found(await assistants.get(conn, assistant_id, visible_to=visible_to), assistant_id)
 
 
 async def _allowed(server: Server, caller: Caller, body: AssistantFilter, **part: int) -> JsonObject:
     """Return the filters of a search, with those that the caller is subject to."""
     value: JsonObject = {"metadata": body.metadata or {}, "graph_id": body.graph_id, "name": body.name, **part}
-    only = await caller.ask("assistants", "search", value)
+    visible_to = await caller.ask("assistants", "search", value)
     if graph_id := value.get("graph_id"):
         _require_graph(server, graph_id)
-    return {"metadata": value.get("metadata"), "graph_id": graph_id, "name": value.get("name"), "only": only}
+    return {"metadata": value.get("metadata"), "graph_id": graph_id, "name": value.get("name"), "only": visible_to}
 
 
 def _mirrored(given: ConfigBody, context: dict[str, Any]) -> tuple[JsonObject, JsonObject]:

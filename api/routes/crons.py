@@ -126,9 +126,9 @@ async def count(body: CronFilter, server: ServerDep, caller: CallerDep) -> Respo
 @router.get("/runs/crons/{cron_id}", response_model=CronModel, responses=problems(404))
 async def get(cron_id: CronId, server: ServerDep, caller: CallerDep) -> Response:
     """Get a cron."""
-    only = await caller.ask("crons", "read", {"cron_id": cron_id})
+    visible_to = await caller.ask("crons", "read", {"cron_id": cron_id})
     async with connection(server.pool) as conn:
-        return Json(cron_json(_found(await crons.get(conn, cron_id, only=only), cron_id)))
+        return Json(cron_json(_found(await crons.get(conn, cron_id, visible_to=visible_to), cron_id)))
 
 
 @router.patch("/runs/crons/{cron_id}", response_model=CronModel, responses=problems(400, 404, 429))
@@ -138,15 +138,15 @@ async def patch(cron_id: CronId, body: CronPatch, server: ServerDep, caller: Cal
     if not given:
         raise BadRequest("There is nothing to change: give at least one field.")
     value: JsonObject = {"cron_id": cron_id, "payload": given, "schedule": given.get("schedule"), "metadata": {}}
-    only = await caller.ask("crons", "update", value)
+    visible_to = await caller.ask("crons", "update", value)
     given = {**(value.get("payload") or {}), **({"schedule": value["schedule"]} if value.get("schedule") else {})}
     await server.require_temporal()
     room = await room_of(server, caller, creates=False)
     async with transaction(server.pool) as conn:
-        before = _found(await crons.lock(conn, cron_id, only=only), cron_id)
+        before = _found(await crons.lock(conn, cron_id, visible_to=visible_to), cron_id)
         assistant = await find_assistant(conn, server.graphs, str(before.assistant_id))
         patched = _patched(before, given, stamp=value.get("metadata") or {})
-        require_own(patched.metadata, only)
+        require_own(patched.metadata, visible_to)
         async with stored.room(conn, await stored.of_cron(conn, cron_id, room)):
             after = _found(await crons.revise(conn, _checked(patched, assistant, terms=server.terms)), cron_id)
     try:
@@ -161,9 +161,9 @@ async def patch(cron_id: CronId, body: CronPatch, server: ServerDep, caller: Cal
 @router.delete("/runs/crons/{cron_id}", status_code=204, responses=problems(404))
 async def delete(cron_id: CronId, server: ServerDep, caller: CallerDep) -> Response:
     """Delete a cron. Runs that it has started go on."""
-    only = await caller.ask("crons", "delete", {"cron_id": cron_id})
+    visible_to = await caller.ask("crons", "delete", {"cron_id": cron_id})
     async with connection(server.pool) as conn:
-        if not await crons.delete(conn, cron_id, only=only):
+        if not await crons.delete(conn, cron_id, visible_to=visible_to):
             raise NotFound(f"Cron with ID {cron_id} not found")
     await unschedule(server.temporal, [cron_id])
     return Response(status_code=204)
@@ -177,13 +177,13 @@ async def _create(server: Server, caller: Caller, body: CronCreate, *, thread_id
         raise NotFound(str(error)) from error
     # Whoever has runs started asks for them: here, as nobody is asked when they start.
     run = await allow(server, caller, body, thread_id=thread_id)
-    new, only = await _asked(caller, _new(caller, body, run.new, thread_id=thread_id))
+    new, visible_to = await _asked(caller, _new(caller, body, run.new, thread_id=thread_id))
     async with transaction(server.pool) as conn:
         made = await idempotency.begin(conn, caller.key)
         # Locked: whoever holds a thread may wait for their turn to write more, and a cron refers to its thread.
-        if thread_id and await threads.lock(conn, thread_id, only=run.only) is None:
+        if thread_id and await threads.lock(conn, thread_id, visible_to=run.visible_to) is None:
             raise NotFound("Thread or assistant not found.")
-        new = replace(new, metadata=stamped({**new.metadata, **(only.sole if only else {})}, only))
+        new = replace(new, metadata=stamped({**new.metadata, **(visible_to.sole if visible_to else {})}, visible_to))
         allowance = replace(run.new.allowance, most=server.terms.most_crons)
         checked = _checked(new, run.new.assistant, terms=server.terms)
         if made:
@@ -216,9 +216,9 @@ async def _asked(caller: Caller, cron: Cron) -> tuple[Cron, Filter | None]:
         "payload": cron.payload,
         "metadata": cron.metadata,
     }
-    only = await caller.ask("crons", "create", value)
+    visible_to = await caller.ask("crons", "create", value)
     changed = {name: value[name] for name in ("schedule", "end_time", "payload", "metadata")}
-    return replace(cron, **changed), only
+    return replace(cron, **changed), visible_to
 
 
 async def _publish(server: Server, cron_id: UUID) -> None:
@@ -287,9 +287,9 @@ async def _allowed(caller: Caller, body: CronFilter, **part: int) -> JsonObject:
         "metadata": dict(body.metadata),
         **part,
     }
-    only = await caller.ask("crons", "search", value)
+    visible_to = await caller.ask("crons", "search", value)
     named = {name: value.get(name) for name in ("assistant_id", "thread_id", "enabled")}
-    return {**named, "metadata": value.get("metadata") or None, "only": only}
+    return {**named, "metadata": value.get("metadata") or None, "only": visible_to}
 
 
 def _found(cron: Cron | None, cron_id: UUID) -> Cron:

@@ -63,14 +63,14 @@ async def cancel_many(body: RunsCancel, server: ServerDep, caller: CallerDep, ac
     statuses: Sequence[RunStatus] = IN_FLIGHT
     if body.thread_id is not None and body.run_ids is not None:
         thread_id, run_ids = UUID(body.thread_id), [UUID(run_id) for run_id in body.run_ids]
-        only = await caller.may_cancel(thread_id, run_ids, action=chosen)
+        visible_to = await caller.may_cancel(thread_id, run_ids, action=chosen)
         wanted: Mapping[UUID, list[UUID]] = {thread_id: run_ids}
     else:
-        only = await caller.may_cancel(None, action=chosen, status=body.status)
+        visible_to = await caller.may_cancel(None, action=chosen, status=body.status)
         statuses = IN_FLIGHT if body.status in ("all", None) else (body.status,)
         async with connection(server.pool) as conn:
-            wanted = await runs.with_status(conn, statuses, only=only)
-    if not await _cancel(server, wanted, action=chosen, statuses=statuses, only=only):
+            wanted = await runs.with_status(conn, statuses, visible_to=visible_to)
+    if not await _cancel(server, wanted, action=chosen, statuses=statuses, visible_to=visible_to):
         raise NotFound("No runs found to cancel.")
     return Response(status_code=204)
 
@@ -81,7 +81,7 @@ async def _cancel(
     *,
     action: CancelAction,
     statuses: Sequence[RunStatus],
-    only: Filter | None,
+    visible_to: Filter | None,
 ) -> int:
     """Cancel runs by thread; return how many were in flight."""
     turns = asyncio.Semaphore(AT_ONCE)
@@ -90,7 +90,13 @@ async def _cancel(
     async def one(thread_id: UUID, run_ids: list[UUID]) -> int:
         async with turns:
             ended = await cancel_runs(
-                server, thread_id, run_ids=run_ids, action=action, reason=reason, statuses=statuses, only=only
+                server,
+                thread_id,
+                run_ids=run_ids,
+                action=action,
+                reason=reason,
+                statuses=statuses,
+                visible_to=visible_to,
             )
             return len(ended)
 

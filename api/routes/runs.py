@@ -128,8 +128,8 @@ async def list_runs(
         "limit": integer(limit, "limit", least=1, most=MOST),
         "offset": integer(offset, "offset", least=0, most=2**31),
     }
-    only = await caller.ask("threads", "search", value)
-    await existing_thread(server, thread_id, only=only)
+    visible_to = await caller.ask("threads", "search", value)
+    await existing_thread(server, thread_id, visible_to=visible_to)
     async with connection(server.pool) as conn:
         found = await runs.listed(
             conn,
@@ -145,8 +145,8 @@ async def list_runs(
 @router.get("/{run_id}", response_model=RunModel, responses=problems(404))
 async def get(thread_id: ThreadId, run_id: RunId, server: ServerDep, caller: CallerDep) -> Response:
     """Get a run."""
-    only = await caller.may_read(thread_id, run_id)
-    return Json(run_json(await existing_run(server, thread_id, run_id, only=only, with_input=True)))
+    visible_to = await caller.may_read(thread_id, run_id)
+    return Json(run_json(await existing_run(server, thread_id, run_id, visible_to=visible_to, with_input=True)))
 
 
 @router.get("/{run_id}/join", response_model=Any, responses=problems(404))
@@ -154,8 +154,8 @@ async def join(
     thread_id: ThreadId, run_id: RunId, server: ServerDep, caller: CallerDep, cancel_on_disconnect: str = "false"
 ) -> Response:
     """Wait for a run's end and answer with its output. Newlines come first while it works."""
-    only = await caller.may_read(thread_id, run_id)
-    run = await existing_run(server, thread_id, run_id, only=only, hidden=True)
+    visible_to = await caller.may_read(thread_id, run_id)
+    run = await existing_run(server, thread_id, run_id, visible_to=visible_to, hidden=True)
     await refuse_waiting(server, caller, run)
     gone = await _ending(server, caller, run) if cancel_on_disconnect.lower() in TRUE else None
     return padded_json(
@@ -180,8 +180,8 @@ async def join_stream(
     cancel_on_disconnect: str = "false",
 ) -> Response:
     """Watch a run that was started before (server-sent events)."""
-    only = await caller.may_read(thread_id, run_id)
-    run = await existing_run(server, thread_id, run_id, only=only, hidden=True)
+    visible_to = await caller.may_read(thread_id, run_id)
+    run = await existing_run(server, thread_id, run_id, visible_to=visible_to, hidden=True)
     await refuse_waiting(server, caller, run)
     gone = await _ending(server, caller, run) if cancel_on_disconnect.lower() in TRUE else None
     modes = listed(request, "stream_mode", "stream_modes")
@@ -208,12 +208,12 @@ async def cancel(
     """Cancel a run: keep what it did (`interrupt`), or undo it (`rollback`)."""
     chosen: CancelAction = "rollback" if action == "rollback" else "interrupt"
     reason = f"{chosen} requested via POST {request.url.path}"
-    only = await caller.may_cancel(thread_id, [run_id], action=chosen)
+    visible_to = await caller.may_cancel(thread_id, [run_id], action=chosen)
     async with connection(server.pool) as conn:
-        known = await runs.find(conn, run_id, only=only)
+        known = await runs.find(conn, run_id, visible_to=visible_to)
     if known is None or known.thread_id != thread_id:
         raise NotFound(f"Run with ID {run_id} not found: nothing to cancel.")
-    ended = await cancel_runs(server, thread_id, run_ids=[run_id], action=chosen, reason=reason, only=only)
+    ended = await cancel_runs(server, thread_id, run_ids=[run_id], action=chosen, reason=reason, visible_to=visible_to)
     if not ended:
         raise NotFound(f"Run with ID {run_id} cannot be cancelled: it has ended ({known.status}).")
     if wait.lower() not in TRUE:
@@ -224,9 +224,9 @@ async def cancel(
 @router.delete("/{run_id}", status_code=204, responses=problems(404, 409))
 async def delete(thread_id: ThreadId, run_id: RunId, server: ServerDep, caller: CallerDep) -> Response:
     """Delete a run that has ended, with its checkpoints."""
-    only = await caller.may_delete(thread_id, run_id)
+    visible_to = await caller.may_delete(thread_id, run_id)
     async with transaction(server.pool) as conn:
-        found = await admission.delete(conn, thread_id, run_id, only=only)
+        found = await admission.delete(conn, thread_id, run_id, visible_to=visible_to)
     if found is None:
         raise NotFound(f"Run with ID {run_id} not found")
     if found.in_flight:
@@ -258,8 +258,8 @@ async def refuse_waiting(server: Server, caller: Caller, run: Run) -> None:
 
 async def _ending(server: Server, caller: Caller, run: Run) -> Any:
     """Build what interrupts a run when somebody who joined it has left, if they may."""
-    only = await caller.may_cancel(run.thread_id, [run.run_id])
-    await existing_run(server, run.thread_id, run.run_id, only=only, hidden=True)
+    visible_to = await caller.may_cancel(run.thread_id, [run.run_id])
+    await existing_run(server, run.thread_id, run.run_id, visible_to=visible_to, hidden=True)
     return canceller(server, run)
 
 

@@ -102,9 +102,9 @@ async def update(thread_id: ThreadId, body: StateUpdateBody, server: ServerDep, 
     address = address_of(body.checkpoint) if body.checkpoint else {}
     if body.checkpoint_id:
         address = {**address, "checkpoint_id": body.checkpoint_id}
-    only = await caller.ask("threads", "update", {"thread_id": thread_id})
+    visible_to = await caller.ask("threads", "update", {"thread_id": thread_id})
     room = await room_of(server, caller, creates=False)
-    written = await edit(server, thread_id, body, address=address, only=only, room=room)
+    written = await edit(server, thread_id, body, address=address, visible_to=visible_to, room=room)
     checkpoint = address_json({"configurable": written})
     mark_state(server.publisher, thread_id, checkpoint["checkpoint_id"])
     return Json({"checkpoint": checkpoint, "configurable": checkpoint, "checkpoint_id": checkpoint["checkpoint_id"]})
@@ -139,7 +139,7 @@ async def _read(
     select: Sequence[str] | None,
     echo: bool = False,
 ) -> Response:
-    thread = await existing_thread(server, thread_id, only=await caller.may_read(thread_id))
+    thread = await existing_thread(server, thread_id, visible_to=await caller.may_read(thread_id))
 
     def rendered(state: JsonObject) -> bytes:
         return dumps(_picked(state, select))
@@ -148,7 +148,7 @@ async def _read(
 
 
 async def _history(server: Server, caller: Caller, thread_id: UUID, body: HistoryRead) -> Response:
-    thread = await existing_thread(server, thread_id, only=await caller.may_read(thread_id))
+    thread = await existing_thread(server, thread_id, visible_to=await caller.may_read(thread_id))
 
     def rendered(states: list[JsonObject]) -> bytes:
         return dumps([_picked(state, body.select) for state in states])

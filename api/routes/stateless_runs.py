@@ -86,7 +86,7 @@ async def join_stream(run_id: RunId, request: Request, server: ServerDep, caller
 async def _existing(server: ServerDep, caller: Caller, run_id: UUID) -> Run:
     async with connection(server.pool) as conn:
         found = await runs.find(conn, run_id)
-    only = await caller.ask("threads", "read", {"thread_id": found and found.thread_id, "run_id": run_id})
+    visible_to = await caller.ask("threads", "read", {"thread_id": found and found.thread_id, "run_id": run_id})
     if found is None:
         raise NotFound(f"Run with ID {run_id} not found")
-    return await existing_run(server, found.thread_id, run_id, only=only, hidden=True)
+    return await existing_run(server, found.thread_id, run_id, visible_to=visible_to, hidden=True)

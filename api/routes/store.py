@@ -87,20 +87,20 @@ class NamespaceSearch(Body):
 async def put(body: ItemPut, server: ServerDep, caller: CallerDep) -> Response:
     """Keep an item, in place of one of the same key. Namespace and key together have at most 2,000 bytes."""
     value: JsonObject = {"namespace": tuple(body.namespace), "key": body.key, "value": body.value, "index": body.index}
-    only = await caller.ask("store", "put", value)
+    visible_to = await caller.ask("store", "put", value)
     namespace = _allowed(value)
     if not namespace:
         raise BadRequest("Namespace cannot be empty.")
     if namespace[0] == RESERVED:
         raise BadRequest(f"The first label of a namespace cannot be '{RESERVED}'.")
     _require_short(*namespace, value["key"])
-    stamp: JsonObject = {**(only.sole if only else {}), **(value.get("metadata") or {})}
+    stamp: JsonObject = {**(visible_to.sole if visible_to else {}), **(value.get("metadata") or {})}
     # Not refused before it is looked at: it may take the place of something larger.
     room = await room_of(server, caller, creates=False)
-    is_claimed = only is not None or bool(stamp)
+    is_claimed = visible_to is not None or bool(stamp)
     if is_claimed or room.most is not None:
         op = PutOp(namespace, value["key"], value["value"], value["index"], body.ttl)
-        await _guarded(server).put(op, stamp=stamp if is_claimed else None, only=only, room=room)
+        await _guarded(server).put(op, stamp=stamp if is_claimed else None, visible_to=visible_to, room=room)
     else:
         ttl: JsonObject = {} if body.ttl is None else {"ttl": body.ttl}
         await server.store.aput(namespace, value["key"], value["value"], value["index"], **ttl)
@@ -123,11 +123,11 @@ async def get(
         raise Invalid("namespace: labels must not be empty")
     refresh = refresh_ttl.lower() in TRUE if refresh_ttl else None
     value: JsonObject = {"namespace": labels, "key": clean(key)}
-    only = await caller.ask("store", "get", value)
-    if only is None:
+    visible_to = await caller.ask("store", "get", value)
+    if visible_to is None:
         found = await server.store.aget(_allowed(value), value["key"], refresh_ttl=refresh)
     else:
-        found = await _guarded(server).get(_allowed(value), value["key"], only=only, refresh=refresh)
+        found = await _guarded(server).get(_allowed(value), value["key"], visible_to=visible_to, refresh=refresh)
     return Json(found and _shown(found))
 
 
@@ -135,11 +135,11 @@ async def get(
 async def delete(body: ItemDelete, server: ServerDep, caller: CallerDep) -> Response:
     """Delete an item, if it is there."""
     value: JsonObject = {"namespace": tuple(body.namespace), "key": body.key}
-    only = await caller.ask("store", "delete", value)
-    if only is None:
+    visible_to = await caller.ask("store", "delete", value)
+    if visible_to is None:
         await server.store.adelete(_allowed(value), value["key"])
     else:
-        await _guarded(server).delete(_allowed(value), value["key"], only=only)
+        await _guarded(server).delete(_allowed(value), value["key"], visible_to=visible_to)
     return Response(status_code=204)
 
 
@@ -154,12 +154,12 @@ async def search(body: ItemSearch, server: ServerDep, caller: CallerDep) -> Resp
         "offset": body.offset,
         "query": body.query or None,
     }
-    only = await caller.ask("store", "search", value)
+    visible_to = await caller.ask("store", "search", value)
     query, limit, offset = value["query"], value["limit"], value["offset"]
     found = await server.store.asearch(
         _allowed(value),
         query=query,
-        filter=_narrowed(_explicit(value["filter"]), only),
+        filter=_narrowed(_explicit(value["filter"]), visible_to),
         # LangGraph looks at no more vectors than a page needs, whichever page it is.
         limit=offset + limit if query else limit,
         offset=0 if query else offset,
@@ -179,13 +179,13 @@ async def namespaces(body: NamespaceSearch, server: ServerDep, caller: CallerDep
         "limit": body.limit,
         "offset": body.offset,
     }
-    only = await caller.ask("store", "list_namespaces", value)
+    visible_to = await caller.ask("store", "list_namespaces", value)
     prefix, suffix = _allowed(value), tuple(value["suffix"] or ())
     _require_short(*prefix)
     _require_short(*suffix)
-    if only is not None:
+    if visible_to is not None:
         asked = {**value, "prefix": prefix, "suffix": suffix}
-        return Json({"namespaces": await _guarded(server).namespaces(asked, only=only)})
+        return Json({"namespaces": await _guarded(server).namespaces(asked, visible_to=visible_to)})
     found = await server.store.alist_namespaces(
         prefix=_path(prefix),
         suffix=_path(suffix),
@@ -248,12 +248,12 @@ def _check(wanted: Mapping[str, Any]) -> None:
         _check({key: item for key, item in inner.items() if not key.startswith("$")})
 
 
-def _narrowed(wanted: JsonObject | None, only: Filter | None) -> JsonObject | None:
+def _narrowed(wanted: JsonObject | None, visible_to: Filter | None) -> JsonObject | None:
     """Add what the caller's items contain."""
-    if only is None:
+    if visible_to is None:
         return wanted
     given = wanted or {}
-    return {**given, "": {**given.get("", {}), ONLY: only.documents}}
+    return {**given, "": {**given.get("", {}), ONLY: visible_to.documents}}
 
 
 def _explicit(wanted: JsonObject | None) -> JsonObject | None:

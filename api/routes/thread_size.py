@@ -35,7 +35,7 @@ class Storage(BaseModel):
 @router.get("", response_model=Storage, responses=problems(404))
 async def measure(thread_id: ThreadId, server: ServerDep, caller: CallerDep) -> Response:
     """Measure what is stored of a thread."""
-    await existing_thread(server, thread_id, only=await caller.may_read(thread_id))
+    await existing_thread(server, thread_id, visible_to=await caller.may_read(thread_id))
     async with connection(server.pool) as conn:
         found = await thread_size.of_thread(conn, thread_id)
     return Json({"thread_id": thread_id, **found})

@@ -141,7 +141,7 @@ async def create(body: ThreadCreate, server: ServerDep, caller: CallerDep) -> Re
     value: JsonObject = {"thread_id": thread_id, "metadata": body.metadata, "if_exists": if_exists}
     if asked := _lifetime(body.ttl):
         value["ttl"] = {"strategy": asked.strategy, "ttl": asked.minutes}
-    only = await caller.ask("threads", "create", value)
+    visible_to = await caller.ask("threads", "create", value)
     lifetime = _lifetime(ThreadCreate.model_validate({"ttl": value.get("ttl")}).ttl) or server.terms.expiry.default
     metadata: JsonObject = value.get("metadata") or {}
     room = await room_of(server, caller, creates=False)
@@ -151,10 +151,10 @@ async def create(body: ThreadCreate, server: ServerDep, caller: CallerDep) -> Re
         alone = not body.supersteps and lifetime is None and room.most is None and caller.key is None
         async with (connection if alone else transaction)(server.pool) as conn:
             if await idempotency.begin(conn, caller.key):
-                return Json(thread_json(_made(await threads.get(conn, thread_id, only=only))))
+                return Json(thread_json(_made(await threads.get(conn, thread_id, visible_to=visible_to))))
             # There was one when its history should have been thought out: a new one now would have none.
             exists = bool(body.supersteps) and drafted is None
-            owned = stamped(metadata, only)
+            owned = stamped(metadata, visible_to)
             created = None if exists else await threads.insert(conn, thread_id, metadata=owned, holder=room.holder)
             is_new = created is not None
             if is_new and lifetime:
@@ -164,7 +164,7 @@ async def create(body: ThreadCreate, server: ServerDep, caller: CallerDep) -> Re
             if is_new:
                 await stored.require(conn, room)
             if (is_new and not alone) or (created is None and value.get("if_exists") == "do_nothing"):
-                created = await threads.get(conn, thread_id, only=None if is_new else only)
+                created = await threads.get(conn, thread_id, visible_to=None if is_new else visible_to)
             if created is None:
                 await idempotency.take_back(conn, caller.key)
             gone = exists and created is None and await threads.find(conn, thread_id, hidden=True) is None
@@ -208,7 +208,7 @@ async def prune(body: Prune, server: ServerDep, caller: CallerDep) -> Response:
     """Delete threads, or all but their latest checkpoints. Unknown threads are skipped, as are busy ones with `keep_latest`."""
     allowed = {thread_id: await caller.may_delete(thread_id) for thread_id in map(UUID, body.thread_ids)}
     act = remove if body.strategy == "delete" else _keep_latest
-    pruned = [await act(server, thread_id, only=only) for thread_id, only in allowed.items()]
+    pruned = [await act(server, thread_id, visible_to=visible_to) for thread_id, visible_to in allowed.items()]
     return Json({"pruned_count": sum(pruned)})
 
 
@@ -221,7 +221,7 @@ async def get(
     include: Annotated[str | None, Query(description="`ttl`, to have the thread's lifetime shown.")] = None,
 ) -> Response:
     """Get a thread."""
-    shown = thread_json(await whole_thread(server, thread_id, only=await caller.may_read(thread_id)))
+    shown = thread_json(await whole_thread(server, thread_id, visible_to=await caller.may_read(thread_id)))
     wanted = listed(request, "include") if include else []
     if unknown := [name for name in wanted if name != "ttl"]:
         raise Invalid(f"include: unknown field {', '.join(unknown)}")
@@ -243,14 +243,14 @@ async def patch(
 ) -> Response:
     """Merge metadata into a thread's, key by key. `Prefer: return=minimal` asks for no answer but 204."""
     value: JsonObject = {"thread_id": thread_id, "metadata": body.metadata}
-    only = await caller.ask("threads", "update", value)
+    visible_to = await caller.ask("threads", "update", value)
     room = await room_of(server, caller, creates=False)
     async with transaction(server.pool) as conn, stored.room(conn, await stored.of_thread(conn, thread_id, room)):
-        patched = await threads.patch(conn, thread_id, metadata=value.get("metadata") or {}, only=only)
+        patched = await threads.patch(conn, thread_id, metadata=value.get("metadata") or {}, visible_to=visible_to)
         if patched is not None and "ttl" in body.model_fields_set:
             await expiry.grant(conn, thread_id, _lifetime(body.ttl))
         if patched is not None:
-            require_own(patched.metadata, only)
+            require_own(patched.metadata, visible_to)
     if patched is None:
         raise NotFound(f"Thread with ID {thread_id} not found")
     if "return=minimal" in prefer.replace(" ", "").lower():
@@ -261,7 +261,7 @@ async def patch(
 @router.delete("/{thread_id}", status_code=204, responses=problems(404))
 async def delete(thread_id: ThreadId, server: ServerDep, caller: CallerDep) -> Response:
     """Delete a thread with its runs and checkpoints. What runs is stopped."""
-    if not await remove(server, thread_id, only=await caller.may_delete(thread_id)):
+    if not await remove(server, thread_id, visible_to=await caller.may_delete(thread_id)):
         raise NotFound(f"Thread with ID {thread_id} not found")
     return Response(status_code=204)
 
@@ -275,14 +275,14 @@ async def delete(thread_id: ThreadId, server: ServerDep, caller: CallerDep) -> R
 async def copy(thread_id: ThreadId, server: ServerDep, caller: CallerDep) -> Response:
     """Copy a thread with its checkpoints and pending interrupts, but not its runs."""
     copy_id = caller.key.named("copy") if caller.key else uuid4()
-    only = await caller.may_read(thread_id)
-    metadata = await _copied_metadata(server, caller, thread_id, copy_id, only=only)
+    visible_to = await caller.may_read(thread_id)
+    metadata = await _copied_metadata(server, caller, thread_id, copy_id, visible_to=visible_to)
     room = await room_of(server, caller)
     async with transaction(server.pool) as conn:
         if await idempotency.begin(conn, caller.key):
             copied = _made(await threads.get(conn, copy_id, hidden=True))
         else:
-            copied = await _copied(conn, thread_id, copy_id, metadata=metadata, only=only, room=room)
+            copied = await _copied(conn, thread_id, copy_id, metadata=metadata, visible_to=visible_to, room=room)
     return Json(thread_json(await _revealed(server, copied, key=caller.key) if copied.hidden else copied))
 
 
@@ -292,10 +292,10 @@ async def _copied(
     copy_id: UUID,
     *,
     metadata: JsonObject | None,
-    only: Filter | None,
+    visible_to: Filter | None,
     room: Allowance,
 ) -> Thread:
-    source = await threads.lock(conn, thread_id, only=only)
+    source = await threads.lock(conn, thread_id, visible_to=visible_to)
     # While the source is busy its row says what its last run left; its checkpoints have gone on.
     moves = source is not None and source.status == "busy"
     copied = source and await threads.copy(
@@ -327,13 +327,13 @@ def _lifetime(ttl: TtlBody | float | None) -> Lifetime | None:
 
 
 async def _copied_metadata(
-    server: Server, caller: Caller, thread_id: UUID, copy_id: UUID, *, only: Filter | None
+    server: Server, caller: Caller, thread_id: UUID, copy_id: UUID, *, visible_to: Filter | None
 ) -> JsonObject | None:
     """Ask whether the copy may be created, and return the metadata that it gets; None for those of its source."""
     if caller.user is None:
         return None
     async with connection(server.pool) as conn:
-        source = await threads.find(conn, thread_id, only=only)
+        source = await threads.find(conn, thread_id, visible_to=visible_to)
     value: JsonObject = {"thread_id": copy_id, "metadata": source.metadata if source else {}, "if_exists": "raise"}
     mine = await caller.ask("threads", "create", value)
     # Whoever copies what is shared has a copy of their own.
@@ -376,7 +376,7 @@ async def _revealed(server: Server, copied: Thread, *, key: Key | None) -> Threa
             await threads.reveal(conn, copied.thread_id)
             shown = await show(conn, copied.thread_id, position)
     except BaseException:
-        await remove(server, copied.thread_id, only=None, hidden=True)
+        await remove(server, copied.thread_id, visible_to=None, hidden=True)
         async with connection(server.pool) as conn:
             await idempotency.take_back(conn, key)
         raise
@@ -385,10 +385,10 @@ async def _revealed(server: Server, copied: Thread, *, key: Key | None) -> Threa
     return shown
 
 
-async def _keep_latest(server: Server, thread_id: UUID, *, only: Filter | None) -> bool:
+async def _keep_latest(server: Server, thread_id: UUID, *, visible_to: Filter | None) -> bool:
     async def lock(conn: Connection) -> bool:
         try:
-            await threads.lock_idle(conn, thread_id, only=only)
+            await threads.lock_idle(conn, thread_id, visible_to=visible_to)
         except (NotFound, ThreadBusy):
             return False
         return True
@@ -409,7 +409,7 @@ async def _allowed(caller: Caller, body: ThreadFilter, **part: int) -> JsonObjec
         "ids": ids,
         **part,
     }
-    only = await caller.ask("threads", "search", value)
+    visible_to = await caller.ask("threads", "search", value)
     metadata, values = value.get("metadata") or None, value.get("values") or None
     if values and encryption.is_on():
         raise Invalid("Threads cannot be searched by their values: those are encrypted. Search by metadata.")
@@ -418,7 +418,7 @@ async def _allowed(caller: Caller, body: ThreadFilter, **part: int) -> JsonObjec
         "values": values,
         "status": value.get("status"),
         "ids": value.get("ids"),
-        "only": only,
+        "only": visible_to,
     }
 
 

@@ -40,7 +40,7 @@ class Allowed:
     """A run that its caller may create, if the thread passes the filter."""
 
     new: NewRun
-    only: Filter | None
+    visible_to: Filter | None
     on_thread: bool
     """Whether it names a thread."""
 
@@ -72,7 +72,9 @@ async def launch(
         if chain:
             allowed = replace(allowed, new=replace(allowed.new, options=replace(allowed.new.options, callers=chain)))
         made = await idempotency.begin(conn, caller.key)
-        admitted = await (found(conn, allowed.new) if made else admission.admit(conn, allowed.new, only=allowed.only))
+        admitted = await (
+            found(conn, allowed.new) if made else admission.admit(conn, allowed.new, visible_to=allowed.visible_to)
+        )
         # Afterwards: whoever may not use the thread is not told what works on it. The refusal takes the admission back.
         if chain and thread_id and allowed.new.strategy == "enqueue" and not made:
             await refuse_circle(conn, chain, thread_id)
@@ -122,14 +124,14 @@ async def launch_all(
         made = await idempotency.begin(conn, caller.key)
         await quotas.take_turns(conn, [each.new for each in allowed])
         admitted = [
-            await (found(conn, each.new) if made else admission.admit(conn, each.new, only=each.only))
+            await (found(conn, each.new) if made else admission.admit(conn, each.new, visible_to=each.visible_to))
             for each in allowed
         ]
     sent = await asyncio.gather(*(deliver(server, each, key=caller.key) for each in admitted), return_exceptions=True)
     failures = [failure for failure in sent if failure is not None]
     if failures:
         for each in (each for each in admitted if not each.known):
-            await remove(server, each.run.thread_id, only=None)
+            await remove(server, each.run.thread_id, visible_to=None)
         raise failures[0]
     return [each.run for each in admitted]
 
@@ -158,11 +160,11 @@ async def allow(
         "after_seconds": new.after_seconds,
         "kwargs": new.options.json(),
     }
-    only = await caller.ask("threads", "create_run", value)
+    visible_to = await caller.ask("threads", "create_run", value)
     metadata: JsonObject = value.get("metadata") or {}
     # What a handler stamps on the run is also the new thread's; and a thread that is made for this request belongs to its
     # caller, who must find it again.
-    stamped = {**new.thread_metadata, **metadata, **(only.sole if only else {})}
+    stamped = {**new.thread_metadata, **metadata, **(visible_to.sole if visible_to else {})}
     options = RunOptions.of(value["kwargs"])
     own = {key: new.thread_metadata[key] for key in ("graph_id", "assistant_id")}
     new = replace(
@@ -175,7 +177,7 @@ async def allow(
         after_seconds=value["after_seconds"],
         thread_metadata={**stamped, **own},
     )
-    return Allowed(new, only, on_thread=thread_id is not None)
+    return Allowed(new, visible_to, on_thread=thread_id is not None)
 
 
 async def missing_start(conn: Connection, new: NewRun) -> str | None:
@@ -197,12 +199,12 @@ async def chosen_assistant(server: Server, caller: Caller, name: str) -> Assista
         Error: there is none of that name, or it is not the caller's; see `find_assistant`.
     """
     assistant_id = assistant_id_of(server.graphs, name)
-    only = None
+    visible_to = None
     # Those that graphs have by themselves are for everybody who may create runs.
     if assistant_id not in {system_assistant_id(graph_id) for graph_id in server.graphs}:
-        only = await caller.ask("assistants", "read", {"assistant_id": assistant_id})
+        visible_to = await caller.ask("assistants", "read", {"assistant_id": assistant_id})
     async with connection(server.pool) as conn:
-        return await find_assistant(conn, server.graphs, name, only=only)
+        return await find_assistant(conn, server.graphs, name, visible_to=visible_to)
 
 
 async def deliver(server: Server, admitted: Admission, *, key: Key | None = None) -> None:
@@ -249,12 +251,12 @@ async def cancel(
     action: CancelAction,
     reason: str,
     statuses: Sequence[RunStatus] = IN_FLIGHT,
-    only: Filter | None = None,
+    visible_to: Filter | None = None,
 ) -> list[Run]:
     """End runs that are in flight, of a thread that the filter lets through, and return them as they were."""
     async with transaction(server.pool) as conn:
         ended = await admission.cancel(
-            conn, thread_id, run_ids=run_ids, action=action, reason=reason, statuses=statuses, only=only
+            conn, thread_id, run_ids=run_ids, action=action, reason=reason, statuses=statuses, visible_to=visible_to
         )
         thread = await threads.get(conn, thread_id, hidden=True) if ended else None
         alone = not await runs.in_flight(conn, thread_id)

@@ -70,7 +70,13 @@ def config_of(thread: Thread, address: JsonObject) -> RunnableConfig:
 
 
 async def edit(
-    server: Server, thread_id: UUID, update: UpdateBody, *, address: JsonObject, only: Filter | None, room: Allowance
+    server: Server,
+    thread_id: UUID,
+    update: UpdateBody,
+    *,
+    address: JsonObject,
+    visible_to: Filter | None,
+    room: Allowance,
 ) -> JsonObject:
     """Write a checkpoint on a thread that the filter lets through, and return its address.
 
@@ -94,10 +100,10 @@ async def edit(
             async with connection(server.pool) as conn:
                 # Before the thread: what changes in between shows as a change.
                 version = await threads.version(conn, thread_id)
-                thread = await threads.find_idle(conn, thread_id, only=only)
+                thread = await threads.find_idle(conn, thread_id, visible_to=visible_to)
             drafted = await draft(server, thread, [[update]], address=address)
             async with transaction(server.pool) as conn:
-                await threads.lock_idle(conn, thread_id, only=only)
+                await threads.lock_idle(conn, thread_id, visible_to=visible_to)
                 if await threads.version(conn, thread_id) != version:
                     continue
                 async with stored.room(conn, await stored.of_thread(conn, thread_id, room)):

@@ -92,7 +92,7 @@ async def join_stream(thread_id: ThreadId, request: Request, server: ServerDep, 
         asked = parse(given) if given is not None else None
     except Invalid as error:
         warning = dict(ignored(error))
-    await existing_thread(server, thread_id, only=await caller.may_read(thread_id))
+    await existing_thread(server, thread_id, visible_to=await caller.may_read(thread_id))
     try:
         place = await _place(server.hub, thread_subject(thread_id), asked)
     except (RedisError, OSError) as error:
@@ -193,7 +193,7 @@ def _done(mark: Mark, event: int) -> Event:
 
 async def _state(server: Server, thread_id: UUID, address: JsonObject) -> Event | None:
     try:
-        thread = await existing_thread(server, thread_id, only=None)
+        thread = await existing_thread(server, thread_id, visible_to=None)
         state: dict[str, Any] = await read(server, thread, address, form=jsonable)
     except Unavailable:
         raise

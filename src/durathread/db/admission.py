@@ -79,7 +79,7 @@ class Admission:
     known: bool = False
 
 
-async def admit(conn: Connection, new: NewRun, *, only: Filter | None = None) -> Admission:
+async def admit(conn: Connection, new: NewRun, *, visible_to: Filter | None = None) -> Admission:
     """Insert a run, after what its strategy does to the runs in flight. The caller holds a transaction.
 
     Args:
@@ -97,11 +97,11 @@ async def admit(conn: Connection, new: NewRun, *, only: Filter | None = None) ->
     if new.create_thread:
         args = (new.thread_id, Jsonb(dict(new.thread_metadata)), new.temporary, new.room.holder)
         created = (await conn.execute(CREATE_THREAD, args)).rowcount == 1
-    if created and only is not None and not only.admits(dict(new.thread_metadata)):
+    if created and visible_to is not None and not visible_to.admits(dict(new.thread_metadata)):
         raise Forbidden("Forbidden")
     if created and new.lifetime:
         await expiry.grant(conn, new.thread_id, new.lifetime)
-    thread = await threads.lock(conn, new.thread_id, only=None if created else only)
+    thread = await threads.lock(conn, new.thread_id, visible_to=None if created else visible_to)
     if thread is None:
         raise NotFound("Thread or assistant not found.")
     known = None if created or new.minted else await runs.get(conn, new.run_id)
@@ -139,10 +139,10 @@ async def cancel(
     action: CancelAction,
     reason: str,
     statuses: Sequence[RunStatus] = records.IN_FLIGHT,
-    only: Filter | None = None,
+    visible_to: Filter | None = None,
 ) -> list[Run]:
     """End those of the runs that are in flight, and return them as they were. The caller holds a transaction."""
-    if await threads.lock(conn, thread_id, hidden=True, only=only) is None:
+    if await threads.lock(conn, thread_id, hidden=True, visible_to=visible_to) is None:
         return []
     async with conn.cursor(row_factory=run_row) as cur:
         before = await (await cur.execute(IN_FLIGHT, (thread_id,))).fetchall()
@@ -161,9 +161,9 @@ async def cancel(
     return found
 
 
-async def delete(conn: Connection, thread_id: UUID, run_id: UUID, *, only: Filter | None = None) -> Run | None:
+async def delete(conn: Connection, thread_id: UUID, run_id: UUID, *, visible_to: Filter | None = None) -> Run | None:
     """Delete a run with its checkpoints unless it is in flight, and return it. The caller holds a transaction."""
-    if await threads.lock(conn, thread_id, hidden=True, only=only) is None:
+    if await threads.lock(conn, thread_id, hidden=True, visible_to=visible_to) is None:
         return None
     run = await runs.get(conn, run_id)
     if run is None or run.thread_id != thread_id:

@@ -84,14 +84,14 @@ ORDERS: Mapping[SortBy, LiteralString] = {
 SEARCHED = Searched("assistant", "assistant_id", Assistant, CONDITIONS)
 
 
-async def get(conn: Connection, assistant_id: UUID, *, only: Filter | None = None) -> Assistant | None:
+async def get(conn: Connection, assistant_id: UUID, *, visible_to: Filter | None = None) -> Assistant | None:
     """Read an assistant."""
-    return await _one(conn, GET, {"id": assistant_id, "only": shown(only)})
+    return await _one(conn, GET, {"id": assistant_id, "only": shown(visible_to)})
 
 
-async def lock(conn: Connection, assistant_id: UUID, *, only: Filter | None = None) -> Assistant | None:
+async def lock(conn: Connection, assistant_id: UUID, *, visible_to: Filter | None = None) -> Assistant | None:
     """Read an assistant that the caller's transaction is about to change."""
-    return await _one(conn, LOCK, {"id": assistant_id, "only": shown(only)})
+    return await _one(conn, LOCK, {"id": assistant_id, "only": shown(visible_to)})
 
 
 async def upsert_system(
@@ -147,10 +147,10 @@ async def revise(conn: Connection, assistant: Assistant) -> Assistant | None:
 
 
 async def restore(
-    conn: Connection, assistant_id: UUID, version: int, *, only: Filter | None = None
+    conn: Connection, assistant_id: UUID, version: int, *, visible_to: Filter | None = None
 ) -> Assistant | None:
     """Make an assistant what a version of it was; None if there is no such version."""
-    return await _one(conn, RESTORE, {"id": assistant_id, "version": version, "only": shown(only)})
+    return await _one(conn, RESTORE, {"id": assistant_id, "version": version, "only": shown(visible_to)})
 
 
 async def versions(
@@ -160,7 +160,7 @@ async def versions(
     metadata: JsonObject,
     limit: int,
     offset: int,
-    only: Filter | None = None,
+    visible_to: Filter | None = None,
 ) -> list[Assistant]:
     """List the versions of an assistant, newest first."""
     args = {
@@ -168,7 +168,7 @@ async def versions(
         "metadata": Jsonb(metadata),
         "limit": limit,
         "offset": offset,
-        "only": shown(only),
+        "only": shown(visible_to),
     }
     async with conn.cursor(row_factory=class_row(Assistant)) as cur:
         return await (await cur.execute(VERSIONS, args)).fetchall()
@@ -200,9 +200,9 @@ async def count(conn: Connection, filters: Mapping[str, Any], *, at_most: int | 
     return await SEARCHED.count(conn, _given(filters), at_most=at_most)
 
 
-async def delete(conn: Connection, assistant_id: UUID, *, only: Filter | None = None) -> bool:
+async def delete(conn: Connection, assistant_id: UUID, *, visible_to: Filter | None = None) -> bool:
     """Delete an assistant with its versions; say whether it was there."""
-    return (await conn.execute(DELETE, {"id": assistant_id, "only": shown(only)})).rowcount == 1
+    return (await conn.execute(DELETE, {"id": assistant_id, "only": shown(visible_to)})).rowcount == 1
 
 
 async def runs_in_flight(conn: Connection, assistant_id: UUID) -> dict[UUID, list[UUID]]:

@@ -105,14 +105,14 @@ ORDERS: Mapping[SortBy, LiteralString] = {
 SEARCHED = Searched("cron", "cron_id", Cron, CONDITIONS, nulls=" NULLS LAST")
 
 
-async def get(conn: Connection, cron_id: UUID, *, only: Filter | None = None) -> Cron | None:
+async def get(conn: Connection, cron_id: UUID, *, visible_to: Filter | None = None) -> Cron | None:
     """Read a cron."""
-    return await _one(conn, GET, {"cron": cron_id, "only": shown(only)})
+    return await _one(conn, GET, {"cron": cron_id, "only": shown(visible_to)})
 
 
-async def lock(conn: Connection, cron_id: UUID, *, only: Filter | None = None) -> Cron | None:
+async def lock(conn: Connection, cron_id: UUID, *, visible_to: Filter | None = None) -> Cron | None:
     """Read a cron that the caller's transaction is about to change, or to publish."""
-    return await _one(conn, LOCK, {"cron": cron_id, "only": shown(only)})
+    return await _one(conn, LOCK, {"cron": cron_id, "only": shown(visible_to)})
 
 
 async def insert(conn: Connection, cron: Cron, *, allowance: Allowance, room: Allowance) -> Cron:
@@ -186,9 +186,9 @@ async def put_next(conn: Connection, cron_id: UUID, next_run_date: datetime | No
     await conn.execute(PUT_NEXT, (next_run_date, cron_id))
 
 
-async def delete(conn: Connection, cron_id: UUID, *, only: Filter | None = None) -> bool:
+async def delete(conn: Connection, cron_id: UUID, *, visible_to: Filter | None = None) -> bool:
     """Delete a cron; say whether it was there."""
-    return (await conn.execute(DELETE, {"cron": cron_id, "only": shown(only)})).rowcount == 1
+    return (await conn.execute(DELETE, {"cron": cron_id, "only": shown(visible_to)})).rowcount == 1
 
 
 async def of_thread(conn: Connection, thread_id: UUID) -> list[UUID]:

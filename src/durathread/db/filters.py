@@ -51,9 +51,9 @@ class Filter:
         return any(_contains(metadata, document) for document in self.documents)
 
 
-def shown(only: Filter | None) -> list[Jsonb] | None:
+def shown(visible_to: Filter | None) -> list[Jsonb] | None:
     """Return the parameter `only` of `SHOWN`."""
-    return None if only is None else [Jsonb(document) for document in only.documents]
+    return None if visible_to is None else [Jsonb(document) for document in visible_to.documents]
 
 
 def parameter(value: Any) -> Any:

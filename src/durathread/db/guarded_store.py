@@ -21,7 +21,7 @@ class GuardedItems:
         self._items = items
         self._ttl = items.ttl_config or {}
 
-    async def put(self, op: PutOp, *, stamp: JsonObject | None, only: Filter | None, room: Allowance) -> None:
+    async def put(self, op: PutOp, *, stamp: JsonObject | None, visible_to: Filter | None, room: Allowance) -> None:
         """Put an item, stamped if it is to be. A lifetime of None is that of langgraph.json.
 
         Raises:
@@ -34,23 +34,25 @@ class GuardedItems:
         await self._items.prepare([op])
         async with transaction(self._pool) as conn, stored.room(conn, room):
             if stamp is not None:
-                await item_owners.claim(conn, op.namespace, op.key, stamp=stamp, only=only)
+                await item_owners.claim(conn, op.namespace, op.key, stamp=stamp, visible_to=visible_to)
             await self._items.put_on(conn, op)
             if room.most is not None:
                 await stored.mark_item(conn, op, holder=room.holder)
 
-    async def get(self, namespace: tuple[str, ...], key: str, *, only: Filter, refresh: bool | None) -> Item | None:
+    async def get(
+        self, namespace: tuple[str, ...], key: str, *, visible_to: Filter, refresh: bool | None
+    ) -> Item | None:
         """Read an item. A `refresh` of None is what langgraph.json says."""
         wanted = self._ttl.get("refresh_on_read", True) if refresh is None else refresh
         async with connection(self._pool) as conn:
-            return await item_owners.get(conn, namespace, key, only=only, refresh=wanted)
+            return await item_owners.get(conn, namespace, key, visible_to=visible_to, refresh=wanted)
 
-    async def delete(self, namespace: tuple[str, ...], key: str, *, only: Filter) -> None:
+    async def delete(self, namespace: tuple[str, ...], key: str, *, visible_to: Filter) -> None:
         """Delete an item, if it is there."""
         async with connection(self._pool) as conn:
-            await item_owners.delete(conn, namespace, key, only=only)
+            await item_owners.delete(conn, namespace, key, visible_to=visible_to)
 
-    async def namespaces(self, asked: Mapping[str, Any], *, only: Filter) -> list[tuple[str, ...]]:
+    async def namespaces(self, asked: Mapping[str, Any], *, visible_to: Filter) -> list[tuple[str, ...]]:
         """List the namespaces of items; see `stamps.namespaces`."""
         async with connection(self._pool) as conn:
-            return await item_owners.namespaces(conn, asked, only=only)
+            return await item_owners.namespaces(conn, asked, visible_to=visible_to)

@@ -45,7 +45,7 @@ ORDER BY namespace LIMIT %(limit)s OFFSET %(offset)s
 
 
 async def claim(
-    conn: Connection, namespace: Sequence[str], key: str, *, stamp: JsonObject, only: Filter | None
+    conn: Connection, namespace: Sequence[str], key: str, *, stamp: JsonObject, visible_to: Filter | None
 ) -> None:
     """Stamp an item that the caller's transaction is about to put.
 
@@ -53,7 +53,7 @@ async def claim(
         Conflict: another's item is there.
         Forbidden: with its stamp, the item would be another's.
     """
-    args = {**_named(namespace, key), "stamp": Jsonb(stamp), "only": shown(only)}
+    args = {**_named(namespace, key), "stamp": Jsonb(stamp), "only": shown(visible_to)}
     row = await (await conn.execute(CLAIM, args)).fetchone()
     if row is None:
         raise Conflict("The item exists already.")
@@ -61,19 +61,21 @@ async def claim(
         raise Forbidden("Forbidden")
 
 
-async def get(conn: Connection, namespace: Sequence[str], key: str, *, only: Filter, refresh: bool) -> Item | None:
+async def get(
+    conn: Connection, namespace: Sequence[str], key: str, *, visible_to: Filter, refresh: bool
+) -> Item | None:
     """Read an item that the filter lets through, and let its lifetime begin anew if asked to."""
-    args = {**_named(namespace, key), "only": shown(only), "refresh": refresh}
+    args = {**_named(namespace, key), "only": shown(visible_to), "refresh": refresh}
     row = await (await conn.execute(GET, args)).fetchone()
     return Item(namespace=tuple(namespace), key=key, **{**row, "value": unmarked(row["value"])}) if row else None
 
 
-async def delete(conn: Connection, namespace: Sequence[str], key: str, *, only: Filter) -> None:
+async def delete(conn: Connection, namespace: Sequence[str], key: str, *, visible_to: Filter) -> None:
     """Delete an item, if the filter lets it through."""
-    await conn.execute(DELETE, {**_named(namespace, key), "only": shown(only)})
+    await conn.execute(DELETE, {**_named(namespace, key), "only": shown(visible_to)})
 
 
-async def namespaces(conn: Connection, asked: Mapping[str, Any], *, only: Filter) -> list[tuple[str, ...]]:
+async def namespaces(conn: Connection, asked: Mapping[str, Any], *, visible_to: Filter) -> list[tuple[str, ...]]:
     """List the namespaces of items that the filter lets through: `prefix`, `suffix`, `max_depth`, `limit` and `offset`."""
     begin, end = _pattern(asked["prefix"]), _pattern(asked["suffix"])
     args = {
@@ -82,7 +84,7 @@ async def namespaces(conn: Connection, asked: Mapping[str, Any], *, only: Filter
         "depth": asked["max_depth"],
         "limit": asked["limit"],
         "offset": asked["offset"],
-        "only": shown(only),
+        "only": shown(visible_to),
     }
     rows = await (await conn.execute(NAMESPACES, args)).fetchall()
     return [tuple(row["namespace"]) for row in rows]

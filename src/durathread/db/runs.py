@@ -213,16 +213,16 @@ async def load(conn: Connection) -> Load:
     return row
 
 
-async def get(conn: Connection, run_id: UUID, *, only: Filter | None = None) -> Run | None:
+async def get(conn: Connection, run_id: UUID, *, visible_to: Filter | None = None) -> Run | None:
     """Read a run, of a thread that the filter lets through."""
     async with conn.cursor(row_factory=run_row) as cur:
-        return await (await cur.execute(GET, {"run": run_id, "only": shown(only)})).fetchone()
+        return await (await cur.execute(GET, {"run": run_id, "only": shown(visible_to)})).fetchone()
 
 
-async def find(conn: Connection, run_id: UUID, *, only: Filter | None = None) -> Run | None:
+async def find(conn: Connection, run_id: UUID, *, visible_to: Filter | None = None) -> Run | None:
     """Read a run as `get` does, but for its input: that may be large."""
     async with conn.cursor(row_factory=run_row) as cur:
-        return await (await cur.execute(FIND, {"run": run_id, "only": shown(only)})).fetchone()
+        return await (await cur.execute(FIND, {"run": run_id, "only": shown(visible_to)})).fetchone()
 
 
 async def listed(
@@ -257,10 +257,10 @@ async def last_seq(conn: Connection, thread_id: UUID) -> int:
 
 
 async def with_status(
-    conn: Connection, statuses: Sequence[RunStatus], *, only: Filter | None = None
+    conn: Connection, statuses: Sequence[RunStatus], *, visible_to: Filter | None = None
 ) -> dict[UUID, list[UUID]]:
     """Name the runs that have one of the statuses, by thread that the filter lets through."""
-    args = {"statuses": list(statuses), "only": shown(only)}
+    args = {"statuses": list(statuses), "only": shown(visible_to)}
     rows = await (await conn.execute(WITH_STATUS, args)).fetchall()
     return {row["thread_id"]: row["run_ids"] for row in rows}
 

@@ -99,42 +99,48 @@ ORDERS: Mapping[SortBy, LiteralString] = {
 SEARCHED = Searched("thread", "thread_id", Thread, CONDITIONS, always="NOT hidden")
 
 
-async def find(conn: Connection, thread_id: UUID, *, hidden: bool = False, only: Filter | None = None) -> Thread | None:
+async def find(
+    conn: Connection, thread_id: UUID, *, hidden: bool = False, visible_to: Filter | None = None
+) -> Thread | None:
     """Read a thread as `get` does, but for its values: they may be large."""
-    return await _one(conn, FIND if hidden else FIND_VISIBLE, {"thread": thread_id, "only": shown(only)})
+    return await _one(conn, FIND if hidden else FIND_VISIBLE, {"thread": thread_id, "only": shown(visible_to)})
 
 
-async def get(conn: Connection, thread_id: UUID, *, hidden: bool = False, only: Filter | None = None) -> Thread | None:
+async def get(
+    conn: Connection, thread_id: UUID, *, hidden: bool = False, visible_to: Filter | None = None
+) -> Thread | None:
     """Read a thread; one of an ended stateless run only if `hidden`."""
-    return await _one(conn, GET if hidden else GET_VISIBLE, {"thread": thread_id, "only": shown(only)})
+    return await _one(conn, GET if hidden else GET_VISIBLE, {"thread": thread_id, "only": shown(visible_to)})
 
 
-async def lock(conn: Connection, thread_id: UUID, *, hidden: bool = False, only: Filter | None = None) -> Thread | None:
+async def lock(
+    conn: Connection, thread_id: UUID, *, hidden: bool = False, visible_to: Filter | None = None
+) -> Thread | None:
     """Read a thread that the caller's transaction is about to change, but for its values.
 
     One of an ended stateless run only if `hidden`.
     """
-    return await _one(conn, LOCK if hidden else LOCK_VISIBLE, {"thread": thread_id, "only": shown(only)})
+    return await _one(conn, LOCK if hidden else LOCK_VISIBLE, {"thread": thread_id, "only": shown(visible_to)})
 
 
-async def lock_idle(conn: Connection, thread_id: UUID, *, only: Filter | None = None) -> Thread:
+async def lock_idle(conn: Connection, thread_id: UUID, *, visible_to: Filter | None = None) -> Thread:
     """Lock a thread as `lock` does, so that no run is admitted until the caller's transaction has ended.
 
     Raises:
         NotFound: there is no such thread.
         ThreadBusy: a run of it is in flight.
     """
-    return await _idle(conn, await lock(conn, thread_id, only=only), thread_id)
+    return await _idle(conn, await lock(conn, thread_id, visible_to=visible_to), thread_id)
 
 
-async def find_idle(conn: Connection, thread_id: UUID, *, only: Filter | None = None) -> Thread:
+async def find_idle(conn: Connection, thread_id: UUID, *, visible_to: Filter | None = None) -> Thread:
     """Read a thread that may be busy the next moment, but for its values.
 
     Raises:
         NotFound: there is no such thread.
         ThreadBusy: a run of it is in flight.
     """
-    return await _idle(conn, await find(conn, thread_id, only=only), thread_id)
+    return await _idle(conn, await find(conn, thread_id, visible_to=visible_to), thread_id)
 
 
 async def version(conn: Connection, thread_id: UUID) -> str | None:
@@ -151,10 +157,10 @@ async def insert(
 
 
 async def patch(
-    conn: Connection, thread_id: UUID, *, metadata: JsonObject, only: Filter | None = None
+    conn: Connection, thread_id: UUID, *, metadata: JsonObject, visible_to: Filter | None = None
 ) -> Thread | None:
     """Merge metadata into a thread's, key by key; None if there is no such thread."""
-    return await _one(conn, PATCH, {"thread": thread_id, "metadata": Jsonb(metadata), "only": shown(only)})
+    return await _one(conn, PATCH, {"thread": thread_id, "metadata": Jsonb(metadata), "only": shown(visible_to)})
 
 
 async def copy(

@@ -152,14 +152,14 @@ def assistant_id_of(graphs: Graphs, name: str) -> UUID:
     raise Invalid(f"Invalid assistant '{name}': neither a UUID nor the name of a graph. Graphs: {', '.join(graphs)}")
 
 
-async def find_assistant(conn: Connection, graphs: Graphs, name: str, *, only: Filter | None = None) -> Assistant:
+async def find_assistant(conn: Connection, graphs: Graphs, name: str, *, visible_to: Filter | None = None) -> Assistant:
     """Find an assistant that the filter lets through by its id, or by the name of its graph.
 
     Raises:
         Invalid: neither a UUID nor the name of a graph.
         NotFound: no assistant has that id.
     """
-    found = await assistants.get(conn, assistant_id_of(graphs, name), only=only)
+    found = await assistants.get(conn, assistant_id_of(graphs, name), visible_to=visible_to)
     if found is None:
         raise NotFound("Thread or assistant not found.")
     if found.graph_id not in graphs:
