@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import psycopg
-import sqlalchemy.exc
 from temporalio.client import Client
 
 from durathread.config.settings import Settings
@@ -95,8 +94,6 @@ def _upgrade(database_url: str) -> None:
         raise Unavailable(f"Postgres cannot be used: {one_line(error)}") from error
     except psycopg.Error as error:
         raise Unprepared(f"The database cannot be migrated: {one_line(error)}") from error
-    except sqlalchemy.exc.DBAPIError as error:
-        raise Unprepared(f"The database cannot be migrated: {one_line(error.orig or error)}") from error
 
 
 async def _show_database(settings: Settings, say: Callable[[str], None]) -> bool:
