@@ -154,7 +154,7 @@ async def create(body: AssistantCreate, server: ServerDep, caller: CallerDep) ->
         if created is None and body.if_exists == "do_nothing":
             created = await assistants.get(conn, assistant_id, visible_to=visible_to)
         if created is None:
-            await idempotency.take_back(conn, caller.key)
+            await idempotency.refrain(conn, caller.key)
     if created is None:
         raise Conflict(f"Assistant with ID {assistant_id} already exists")
     return Json(assistant_json(created))

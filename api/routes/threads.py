@@ -166,7 +166,7 @@ async def create(body: ThreadCreate, server: ServerDep, caller: CallerDep) -> Re
             if (is_new and not alone) or (created is None and value.get("if_exists") == "do_nothing"):
                 created = await threads.get(conn, thread_id, visible_to=None if is_new else visible_to)
             if created is None:
-                await idempotency.take_back(conn, caller.key)
+                await idempotency.refrain(conn, caller.key)
             gone = exists and created is None and await threads.find(conn, thread_id, hidden=True) is None
         if not gone:
             break

@@ -13,8 +13,10 @@ from langgraph_sdk.client import LangGraphClient
 from psycopg import sql
 
 from durathread.db import idempotency
-from durathread.db.pool import Pool, connection
+from durathread.db.idempotency import Key
+from durathread.db.pool import Pool, connection, transaction
 from durathread.embedded.engines import Engines
+from durathread.errors import Unavailable
 from tests.api.auth import headers_of
 from tests.conftest import environment_of
 from tests.eventually import eventually
@@ -216,6 +218,36 @@ async def test_what_is_gone_is_not_made_again(http: httpx.AsyncClient, client: L
     again = await http.post(f"/threads/{thread}/runs", json=LATER, headers=header)
     assert (again.status_code, again.json()) == (404, {"detail": "The run that this Idempotency-Key has made is gone."})
     assert await client.runs.list(thread) == []
+
+
+async def test_what_came_to_nothing_is_made_under_another_name_since_temporal_may_have_heard_of_it(
+    http: httpx.AsyncClient, client: LangGraphClient, pool: Pool
+) -> None:
+    thread, header = (await client.threads.create())["thread_id"], keyed()
+
+    async def answer() -> str:
+        body = {"assistant_id": "agent", "input": {"log": ["in"]}}
+        return (await http.post(f"/threads/{thread}/runs", json=body, headers=header)).json()["run_id"]
+
+    first = await answer()
+    await client.runs.join(thread, first)
+    # As if its signal had arrived after it was taken back: its thread has dealt with a run of this id.
+    await client.runs.delete(thread, first)
+    forgotten = "UPDATE idempotency SET answer = NULL WHERE key = %s RETURNING scope, key, seed"
+    before = Key(**await one(pool, forgotten, header["Idempotency-Key"]))
+    async with transaction(pool) as conn:
+        await idempotency.take_back(conn, before)
+    second = await answer()
+    await asyncio.wait_for(client.runs.join(thread, second), 30)
+    assert (await client.runs.get(thread, second))["status"] == "success"
+    # A twin of the first is told to come again, and takes back nothing that is not its own.
+    await one(pool, forgotten, header["Idempotency-Key"])
+    async with transaction(pool) as conn:
+        with pytest.raises(Unavailable):
+            await idempotency.begin(conn, before)
+        await idempotency.take_back(conn, before)
+    assert await answer() == second
+    assert [run["run_id"] for run in await client.runs.list(thread)] == [second]
 
 
 @pytest.fixture

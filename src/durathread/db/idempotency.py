@@ -11,6 +11,7 @@ from uuid import UUID, uuid5
 
 from durathread.db.pool import Connection
 from durathread.db.sealed import sealed
+from durathread.errors import Unavailable
 from durathread.records import JsonObject
 
 LIFETIME: LiteralString = "interval '1 day'"
@@ -22,8 +23,13 @@ WHERE i.created_at < now() - {LIFETIME}
 RETURNING fingerprint, seed, answer
 """
 GET = "SELECT fingerprint, seed, answer FROM idempotency WHERE scope = %(scope)s AND key = %(key)s"
-LOCK = "SELECT made FROM idempotency WHERE scope = %(scope)s AND key = %(key)s FOR UPDATE"
+LOCK = "SELECT made, seed FROM idempotency WHERE scope = %(scope)s AND key = %(key)s FOR UPDATE"
 MARK = "UPDATE idempotency SET made = %(made)s WHERE scope = %(scope)s AND key = %(key)s"
+# What Temporal may have heard of must not come back under its name: a thread ends each run once.
+TAKE_BACK = """
+UPDATE idempotency SET made = FALSE, seed = gen_random_uuid()
+WHERE scope = %(scope)s AND key = %(key)s AND seed = %(seed)s
+"""
 KEEP = """
 UPDATE idempotency SET answer = coalesce(answer, %(answer)s) WHERE scope = %(scope)s AND key = %(key)s RETURNING answer
 """
@@ -65,26 +71,43 @@ async def begin(conn: Connection, key: Key | None) -> bool:
     """Say whether a request has made before what it makes; if not, it makes it in the caller's transaction.
 
     Who sends the same request at the same time waits for the end of that.
+
+    Raises:
+        Unavailable: what it has made has been taken back meanwhile.
     """
     if key is None:
         return False
-    args = {"scope": key.scope, "key": key.key, "made": True}
-    row = await (await conn.execute(LOCK, args)).fetchone()
-    if row is not None and not row["made"]:
-        await conn.execute(MARK, args)
-    return row is not None and row["made"]
+    made = await is_made(conn, key)
+    if not made:
+        await conn.execute(MARK, {"scope": key.scope, "key": key.key, "made": True})
+    return made
 
 
 async def is_made(conn: Connection, key: Key) -> bool:
-    """Say whether a request has made what it makes."""
+    """Say whether a request has made what it makes.
+
+    Raises:
+        Unavailable: it has been taken back meanwhile, and what is made next has other names.
+    """
     row = await (await conn.execute(LOCK, {"scope": key.scope, "key": key.key})).fetchone()
+    if row is not None and row["seed"] != key.seed:
+        raise Unavailable("The same request has just come to nothing: send it again.")
     return row is not None and row["made"]
 
 
-async def take_back(conn: Connection, key: Key | None) -> None:
-    """Note that what a request has made is no more, as if it had not been made: the caller's transaction unmakes it."""
+async def refrain(conn: Connection, key: Key | None) -> None:
+    """Note that a request makes nothing after all, in the transaction in which it began to."""
     if key is not None:
         await conn.execute(MARK, {"scope": key.scope, "key": key.key, "made": False})
+
+
+async def take_back(conn: Connection, key: Key | None) -> None:
+    """Note that what a request has made is no more, as if it had not been made: the caller's transaction unmakes it.
+
+    What it makes next has other names.
+    """
+    if key is not None:
+        await conn.execute(TAKE_BACK, {"scope": key.scope, "key": key.key, "seed": key.seed})
 
 
 async def keep(conn: Connection, key: Key, answer: JsonObject) -> JsonObject:
