@@ -245,8 +245,9 @@ async def patch(
     value: JsonObject = {"thread_id": thread_id, "metadata": body.metadata}
     visible_to = await caller.ask("threads", "update", value)
     room = await room_of(server, caller, creates=False)
-    async with transaction(server.pool) as conn, stored.room(conn, await stored.of_thread(conn, thread_id, room)):
-        patched = await threads.patch(conn, thread_id, metadata=value.get("metadata") or {}, visible_to=visible_to)
+    async with transaction(server.pool) as conn:
+        async with stored.room(conn, await stored.of_thread(conn, thread_id, room, visible_to=visible_to)):
+            patched = await threads.patch(conn, thread_id, metadata=value.get("metadata") or {}, visible_to=visible_to)
         if patched is not None and "ttl" in body.model_fields_set:
             await expiry.grant(conn, thread_id, _lifetime(body.ttl))
         if patched is not None:

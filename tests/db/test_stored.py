@@ -1,17 +1,22 @@
 """What is stored, by whose it is."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import replace
-from typing import Any, LiteralString
+from typing import Any, LiteralString, TypeVar
 from uuid import UUID, uuid4
 
 import pytest
 
 from durathread.db import stored, threads
 from durathread.db.pool import Connection, Pool, connection, open_pool, transaction
+from durathread.db.quotas import TURN
 from durathread.errors import TooMany
 from durathread.records import Allowance
 from tests.db.support import admit, new_run
+from tests.eventually import eventually
+
+T = TypeVar("T")
 
 DRIFT: LiteralString = """
 SELECT measured_bytes(%(holder)s) - s.bytes
@@ -106,3 +111,54 @@ async def test_notes_are_added_up(counting: Pool, tenant: Allowance) -> None:
         left = "SELECT count(*) AS n FROM stored_change WHERE holder = %s"
         assert (await (await conn.execute(left, (tenant.holder,))).fetchall())[0]["n"] == 0
         assert await total(conn, tenant) == before
+
+
+async def test_of_many_who_find_a_total_old_one_measures(counting: Pool, tenant: Allowance) -> None:
+    await stored.put_right(counting, tenant.holder, measure=True)
+    waiting = "SELECT count(*) AS n FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = %s"
+    turn = {"kind": "bytes", "holder": tenant.holder}
+    async with connection(counting) as conn:
+        [row] = await (await conn.execute("SELECT oid FROM pg_database WHERE datname = current_database()")).fetchall()
+
+    async def queue(task: Coroutine[Any, Any, T], place: int) -> asyncio.Task[T]:
+        started = asyncio.create_task(task)
+
+        async def waits() -> bool:
+            async with connection(counting) as conn:
+                return (await (await conn.execute(waiting, (row["oid"],))).fetchall())[0]["n"] == place
+
+        await eventually(waits)
+        return started
+
+    async def measured() -> Any:
+        async with transaction(counting) as conn:
+            await conn.execute(TURN, turn)
+            query = "SELECT measured_at FROM stored WHERE holder = %s"
+            return (await (await conn.execute(query, (tenant.holder,))).fetchall())[0]["measured_at"]
+
+    async with open_pool(str(counting.conninfo), size=4, counting=True) as others:
+        async with transaction(counting) as conn:
+            await conn.execute(TURN, turn)
+            async with connection(counting) as other:
+                await stored.doubt(other)
+            first = await queue(stored.look(others, tenant, creates=True), 1)
+            between = await queue(measured(), 2)
+            second = await queue(stored.look(others, tenant, creates=True), 3)
+        await first
+        await second
+    assert await between == await measured()
+
+
+async def test_notes_are_added_up_by_whoever_writes_if_nobody_asks(
+    counting: Pool, thread: UUID, tenant: Allowance
+) -> None:
+    await stored.put_right(counting, tenant.holder, measure=True)
+    async with connection(counting) as conn:
+        await conn.execute(
+            "INSERT INTO stored_change SELECT %s, 0 FROM generate_series(1, %s)", (tenant.holder, stored.MOST_NOTES + 1)
+        )
+    await admit(counting, new_run(thread, room=tenant))
+    async with connection(counting) as conn:
+        left = "SELECT count(*) AS n FROM stored_change WHERE holder = %s"
+        assert (await (await conn.execute(left, (tenant.holder,))).fetchall())[0]["n"] < 10
+        assert await total(conn, tenant) > 0

@@ -11,7 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
-from langgraph_sdk.errors import APIStatusError
+from langgraph_sdk.errors import APIStatusError, NotFoundError
 from psycopg.types.json import Jsonb
 
 from durathread.db.pool import Pool, connection, open_pool
@@ -28,7 +28,7 @@ INSIDE = """
 from typing import TypedDict
 from langgraph.graph import START, StateGraph
 from langgraph_sdk import get_client
-from langgraph_sdk.errors import APIStatusError
+from langgraph_sdk.errors import APIStatusError, NotFoundError
 
 
 class State(TypedDict, total=False):
@@ -313,6 +313,24 @@ async def test_state_is_not_edited_without_room_and_a_run_that_works_goes_on(
     assert (await alice.runs.get(thread, run["run_id"]))["status"] == "success"
     assert await said(pool) > MOST
     await status_becomes(alice, thread, "idle")
+
+
+async def test_who_may_not_change_a_thread_does_not_come_to_have_it(
+    bounded: Stack, alice: LangGraphClient, pool: Pool
+) -> None:
+    thread = (await alice.threads.create())["thread_id"]
+    holder = "SELECT holder FROM thread WHERE thread_id = %s"
+    async with connection(pool) as conn:
+        # As of before there was a quota.
+        await conn.execute("UPDATE thread SET holder = NULL WHERE thread_id = %s", (thread,))
+    async with client_of(bounded, headers_of("bob")) as bob:
+        with pytest.raises(NotFoundError):
+            await bob.threads.update(thread, metadata={"text": "x"})
+    async with connection(pool) as conn:
+        assert (await (await conn.execute(holder, (thread,))).fetchall())[0]["holder"] is None
+    await alice.threads.update(thread, metadata={"text": "x"})
+    async with connection(pool) as conn:
+        assert (await (await conn.execute(holder, (thread,))).fetchall())[0]["holder"] == "stored-alice"
 
 
 async def test_what_a_node_keeps_through_a_client_is_whose_run_it_is(alice: LangGraphClient, pool: Pool) -> None:

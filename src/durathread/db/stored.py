@@ -13,7 +13,9 @@ from typing import LiteralString
 from uuid import UUID
 
 from langgraph.store.base import PutOp
+from psycopg.rows import DictRow
 
+from durathread.db.filters import SHOWN, Filter, shown
 from durathread.db.pool import Connection, Pool, connection, transaction
 from durathread.db.quotas import TURN
 from durathread.errors import TooMany
@@ -47,7 +49,7 @@ DOUBT = "UPDATE stored SET measured_at = 'epoch'"
 HOLDER_OF_RUN = "SELECT coalesce(holder, '') AS holder FROM run WHERE run_id = %s"
 HOLDER_OF_ASSISTANT = "SELECT holder FROM assistant WHERE assistant_id = %s"
 HOLDER_OF_CRON = "SELECT holder FROM cron WHERE cron_id = %s"
-LOCK_HOLDER = "SELECT holder FROM thread WHERE thread_id = %(thread)s FOR UPDATE"
+LOCK_HOLDER: LiteralString = f"SELECT holder FROM thread WHERE thread_id = %(thread)s AND {SHOWN} FOR UPDATE"
 # Whose a thread is, says whoever creates it; nobody's is whose first run it is then. The key that says whose runs are comes
 # with runs only, and so does not stand behind whoever made a thread for them.
 ADOPT = """
@@ -101,27 +103,23 @@ async def look(pool: Pool, allowance: Allowance, *, creates: bool) -> None:
     """
     if allowance.most is None:
         return
-    args = {"holder": allowance.holder}
     async with connection(pool) as conn:
-        row = await (await conn.execute(TOTAL, args)).fetchone()
-    is_full = row is not None and row["bytes"] > allowance.most
-    if row is None or row["notes"] > MOST_NOTES or row["age"] > (OLD_IF_FULL if is_full else OLD):
-        old = row is None or row["age"] > (OLD_IF_FULL if is_full else OLD)
-        is_full = await put_right(pool, allowance.holder, measure=old) > allowance.most
-    if is_full and creates:
+        found = await _found(conn, allowance.holder)
+    if found is None or found["notes"] > MOST_NOTES or _is_old(found, allowance.most):
+        async with _turn(pool, allowance.holder) as conn:
+            # Others may have measured while this one waited for its turn.
+            found = await _found(conn, allowance.holder)
+            total = await _put_right(conn, allowance.holder, measure=found is None or _is_old(found, allowance.most))
+    else:
+        total = found["bytes"]
+    if total > allowance.most and creates:
         raise _refusal(allowance)
 
 
 async def put_right(pool: Pool, holder: str, *, measure: bool) -> int:
     """Add up what was noted of a holder, or measure all that they have; return the total."""
-    args = {"kind": "bytes", "holder": holder}
-    async with transaction(pool) as conn:
-        await conn.execute(TURN, args)
-        if measure:
-            await conn.execute(MEASURE, args)
-        await conn.execute(ADD_UP, args)
-        [row] = await (await conn.execute(TOTAL, args)).fetchall()
-        return row["bytes"]
+    async with _turn(pool, holder) as conn:
+        return await _put_right(conn, holder, measure=measure)
 
 
 async def doubt(conn: Connection) -> None:
@@ -135,7 +133,9 @@ async def holder_of_run(conn: Connection, run_id: UUID) -> str:
     return row["holder"] if row else ""
 
 
-async def of_thread(conn: Connection, thread_id: UUID, allowance: Allowance, *, by_key: bool = False) -> Allowance:
+async def of_thread(
+    conn: Connection, thread_id: UUID, allowance: Allowance, *, by_key: bool = False, visible_to: Filter | None = None
+) -> Allowance:
     """Lock a thread, and return what its holder may store: whoever writes to it, it is theirs.
 
     Args:
@@ -143,10 +143,11 @@ async def of_thread(conn: Connection, thread_id: UUID, allowance: Allowance, *, 
         thread_id: the thread.
         allowance: of who writes. A thread that is nobody's is theirs from now on.
         by_key: whether they are named by the key of a run.
+        visible_to: lets the thread through; to whoever may not change it, it does not go over.
     """
     if allowance.most is None:
         return allowance
-    args = {"thread": thread_id, "holder": allowance.holder, "by_key": by_key}
+    args = {"thread": thread_id, "holder": allowance.holder, "by_key": by_key, "only": shown(visible_to)}
     row = await (await conn.execute(LOCK_HOLDER, args)).fetchone()
     if row is None or row["holder"] == allowance.holder:
         return allowance
@@ -178,19 +179,43 @@ async def _of(conn: Connection, query: LiteralString, named: UUID, allowance: Al
     return replace(allowance, holder=row["holder"]) if row and row["holder"] is not None else Allowance()
 
 
+@asynccontextmanager
+async def _turn(pool: Pool, holder: str) -> AsyncGenerator[Connection]:
+    async with transaction(pool) as conn:
+        await conn.execute(TURN, {"kind": "bytes", "holder": holder})
+        yield conn
+
+
+async def _put_right(conn: Connection, holder: str, *, measure: bool) -> int:
+    args = {"holder": holder}
+    if measure:
+        await conn.execute(MEASURE, args)
+    await conn.execute(ADD_UP, args)
+    [row] = await (await conn.execute(TOTAL, args)).fetchall()
+    return row["bytes"]
+
+
 async def _total_in_turn(conn: Connection, allowance: Allowance) -> int:
     await conn.execute(TURN, {"kind": "bytes", "holder": allowance.holder})
-    return await _total(conn, allowance)
+    # A statement of its own: it sees what was committed while this one waited for its turn.
+    found = await _found(conn, allowance.holder)
+    if found is None or found["notes"] > MOST_NOTES:
+        # Nobody may ever ask about a holder whose runs come by crons or signals only.
+        return await _put_right(conn, allowance.holder, measure=found is None)
+    return found["bytes"]
 
 
 async def _total(conn: Connection, allowance: Allowance) -> int:
-    # A statement of its own: it sees what was committed while this one waited for its turn.
-    args = {"holder": allowance.holder}
-    row = await (await conn.execute(TOTAL, args)).fetchone()
-    if row is None:
-        await conn.execute(MEASURE, args)
-        [row] = await (await conn.execute(TOTAL, args)).fetchall()
+    [row] = await (await conn.execute(TOTAL, {"holder": allowance.holder})).fetchall()
     return row["bytes"]
+
+
+async def _found(conn: Connection, holder: str) -> DictRow | None:
+    return await (await conn.execute(TOTAL, {"holder": holder})).fetchone()
+
+
+def _is_old(found: DictRow, most: int) -> bool:
+    return found["age"] > (OLD_IF_FULL if found["bytes"] > most else OLD)
 
 
 def _require(total: int, allowance: Allowance, *, before: int = -1) -> None:
