@@ -39,6 +39,9 @@ from durathread.temporal.connection import connect
 
 log = structlog.get_logger()
 
+# In seconds. No user's code runs within the transactions of an API, which others wait for: all that a user starts, for one.
+ABANDONED_AFTER = 15.0
+
 
 @asynccontextmanager
 async def open_server(
@@ -63,7 +66,9 @@ async def open_server(
     counting = terms.most_bytes is not None
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(
-            open_pool(settings.database_url, size=settings.pool_size, counting=counting)
+            open_pool(
+                settings.database_url, size=settings.pool_size, counting=counting, abandoned_after=ABANDONED_AFTER
+            )
         )
         await wait_for_database(pool, patience=settings.start_patience)
         async with connection(pool) as conn:

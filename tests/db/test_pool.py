@@ -3,7 +3,10 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from durathread.db.pool import Pool, connection, open_pool
+import pytest
+
+from durathread.db.pool import Pool, connection, open_pool, transaction
+from durathread.errors import Unavailable
 
 
 async def pid_of(pool: Pool, stack: AsyncExitStack) -> int:
@@ -22,3 +25,20 @@ async def test_connections_that_were_all_lost_keep_nobody_waiting(pool: Pool, da
         # Alone: all the dead connections are before it.
         async with AsyncExitStack() as stack:
             assert await pid_of(lost, stack) not in pids
+
+
+async def test_what_a_stalled_transaction_holds_is_given_to_those_who_wait_for_it(pool: Pool, database: str) -> None:
+    hold = "SELECT pg_advisory_xact_lock(72701)"
+
+    async def stall() -> None:
+        async with transaction(stalled) as conn:
+            await conn.execute(hold)
+            async with transaction(pool) as waiting:
+                await asyncio.wait_for(waiting.execute(hold), 30)
+            await conn.execute("SELECT 1")
+
+    async with open_pool(database, size=2, abandoned_after=0.2) as stalled:
+        with pytest.raises(Unavailable):
+            await stall()
+        async with connection(stalled) as conn:
+            await conn.execute("SELECT 1")

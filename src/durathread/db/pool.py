@@ -29,9 +29,9 @@ GIVE_UP = 4.0
 # What may be an outage: whether it is, `is_outage` says.
 TROUBLES = (Unavailable, psycopg.Error, PoolTimeout)
 
-# Of SQLSTATEs: the connection was lost, the server has no resources, is stopping or starting, or cannot read its disk; and
-# a server that has become a replica.
-AWAY = ("08", "53", "57P", "58", "25006")
+# Of SQLSTATEs: the connection was lost, the server has no resources, is stopping or starting, or cannot read its disk; a
+# server that has become a replica; and one that took us for gone, since we had stalled within a transaction.
+AWAY = ("08", "53", "57P", "58", "25006", "25P03")
 # Others were at the same rows: the same again may well pass.
 CLASHES = ("40", "55P03")
 
@@ -83,15 +83,23 @@ def refusal(error: psycopg.Error) -> NotStored:
 
 
 @asynccontextmanager
-async def open_pool(database_url: str, *, size: int, counting: bool = False) -> AsyncGenerator[Pool]:
+async def open_pool(
+    database_url: str, *, size: int, counting: bool = False, abandoned_after: float | None = None
+) -> AsyncGenerator[Pool]:
     """Open a pool whose connections commit each statement unless a transaction is begun.
 
     Args:
         database_url: where Postgres is.
         size: the most connections.
         counting: whether what they write is counted by whose it is; see `db.stored`.
+        abandoned_after: seconds after which the database ends a transaction that nothing goes on with. A process that is
+            frozen within one holds what others wait for.
     """
     options = "-c timezone=UTC -c application_name=durathread"
+    if counting:
+        options += " -c durathread.counts=on"
+    if abandoned_after is not None:
+        options += f" -c idle_in_transaction_session_timeout={round(abandoned_after * 1000)}"
     pool = Pool(
         database_url,
         connection_class=AsyncConnection[DictRow],
@@ -99,7 +107,7 @@ async def open_pool(database_url: str, *, size: int, counting: bool = False) -> 
             "autocommit": True,
             "prepare_threshold": 0,
             "row_factory": dict_row,
-            "options": f"{options} -c durathread.counts=on" if counting else options,
+            "options": options,
         },
         min_size=2,
         max_size=size,
