@@ -9,7 +9,6 @@ from uuid import uuid4
 import httpx
 import pytest
 from langgraph_sdk.client import LangGraphClient
-from langgraph_sdk.errors import UnprocessableEntityError
 
 from durathread.config.langgraph_json import parse
 from durathread.errors import ConfigError
@@ -18,7 +17,8 @@ from durathread.runs.policies import terms_of
 from durathread.runs.request import RunCreate, prepare
 from tests.stack import Stack
 
-WRONG: Any = {"configurable": {"on_interrupt": "mend"}}
+# A graph's own, of the same name.
+OWN: Any = {"configurable": {"on_interrupt": "ask_user"}}
 NOW = datetime.now(UTC)
 ASSISTANT = Assistant(uuid4(), "agent", "agent", None, {}, {}, {}, 1, NOW, NOW)
 
@@ -45,25 +45,28 @@ def test_it_may_stand_beside_a_context_and_is_no_part_of_it() -> None:
     assert prepare(alone, ASSISTANT, terms=terms_of(parse({})), thread_id=uuid4()).options.context == {}
 
 
+def test_a_graph_may_have_a_key_of_that_name_for_itself() -> None:
+    given = {"assistant_id": "agent", "config": OWN}
+    terms = terms_of(parse({"on_interrupt": "repair"}))
+    options = prepare(RunCreate.model_validate(given), ASSISTANT, terms=terms, thread_id=uuid4()).options
+    assert options.on_interrupt == "repair"
+    assert options.config["configurable"]["on_interrupt"] == "ask_user"
+    assert options.context == OWN["configurable"]
+
+
 def test_langgraph_json_may_not_say_anything_else() -> None:
     for wrong in ("mend", True, ["repair"]):
         with pytest.raises(ConfigError, match="on_interrupt"):
             terms_of(parse({"on_interrupt": wrong}))
 
 
-async def test_runs_crons_and_assistants_that_say_anything_else_are_refused(
+async def test_an_assistant_says_it_beside_a_context_and_a_body_says_nothing_else(
     client: LangGraphClient, server: Stack
 ) -> None:
-    with pytest.raises(UnprocessableEntityError):
-        await client.runs.create(None, "agent", input={}, config=WRONG)
-    with pytest.raises(UnprocessableEntityError):
-        await client.crons.create("agent", schedule="0 0 1 1 *", input={}, config=WRONG)
-    with pytest.raises(UnprocessableEntityError):
-        await client.assistants.create("agent", config=WRONG)
     assistant = await client.assistants.create("agent", config=saying("repair"), context={"model": "m"})
     assert assistant["config"] == {"configurable": {"model": "m", "on_interrupt": "repair"}}
-    with pytest.raises(UnprocessableEntityError):
-        await client.assistants.update(assistant["assistant_id"], config=WRONG)
+    own = await client.assistants.create("agent", config=OWN)
+    assert own["context"] == OWN["configurable"]
     async with httpx.AsyncClient(base_url=server.url) as http:
         refused = await http.post("/runs/wait", json={"assistant_id": "agent", "on_interrupt": "mend"})
     assert refused.status_code == 422

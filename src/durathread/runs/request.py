@@ -335,19 +335,14 @@ def _settings_of(body: RunCreate, assistant: Assistant) -> tuple[JsonObject, Jso
 def of_server(configurable: Mapping[str, Any]) -> JsonObject:
     """Return what `configurable` says to the server and not to a graph: it may come beside a context.
 
-    Raises:
-        Invalid: it says something else than it may.
+    A key of the same name with another value is the graph's own.
     """
-    if "on_interrupt" not in configurable:
-        return {}
-    if configurable["on_interrupt"] not in ON_INTERRUPT:
-        raise Invalid("config.configurable.on_interrupt: must be 'keep' or 'repair'")
-    return {"on_interrupt": configurable["on_interrupt"]}
+    return {key: value for key, value in configurable.items() if key == "on_interrupt" and value in ON_INTERRUPT}
 
 
 def without_server(configurable: Mapping[str, Any]) -> JsonObject:
     """Return what `configurable` says to a graph."""
-    return {key: value for key, value in configurable.items() if key != "on_interrupt"}
+    return {key: value for key, value in configurable.items() if key not in of_server(configurable)}
 
 
 def _on_interrupt(configurable: JsonObject, assistant: Assistant, terms: Terms) -> OnInterrupt:
