@@ -10,10 +10,11 @@ from durathread.db.migrate import upgrade
 from durathread.db.pool import Pool, connection
 from durathread.db.schema import FILES, HEAD
 from durathread.embedded.engines import Engines
+from durathread.errors import Unprepared
 from tests.conftest import own_database
 
 # The last that defined functions: what they became since is in functions.sql.
-LAST_WITH_FUNCTIONS = "0017"
+LAST_WITH_FUNCTIONS = "0007"
 DEFINED = re.compile(r"CREATE (?:OR REPLACE )?(?:FUNCTION|TRIGGER) (\w+)")
 INDEX = "SELECT 1 FROM pg_indexes WHERE indexname = 'thread_hidden_idx'"
 OURS = """
@@ -82,3 +83,14 @@ async def test_a_migration_that_fails_leaves_the_version_that_was_there(
         with psycopg.connect(url) as conn:
             assert conn.execute(VERSIONS).fetchall() == [("0015",)]
             assert conn.execute("SELECT to_regclass('half')").fetchall() == [(None,)]
+
+
+async def test_a_postgres_that_is_too_old_is_refused_before_anything_is_written(
+    engine_set: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "OLDEST", 99)
+    async with own_database(engine_set) as url:
+        with pytest.raises(Unprepared, match=r"^The database is Postgres \d+, and durathread needs 99 or later\.$"):
+            upgrade(url)
+        with psycopg.connect(url) as conn:
+            assert conn.execute("SELECT to_regclass('checkpoints')").fetchall() == [(None,)]

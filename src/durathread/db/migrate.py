@@ -9,9 +9,12 @@ from psycopg.rows import DictRow
 
 from durathread.db import schema
 from durathread.db.exclusive import exclusive
+from durathread.errors import Unprepared
 
 FUNCTIONS = schema.MIGRATIONS.parent / "functions.sql"
 
+# The first Postgres that can replace a trigger in place.
+OLDEST = 14
 # LangGraph takes fractions of a minute, but keeps whole ones: an item of half a minute would be gone at its first read.
 FRACTIONAL_TTL = """
 DO $$ BEGIN
@@ -34,9 +37,11 @@ def upgrade(database_url: str, *, to: str = schema.HEAD) -> None:
         to: the version to stop at. Only tests stop before the last, and have no functions of the last.
 
     Raises:
-        Unprepared: a later durathread has migrated the database.
+        Unprepared: a later durathread has migrated the database, or its Postgres is too old.
     """
     with exclusive(database_url) as conn:
+        if (major := conn.info.server_version // 10_000) < OLDEST:
+            raise Unprepared(f"The database is Postgres {major}, and durathread needs {OLDEST} or later.")
         version = _version(conn)
         schema.Schema(version).refuse_newer()
         PostgresSaver(conn).setup()

@@ -1,5 +1,6 @@
 """The one Postgres pool of a process, for rows and checkpoints alike."""
 
+import os
 import select
 import time
 from collections.abc import AsyncGenerator
@@ -9,6 +10,7 @@ from typing import TypeAlias
 import psycopg
 import structlog
 from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -95,7 +97,7 @@ async def open_pool(
         abandoned_after: seconds after which the database ends a transaction that nothing goes on with. A process that is
             frozen within one holds what others wait for.
     """
-    options = "-c timezone=UTC -c application_name=durathread"
+    options = f"{_given(database_url)} -c timezone=UTC -c application_name=durathread".lstrip()
     if counting:
         options += " -c durathread.counts=on"
     if abandoned_after is not None:
@@ -120,6 +122,11 @@ async def open_pool(
         yield pool
     finally:
         await pool.close()
+
+
+def _given(database_url: str) -> str:
+    """Return the options that whoever runs the database wants, such as a schema: ours would take their place."""
+    return str(conninfo_to_dict(database_url).get("options") or os.environ.get("PGOPTIONS", ""))
 
 
 @asynccontextmanager
