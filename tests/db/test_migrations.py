@@ -1,9 +1,11 @@
 """Migrations: each file of SQL is applied once, and the functions are those of functions.sql."""
 
+import asyncio
 import re
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from durathread.db import migrate
 from durathread.db.migrate import upgrade
@@ -12,6 +14,7 @@ from durathread.db.schema import FILES, HEAD
 from durathread.embedded.engines import Engines
 from durathread.errors import Unprepared
 from tests.conftest import own_database
+from tests.eventually import eventually
 
 # The last that defined functions: what they became since is in functions.sql.
 LAST_WITH_FUNCTIONS = "0007"
@@ -94,3 +97,33 @@ async def test_a_postgres_that_is_too_old_is_refused_before_anything_is_written(
             upgrade(url)
         with psycopg.connect(url) as conn:
             assert conn.execute("SELECT to_regclass('checkpoints')").fetchall() == [(None,)]
+
+
+async def test_a_migration_beside_a_server_at_work_gives_way_and_is_done(engine_set: Engines) -> None:
+    """What writes to one table and then to another must not meet it in the middle: one of the two would be ended."""
+    async with own_database(engine_set) as url:
+        upgrade(url)
+        with psycopg.connect(url) as writer, psycopg.connect(url, autocommit=True) as watcher:
+
+            async def waits() -> bool:
+                return bool(watcher.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchall())
+
+            writer.execute("UPDATE thread SET metadata = metadata")
+            migrating = asyncio.create_task(asyncio.to_thread(upgrade, url))
+            await eventually(waits)
+            for table in ("run", "checkpoints", "checkpoint_writes", "checkpoint_blobs", "store", "cron"):
+                writer.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
+            writer.commit()
+            await asyncio.wait_for(migrating, 60)
+        with psycopg.connect(url) as conn:
+            assert conn.execute(VERSIONS).fetchall() == [(HEAD,)]
+
+
+async def test_tables_that_are_never_free_are_told_of(engine_set: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrate, "GIVE_UP", 0.5)
+    async with own_database(engine_set) as url:
+        upgrade(url)
+        with psycopg.connect(url) as writer:
+            writer.execute("UPDATE thread SET metadata = metadata")
+            with pytest.raises(Unprepared, match="A transaction has held"):
+                await asyncio.to_thread(upgrade, url)
